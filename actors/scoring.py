@@ -1,0 +1,66 @@
+"""The scoring actor: holds one loaded candidate and turns units into files of the lake."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import ray
+
+from forecast.config import Config
+from forecast.engines import Engine, load_engine
+from forecast.errors import CandidateError
+from forecast.plan import Unit
+from forecast.scoring import score_unit
+from forecast.store.lake import Receipt, write_unit
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The candidate's own error; scoring it elsewhere would fail the same way."""
+
+    address: str
+    error: str
+
+
+# The actor is restarted for as long as the run lasts. A unit whose actor died is not repeated by Ray but by the
+# supervisor, which counts deaths per unit and so stops a candidate that kills every process it is loaded into.
+@ray.remote(max_restarts=-1, max_task_retries=0)
+class ScoringActor:
+    """Loads a candidate's weights once and keeps them for as long as units of it arrive."""
+
+    def __init__(self, config: Config) -> None:
+        """Args: config: the run's configuration."""
+        self._config = config
+        self._loaded: tuple[str, Engine] | None = None
+        threads = max(1, int(config.cluster.cpus_per_actor))
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        self._threads = threads
+
+    def ready(self) -> bool:
+        """Answers once the process is up."""
+        return True
+
+    def score(self, unit: Unit, path: str) -> Receipt | Refusal:
+        """Score a unit and write its file; repeating it writes the same file again."""
+        try:
+            engine = self._engine(unit)
+            scored = score_unit(unit, engine, self._config)
+        except CandidateError as error:
+            return Refusal(unit.address, str(error))
+        return write_unit(path, unit, scored, engine.facts)
+
+    def _engine(self, unit: Unit) -> Engine:
+        if self._loaded is not None:
+            loaded_id, engine = self._loaded
+            if loaded_id == unit.candidate.candidate_id:
+                return engine
+            self._loaded = None
+            engine.close()
+        if unit.candidate.engine == "torch":
+            import torch
+
+            with contextlib.suppress(RuntimeError):  # can be set once only
+                torch.set_num_threads(self._threads)
+        engine = load_engine(unit.candidate, self._config.engine)
+        self._loaded = (unit.candidate.candidate_id, engine)
+        return engine

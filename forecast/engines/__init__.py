@@ -1,0 +1,22 @@
+"""Engines: load a candidate and give exact token statistics of encoded trajectories."""
+
+from forecast.config import EngineConfig
+from forecast.engines.base import ENGINE_VERSION, Engine, EngineFacts, SequenceStats
+from forecast.inputs.candidates import Candidate
+
+__all__ = ["ENGINE_VERSION", "Engine", "EngineFacts", "SequenceStats", "load_engine"]
+
+
+def load_engine(candidate: Candidate, config: EngineConfig) -> Engine:
+    """Load a candidate on this machine.
+
+    Raises:
+        CandidateError: the candidate cannot be loaded; the message names it and says why.
+    """
+    if candidate.engine == "fake":
+        from forecast.engines.fake import FakeEngine
+
+        return FakeEngine(candidate, config)
+    from forecast.engines.torch_engine import TorchEngine  # torch takes seconds to import
+
+    return TorchEngine(candidate, config)

@@ -1,0 +1,54 @@
+"""What every engine offers: a tokenizer, a few facts, and exact statistics of encoded trajectories."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.encoding import Encoded
+
+# Part of every result's address: raise it when a change to an engine can alter a number.
+ENGINE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SequenceStats:
+    """Statistics of the scored tokens of one sequence, arrays of shape [S]; see `forecast.tokenstats.TokenStats`."""
+
+    logprob: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    rank: NDArray[np.int32]
+    ties: NDArray[np.int32]
+    top1_logprob: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What an engine found out about its candidate while loading it."""
+
+    vocab_size: int  # real entries; log of it normalises entropy
+    parameters: int  # after layers were dropped
+    context_length: int | None
+    device: str
+    versions: dict[str, str]
+
+
+class Engine(Protocol):
+    """A loaded candidate."""
+
+    tokenizer: Any
+    facts: EngineFacts
+
+    def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
+        """Exact statistics of every scored token, in the order of `sequences`.
+
+        Raises:
+            CandidateError: the candidate's numbers are not finite; names instance and token.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give memory back before the next candidate is loaded."""
+        ...

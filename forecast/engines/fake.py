@@ -1,0 +1,103 @@
+"""A made-up candidate that needs no weights: drives the whole pipeline in tests and demonstrations of the plumbing.
+
+`fake://ABILITY` gives the expert's token a logit advantage that grows with ABILITY (any number); everything else is
+noise that depends only on the candidate and the preceding tokens, so results are reproducible to the bit.
+`?fail=load`, `?fail=nan` and `?fail=crash` make it misbehave; `?context=N` limits it, `?delay=S` slows each sequence.
+"""
+
+import os
+import re
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import numpy as np
+
+from forecast.config import EngineConfig
+from forecast.encoding import Encoded
+from forecast.engines.base import EngineFacts, SequenceStats
+from forecast.errors import CandidateError
+from forecast.inputs.candidates import Candidate
+
+VOCAB_SIZE = 512
+
+
+class FakeTokenizer:
+    """Words with their leading space, ids by hash; the part of the Hugging Face interface that `encode` uses."""
+
+    is_fast = True
+    chat_template = None
+
+    def __call__(self, texts: Sequence[str], **_: Any) -> dict[str, list[Any]]:
+        """Token ids, character offsets and special-token masks."""
+        spans = [[m.span() for m in re.finditer(r"\s?\w+|\s?[^\w\s]|\s+", text)] for text in texts]
+        return {
+            "input_ids": [
+                [zlib.crc32(text[a:b].encode()) % VOCAB_SIZE for a, b in one]
+                for text, one in zip(texts, spans, strict=True)
+            ],
+            "offset_mapping": spans,
+            "special_tokens_mask": [[0] * len(one) for one in spans],
+        }
+
+
+class FakeEngine:
+    """See the module's text."""
+
+    def __init__(self, candidate: Candidate, config: EngineConfig) -> None:
+        """Read the options from the source.
+
+        Raises:
+            CandidateError: not a `fake://` source, or asked to fail.
+        """
+        url = urlparse(candidate.settings.source)
+        options = {key: values[-1] for key, values in parse_qs(url.query).items()}
+        try:
+            self._ability = float(url.netloc)
+        except ValueError:
+            raise CandidateError(
+                f"candidate {candidate.name!r}: expected fake://NUMBER, got {candidate.settings.source!r}"
+            ) from None
+        self._name, self._fail = candidate.name, options.get("fail")
+        self._seed = zlib.crc32(candidate.settings.source.encode())
+        self._delay = float(options.get("delay", 0))
+        if self._fail == "load":
+            raise CandidateError(f"candidate {self._name!r}: asked to fail while loading")
+        self.tokenizer = FakeTokenizer()
+        context = options.get("context")
+        self.facts = EngineFacts(VOCAB_SIZE, 1_000, int(context) if context else None, "none", {})
+
+    def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
+        """See `Engine.score`."""
+        if self._fail == "crash":
+            os._exit(1)
+        return [self._one(sequence) for sequence in sequences]
+
+    def _one(self, one: Encoded) -> SequenceStats:
+        time.sleep(self._delay)
+        if self._fail == "nan":
+            raise CandidateError(
+                f"candidate {self._name!r}: NaN or infinite logits at solution token {one.first_position} "
+                f"of instance {one.trajectory.instance_id!r}, task {one.trajectory.task!r}"
+            )
+        targets = one.input_ids[one.first_scored :]
+        logits = np.empty((len(targets), VOCAB_SIZE))
+        for row, position in enumerate(range(one.first_scored, len(one.input_ids))):
+            context = one.input_ids[max(0, position - 3) : position]
+            logits[row] = np.random.default_rng([self._seed, *map(int, context)]).normal(size=VOCAB_SIZE)
+        logits[np.arange(len(targets)), targets] += self._ability
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        chosen = logits[np.arange(len(targets)), targets]
+        return SequenceStats(
+            logprob=log_p[np.arange(len(targets)), targets].astype(np.float32),
+            entropy=-(np.exp(log_p) * log_p).sum(axis=1).astype(np.float32),
+            rank=(1 + (logits > chosen[:, None]).sum(axis=1)).astype(np.int32),
+            ties=((logits == chosen[:, None]).sum(axis=1) - 1).astype(np.int32),
+            top1_logprob=log_p.max(axis=1).astype(np.float32),
+        )
+
+    def close(self) -> None:
+        """Nothing to give back."""

@@ -1,0 +1,92 @@
+"""Compressed variants of a loaded model: weight-only rounding and depth pruning, for any decoder."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from forecast.config import Quantize
+from forecast.errors import CandidateError
+
+
+def decoder_layers(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
+    """The stack of decoder layers: its parent module, attribute name and the list itself.
+
+    Raises:
+        CandidateError: no stack with as many layers as the model's configuration says.
+    """
+    config = model.config.get_text_config()
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == config.num_hidden_layers:
+                return module, name, child
+    raise CandidateError(f"no stack of {config.num_hidden_layers} decoder layers found in {type(model).__name__}")
+
+
+def drop_layers(model: Any, which: int | tuple[int, ...]) -> None:
+    """Remove decoder layers in place.
+
+    Args:
+        which: indices, or a number n: the n layers just before the last one. Deep layers but the last change the
+            residual stream least (Gromov et al. 2024, arXiv 2403.17887).
+
+    Raises:
+        CandidateError: fewer layers than that.
+    """
+    parent, name, layers = decoder_layers(model)
+    total = len(layers)
+    if isinstance(which, int):
+        gone = set(range(total - 1 - which, total - 1))
+    else:
+        gone = set(which)
+    if min(gone) < 0 or max(gone) >= total or len(gone) >= total:
+        raise CandidateError(f"drop_layers {which} does not fit a model of {total} layers")
+    kept = [i for i in range(total) if i not in gone]
+    setattr(parent, name, nn.ModuleList(layers[i] for i in kept))
+    for index, layer in enumerate(getattr(parent, name)):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = index
+    config = model.config.get_text_config()
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[i] for i in kept]
+    config.num_hidden_layers = len(kept)
+
+
+def quantize_weights(model: nn.Module, settings: Quantize) -> None:
+    """Round the weights of the decoder's linear layers in place; embeddings, norms, biases and head stay as they are.
+
+    Symmetric round-to-nearest: each group of `group_size` inputs of each output shares the scale
+    `max |w| / (2^(bits-1) - 1)`.
+
+    Raises:
+        CandidateError: most of the decoder's weights are not in linear layers (fused experts, for example).
+    """
+    _, _, layers = decoder_layers(model)
+    done = 0
+    for module in layers.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data = round_to_nearest(module.weight.data, settings)
+        elif isinstance(module, Conv1D):  # GPT-2 keeps [inputs, outputs]
+            module.weight.data = round_to_nearest(module.weight.data.T, settings).T.contiguous()
+        else:
+            continue
+        done += module.weight.numel()
+    total = sum(p.numel() for p in layers.parameters())
+    if done < 0.9 * total:
+        raise CandidateError(
+            f"quantize rounds linear layers, but these hold only {done:,} of the decoder's {total:,} parameters "
+            f"in {type(model).__name__}"
+        )
+
+
+def round_to_nearest(weight: torch.Tensor, settings: Quantize) -> torch.Tensor:
+    """The rounded weight [outputs, inputs], in its own dtype; the arithmetic is fp32."""
+    outputs, inputs = weight.shape
+    size = min(settings.group_size, inputs)
+    padded = nn.functional.pad(weight.float(), (0, -inputs % size))
+    groups = padded.view(outputs, -1, size)
+    scale = groups.abs().amax(dim=2, keepdim=True) / (2 ** (settings.bits - 1) - 1)
+    rounded = torch.where(scale > 0, (groups / scale).round() * scale, 0.0)
+    return rounded.view(outputs, -1)[:, :inputs].to(weight.dtype)

@@ -1,0 +1,179 @@
+"""The plan of a run: pure, hashable units of work, each addressed by the content of everything that shapes its numbers.
+
+A unit is one candidate on one shard of trajectories. Its address covers the candidate (files, variant, dtype, prompt
+form), the texts, the window and the versions of engine and statistics; not the candidate's name, not the batch size, not
+the machine. A unit whose file exists is done, so issuing a command again resumes it.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from forecast import storage
+from forecast.config import Config
+from forecast.engines.base import ENGINE_VERSION
+from forecast.errors import ForecastError
+from forecast.inputs.candidates import Candidate, resolve_candidate
+from forecast.inputs.choices import ChoiceItem, load_choices
+from forecast.inputs.fingerprint import digest_of
+from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_sources
+from forecast.tokenstats.version import STATISTICS_VERSION
+
+Kind = Literal["trajectories", "choices"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something of the run that could not be done: its subject is a candidate, a task or a file."""
+
+    subject: Literal["candidate", "task", "measured_scores"]
+    name: str
+    error: str
+    task: str | None = None
+    instance_id: str | None = None
+
+    def as_record(self) -> dict[str, str]:
+        """For JSON: only the fields that are set."""
+        fields = {self.subject: self.name, "task": self.task, "instance_id": self.instance_id, "error": self.error}
+        return {key: value for key, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Trajectories of one task and expert (or options of one task) that are scored together."""
+
+    kind: Kind
+    task: str
+    trajectories: tuple[Trajectory, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """UTF-8 bytes of prompts and solutions."""
+        return sum(len(t.prompt.encode()) + len(t.solution.encode()) for t in self.trajectories)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One candidate on one shard."""
+
+    candidate: Candidate
+    shard: Shard
+    address: str
+
+    @property
+    def relative_path(self) -> str:
+        """Where the unit's file lies below the folder of its kind."""
+        return f"{self.candidate.candidate_id}/{self.address}.parquet"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All units of a run, and what could not be planned."""
+
+    config: Config
+    candidates: tuple[Candidate, ...]
+    trajectories: dict[str, tuple[Trajectory, ...]]  # by task
+    choices: dict[str, tuple[ChoiceItem, ...]]  # by task
+    units: tuple[Unit, ...]
+    failures: tuple[Failure, ...] = field(default=())
+
+    def folder(self, kind: Kind) -> str:
+        """Where files of this kind lie: `OUTPUT/lake` for trajectories, `OUTPUT/choices` for options."""
+        return storage.join(self.config.output, "lake" if kind == "trajectories" else "choices")
+
+    def path(self, unit: Unit) -> str:
+        """The file of a unit."""
+        return storage.join(self.folder(unit.shard.kind), unit.relative_path)
+
+    def done(self) -> frozenset[str]:
+        """Addresses of the units whose file exists; one listing per folder, not one question per unit."""
+        kinds: tuple[Kind, ...] = ("trajectories", "choices")
+        present = {path for kind in kinds for path in storage.list_files(self.folder(kind), ".parquet")}
+        return frozenset(u.address for u in self.units if self.path(u) in present)
+
+    def select(self, kind: Kind) -> Iterator[Unit]:
+        """Units of one kind."""
+        return (u for u in self.units if u.shard.kind == kind)
+
+
+def make_plan(config: Config) -> Plan:
+    """Load the inputs and lay out the work; a task or candidate that is at fault is reported, the others go on."""
+    failures: list[Failure] = []
+    shards: list[Shard] = []
+    trajectories: dict[str, tuple[Trajectory, ...]] = {}
+    for task in dict.fromkeys(source.task for source in config.trajectories):
+        sources = [source for source in config.trajectories if source.task == task]
+        try:
+            loaded = merge_sources((source.label, load_trajectories(source)) for source in sources)
+        except ForecastError as error:
+            failures.append(Failure("task", task, str(error)))
+            continue
+        trajectories[task] = tuple(loaded)
+        for expert in dict.fromkeys(t.expert for t in loaded):
+            own = [t for t in loaded if t.expert == expert]
+            shards += _shards("trajectories", task, own, config.shard_trajectories)
+    choices: dict[str, tuple[ChoiceItem, ...]] = {}
+    for choice_source in config.direct_evaluation:
+        try:
+            items = load_choices(choice_source)
+        except ForecastError as error:
+            failures.append(Failure("task", choice_source.task, str(error)))
+            continue
+        choices[choice_source.task] = tuple(items)
+        # Options are a few tokens each: more of them make a unit of like size.
+        for start in range(0, len(items), 2 * config.shard_trajectories):
+            block = items[start : start + 2 * config.shard_trajectories]
+            options = tuple(t for item in block for t in item.trajectories())
+            shards.append(Shard("choices", choice_source.task, options))
+    candidates: list[Candidate] = []
+    for settings in config.candidates:
+        try:
+            candidates.append(resolve_candidate(settings, config))
+        except ForecastError as error:
+            failures.append(Failure("candidate", settings.name, str(error)))
+    digests = [_shard_digest(shard) for shard in shards]
+    units: dict[str, Unit] = {}
+    for candidate in candidates:
+        for shard, digest in zip(shards, digests, strict=True):
+            unit = Unit(candidate, shard, _address(candidate, digest, shard.kind, config))
+            units.setdefault(unit.address, unit)  # two names for one model share their work
+    return Plan(config, tuple(candidates), trajectories, choices, tuple(units.values()), tuple(failures))
+
+
+def estimated_tokens(shard: Shard) -> int:
+    """Tokens to read, estimated before any tokenizer is loaded: four bytes of text a token."""
+    return max(1, shard.n_bytes // 4)
+
+
+def estimated_flops(unit: Unit) -> int | None:
+    """Forward pass: two operations per parameter and token; None where the parameter count is unknown."""
+    parameters = unit.candidate.settings.active_parameters or unit.candidate.parameters
+    return None if parameters is None else 2 * parameters * estimated_tokens(unit.shard)
+
+
+def _shards(kind: Kind, task: str, trajectories: Sequence[Trajectory], size: int) -> list[Shard]:
+    starts = range(0, len(trajectories), size)
+    return [Shard(kind, task, tuple(trajectories[start : start + size])) for start in starts]
+
+
+def _shard_digest(shard: Shard) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for t in shard.trajectories:
+        for text in (t.task, t.instance_id, t.expert, t.prompt, t.solution):
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def _address(candidate: Candidate, shard_digest: str, kind: Kind, config: Config) -> str:
+    window = str(config.window) if kind == "trajectories" else "all"
+    return digest_of(
+        candidate.candidate_id,
+        shard_digest,
+        window,
+        config.too_long,
+        candidate.engine,
+        ENGINE_VERSION,
+        STATISTICS_VERSION,
+    )

@@ -1,0 +1,25 @@
+"""The definitions of method section 1 written down plainly in fp64; what the fast path is compared with."""
+
+import torch
+
+from forecast.tokenstats.types import TokenStats
+
+
+def reference_stats(logits: torch.Tensor, targets: torch.Tensor) -> TokenStats:
+    """Statistics of given logits.
+
+    Args:
+        logits: [N, V], any floating dtype; -inf marks a masked entry, which contributes nothing.
+        targets: [N] token ids.
+    """
+    x_NV = logits.double()
+    x_N = x_NV.gather(1, targets[:, None].long()).squeeze(1)
+    p_NV = torch.softmax(x_NV, dim=1)
+    log_p_NV = torch.log_softmax(x_NV, dim=1)
+    return TokenStats(
+        logprob=log_p_NV.gather(1, targets[:, None].long()).squeeze(1),
+        entropy=-torch.where(p_NV > 0, p_NV * log_p_NV, 0.0).sum(dim=1),
+        rank=1 + (x_NV > x_N[:, None]).sum(dim=1),
+        ties=(x_NV == x_N[:, None]).sum(dim=1) - 1,
+        top1_logprob=log_p_NV.max(dim=1).values,
+    )
