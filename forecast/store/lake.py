@@ -7,17 +7,18 @@ versions, time) is in the file's key-value metadata under the key `forecast`, as
 import io
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
+import polars as pl
 import pyarrow.parquet as pq
 
 import forecast
 from forecast import storage
 from forecast.engines.base import EngineFacts
 from forecast.errors import InputError
-from forecast.plan import Plan, Unit
+from forecast.plan import Failure, Plan, Unit
 from forecast.scoring import ScoredUnit
 
 
@@ -58,7 +59,7 @@ def write_unit(plan_path: str, unit: Unit, scored: ScoredUnit, facts: EngineFact
         versions={"forecast": forecast.__version__, **facts.versions},
         finished_at=time.time(),
     )
-    table = scored.rows.to_arrow(compat_level=_PLAIN_ARROW)
+    table = scored.rows.to_arrow(compat_level=pl.CompatLevel.oldest())  # plain strings, which every reader knows
     table = table.replace_schema_metadata({b"forecast": json.dumps(asdict(receipt)).encode()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
@@ -94,10 +95,17 @@ def read_receipts(plan: Plan, units: Iterable[Unit]) -> dict[str, Receipt]:
         return {unit.address: receipt for unit, receipt in zip(wanted, receipts, strict=True)}
 
 
-def _plain_arrow() -> object:
-    import polars as pl
-
-    return pl.CompatLevel.oldest()  # plain strings, which every reader of Parquet knows
-
-
-_PLAIN_ARROW = _plain_arrow()
+def unscored_failures(plan: Plan, receipts: Mapping[str, Receipt]) -> list[Failure]:
+    """Instances that a candidate could not read, as failures."""
+    return [
+        Failure(
+            "candidate",
+            unit.candidate.name,
+            f"candidate {unit.candidate.name!r}, task {unit.shard.task!r}, instance {entry['instance_id']!r}: {entry['reason']}",
+            unit.shard.task,
+            entry["instance_id"],
+        )
+        for unit in plan.units
+        if unit.address in receipts
+        for entry in receipts[unit.address].unscored
+    ]

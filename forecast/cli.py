@@ -1,0 +1,277 @@
+"""The command line: thin commands over the library; Ray is imported only by those that score.
+
+Exit codes: 0 all done; 1 it could not be done; 2 wrong usage or configuration; 3 done, but some candidate, task or file
+failed (all are listed; what did not fail is complete); 130 interrupted.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from forecast.config import Config
+from forecast.config_file import load_config
+from forecast.errors import ConfigError, ForecastError
+from forecast.plan import Failure, Plan, Unit, estimated_tokens, make_plan
+from forecast.ranking.univariate import Ranking
+
+PARTIAL_FAILURE = 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Forecast how language models will score downstream, from one reading of expert solutions.",
+    epilog="Start with: forecast run configs/demo.yaml",
+)
+# Tables are wide; a pipe or a log file has no width of its own.
+_out = Console(width=None if sys.stdout.isatty() else 160)
+_err = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file, e.g. configs/demo.yaml.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
+Address = Annotated[
+    str | None, typer.Option(help="Address of a Ray cluster; default: the configuration's, else Ray on this machine.")
+]
+
+
+def main() -> None:
+    """Entry point; turns errors that a user can act on into messages and exit codes."""
+    try:
+        app()
+    except ConfigError as error:
+        _fail(str(error), 2)
+    except ForecastError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where this one stopped", 130)
+
+
+@app.command(epilog="Example: forecast run configs/demo.yaml")
+def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, address: Address = None) -> None:
+    """Score, aggregate and rank: the whole way from weights and solutions to a ranking."""
+    loaded = load_config(config)
+    if dry_run:
+        _print_plan(make_plan(loaded), json_)
+        return
+    scored, plan = _score(loaded, address)
+    _aggregate(plan)
+    ranked = _rank(loaded)
+    if json_:
+        _print_json({"score": scored, "rank": _rank_record(ranked)})
+    else:
+        _print_ranking(ranked)
+        _print_failures(scored["failed"])
+        _out.print(f"\nresults: {plan.config.output}", soft_wrap=True)
+        _out.print(f"open the app: forecast app {config}", soft_wrap=True)
+    _exit(bool(scored["failed"]) or bool(ranked[1]))
+
+
+@app.command(epilog="Example: forecast score configs/demo.yaml --json")
+def score(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, address: Address = None) -> None:
+    """Read every trajectory with every candidate; what is already in the lake is not done again."""
+    loaded = load_config(config)
+    if dry_run:
+        _print_plan(make_plan(loaded), json_)
+        return
+    record, _ = _score(loaded, address)
+    if json_:
+        _print_json(record)
+    else:
+        _out.print(f"{record['done']} of {record['units']} units, {record['rows']:,} token rows in {record['lake']}", soft_wrap=True)
+        _print_failures(record["failed"])
+    _exit(bool(record["failed"]))
+
+
+@app.command(epilog="Example: forecast aggregate configs/demo.yaml")
+def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) -> None:
+    """Compute the 80 proxies and the measured scores from the lake, and publish the warehouse."""
+    plan = make_plan(load_config(config))
+    if dry_run:
+        _print_plan(plan, json_)
+        return
+    failures = _aggregate(plan)
+    from forecast.store.warehouse import warehouse_path
+
+    record = {"warehouse": warehouse_path(plan.config.output), "failed": [f.as_record() for f in failures]}
+    if json_:
+        _print_json(record)
+    else:
+        _out.print(f"warehouse: {record['warehouse']}", soft_wrap=True)
+        _print_failures(record["failed"])
+    _exit(bool(failures))
+
+
+@app.command(epilog="Example: forecast rank configs/demo.yaml --json")
+def rank(config: ConfigPath, json_: Json = False) -> None:
+    """Rank the candidates and say how far each proxy agrees with what was measured."""
+    ranked = _rank(load_config(config))
+    if json_:
+        _print_json(_rank_record(ranked))
+    else:
+        _print_ranking(ranked)
+        _print_failures(ranked[1])
+    _exit(bool(ranked[1]))
+
+
+@app.command(epilog="Example: forecast show configs/demo.yaml --candidate SmolLM2-135M --task gsm8k --table")
+def show(
+    config: ConfigPath,
+    candidate: Annotated[str | None, typer.Option(help="Default: the first.")] = None,
+    task: Annotated[str | None, typer.Option(help="Default: the first.")] = None,
+    instance: Annotated[str | None, typer.Option(help="Instance id; default: the first.")] = None,
+    expert: Annotated[str | None, typer.Option(help="Default: the first.")] = None,
+    table: Annotated[bool, typer.Option("--table", help="Also print every token's statistics.")] = False,
+    json_: Json = False,
+) -> None:
+    """Show one trajectory as a candidate read it, every token coloured by its probability."""
+    from forecast.show import read_trajectory, reading_view
+
+    reading = read_trajectory(make_plan(load_config(config)), candidate, task, instance, expert)
+    if json_:
+        _print_json(reading.as_record())
+    else:
+        _out.print(reading_view(reading, table))
+
+
+@app.command(name="app", epilog="Example: forecast app configs/demo.yaml --port 8501")
+def app_(
+    config: ConfigPath,
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
+) -> None:
+    """Serve the rankings as a web page."""
+    import importlib.util
+    import os
+    import subprocess
+
+    loaded = load_config(config)
+    spec = importlib.util.find_spec("app")
+    if spec is None or spec.origin is None:
+        raise ForecastError("the app is not installed beside forecast; install the project with `pip install -e .`")
+    script = Path(spec.origin).with_name("main.py")
+    options = {"server.address": host, "server.port": port, "server.headless": "true", "browser.gatherUsageStats": "false"}
+    command = [sys.executable, "-m", "streamlit", "run", str(script)]
+    command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    with _interruptible():
+        raise typer.Exit(subprocess.call(command, env={**os.environ, "FORECAST_OUTPUT": loaded.output}))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is how one stops a server; it is no error."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _score(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
+    from forecast.records import save_failures, score_record
+
+    with _err.status("reading inputs and fingerprinting candidates"):
+        plan = make_plan(config)
+        done = plan.done()
+    if not plan.units and plan.failures:
+        raise ForecastError("nothing can be scored:\n" + "\n".join(failure.error for failure in plan.failures))
+    for failure in plan.failures:
+        _err.print(failure.error, style="red")
+    waiting = [unit for unit in plan.units if unit.address not in done]
+    failures = list(plan.failures)
+    if waiting:
+        failures += _score_units(plan, waiting, address)
+        save_failures(plan, failures)
+    return score_record(plan, failures), plan
+
+
+def _score_units(plan: Plan, waiting: list[Unit], address: str | None) -> list[Failure]:
+    from actors.cluster import connected
+    from actors.supervisor import score_plan
+    from forecast.progress import ScoringProgress
+
+    tokens = sum(estimated_tokens(unit.shard) for unit in waiting)
+    with connected(plan.config.cluster, address), ScoringProgress(_err, len(waiting), tokens) as progress:
+        outcome = score_plan(
+            plan,
+            waiting,
+            on_receipt=lambda unit, receipt: progress.advance(
+                unit.candidate.name, receipt.tokens_read, estimated_tokens(unit.shard)
+            ),
+            on_failure=lambda failure: progress.failed(failure.error),
+        )
+    return outcome.failures
+
+
+def _aggregate(plan: Plan) -> list[Failure]:
+    from forecast.records import load_failures
+    from forecast.store.warehouse import build_warehouse
+
+    with _err.status("computing the proxies"):
+        return build_warehouse(plan, load_failures(plan))
+
+
+def _rank(config: Config) -> tuple[Ranking, list[dict[str, str]]]:
+    from forecast.ranking.population import load_population
+    from forecast.ranking.univariate import rank_candidates
+    from forecast.store.warehouse import open_warehouse, read_failures
+
+    with _err.status("ranking"), open_warehouse(config.output) as db:
+        failures = read_failures(db)
+        ranking = rank_candidates(load_population(db, config), config.ranking)
+    return ranking, [failure.as_record() for failure in failures]
+
+
+def _rank_record(ranked: tuple[Ranking, list[dict[str, str]]]) -> dict[str, Any]:
+    from forecast.records import rank_record
+
+    return rank_record(*ranked)
+
+
+def _print_ranking(ranked: tuple[Ranking, list[dict[str, str]]]) -> None:
+    from forecast.tables import ranking_tables
+
+    _out.print(ranking_tables(ranked[0]))
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    from forecast.records import plan_record
+    from forecast.tables import plan_table
+
+    record = plan_record(plan)
+    if as_json:
+        _print_json(record)
+    else:
+        _out.print(plan_table(record))
+        _print_failures(record["failed"])
+    _exit(bool(record["failed"]))
+
+
+def _print_failures(failed: list[dict[str, str]]) -> None:
+    from forecast.tables import failures_text
+
+    if failed:
+        _err.print(failures_text(failed))
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    print(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def _fail(message: str, code: int) -> None:
+    _err.print("error: " + message, style="red", markup=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _exit(partial_failure: bool) -> None:
+    if partial_failure:
+        raise typer.Exit(PARTIAL_FAILURE)
+
+
+if __name__ == "__main__":
+    main()

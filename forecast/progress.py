@@ -1,0 +1,69 @@
+"""Progress of a scoring run in the terminal: units, tokens per second and time left; plain lines where it is no terminal."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class ScoringProgress:
+    """A bar for people, a line every ten seconds for logs. The time left assumes that text goes on at the same speed."""
+
+    def __init__(self, console: Console, units: int, estimated_tokens: int) -> None:
+        """Args: units and estimated tokens that are still to be scored."""
+        self._console = console
+        self._units, self._tokens = units, max(1, estimated_tokens)
+        self._done_units = self._done_estimate = self._read = 0
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("units"),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting actors", total=units, speed="", left="")
+
+    def __enter__(self) -> "ScoringProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, candidate: str, tokens_read: int, estimated_tokens: int) -> None:
+        """One more unit is in the lake."""
+        self._done_units += 1
+        self._read += tokens_read
+        self._done_estimate += estimated_tokens
+        now = time.monotonic()
+        elapsed = now - self._started
+        speed = f"{self._read / max(elapsed, 1e-6):,.0f} tokens/s"
+        left = elapsed * (self._tokens - self._done_estimate) / max(self._done_estimate, 1)
+        text = f"{_duration(max(0.0, left))} left" if self._done_units < self._units else ""
+        self._bar.update(self._task, advance=1, description=candidate, speed=speed, left=text)
+        finished = self._done_units == self._units
+        if not self._console.is_terminal and (finished or now - self._last_line >= _SECONDS_BETWEEN_LINES):
+            self._last_line = now
+            self._console.print(f"{self._done_units}/{self._units} units, {speed}{', ' + text if text else ''} ({candidate})")
+
+    def failed(self, message: str) -> None:
+        """A candidate was given up."""
+        self._console.print(message, style="red", markup=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

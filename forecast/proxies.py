@@ -1,0 +1,112 @@
+"""The 80 proxy metrics: 10 core metrics of a token times 8 weightings, written once, as SQL over token values.
+
+The score of an instance under a weighting w and a metric m is `sum(w * m) / sum(w)` over its scored tokens, and the plain
+mean of m where all weights are 0. Names after the paper (arXiv 2605.18607); where it gives no formula the definition here
+is ours, as the README's table says.
+
+The expressions may use these token values, all DOUBLE:
+    logprob, top1_logprob   nats
+    rank                    1-based, strictly greater logits + 1
+    h                       entropy / log V, 0..1
+    f                       relative frequency of the token id among the scored tokens of candidate and task
+    ce_mean, ce_sd          mean and population standard deviation of -logprob within the trajectory
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["high", "low", "learned"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A core metric of one token; `better` says in which direction a good model moves it."""
+
+    name: str
+    sql: str
+    better: Direction
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How much one token counts within its instance."""
+
+    name: str
+    sql: str
+    meaning: str
+
+
+METRICS = (
+    Metric("cross_entropy", "-logprob", "low", "nats the expert's token costs"),
+    Metric("top1_accuracy", "(rank <= 1)::DOUBLE", "high", "share of expert tokens that are the model's first choice"),
+    Metric("top2_accuracy", "(rank <= 2)::DOUBLE", "high", "... among its first two"),
+    Metric("top3_accuracy", "(rank <= 3)::DOUBLE", "high", "... among its first three"),
+    Metric("top5_accuracy", "(rank <= 5)::DOUBLE", "high", "... among its first five"),
+    Metric("entropy", "h", "learned", "uncertainty of the next-token distribution, 0..1"),
+    Metric("rank", "rank", "low", "place of the expert's token, 1 is best"),
+    Metric("reciprocal_rank", "1 / rank", "high", "1 over that place"),
+    Metric("margin", "exp(top1_logprob) - exp(logprob)", "low", "probability by which the first choice leads the expert's token"),
+    Metric(
+        "wrong_confidence",
+        "CASE WHEN rank > 1 THEN exp(top1_logprob) ELSE 0 END",
+        "low",
+        "probability of the first choice where it is not the expert's token",
+    ),
+)
+
+WEIGHTINGS = (
+    Weighting("uniform", "1.0::DOUBLE", "every token counts the same"),
+    Weighting("probability", "exp(logprob)", "tokens the model expects count more"),
+    Weighting("disagreement", "1 - exp(logprob)", "tokens the model does not expect count more"),
+    Weighting("entropy", "h", "tokens where the model is unsure count more"),
+    Weighting("inverse_entropy", "1 / (h + 0.01)", "tokens where the model is sure count more"),
+    Weighting("frequency", "f", "common tokens of the task count more"),
+    Weighting("inverse_frequency", "1 / f", "rare tokens of the task count more"),
+    Weighting(
+        "gaussian_nll",
+        "CASE WHEN ce_sd > 0 THEN exp(-pow(-logprob - ce_mean, 2) / (2 * pow(ce_sd, 2))) ELSE 1 END",
+        "tokens of typical difficulty within the trajectory count more",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One of the 80."""
+
+    metric: Metric
+    weighting: Weighting
+
+    @property
+    def name(self) -> str:
+        """Its column in the warehouse, e.g. `cross_entropy__uniform`."""
+        return f"{self.metric.name}__{self.weighting.name}"
+
+    @property
+    def sign(self) -> int:
+        """+1 where higher is better or the direction is learned, -1 where lower is better."""
+        return -1 if self.metric.better == "low" else 1
+
+
+PROXIES = tuple(Proxy(metric, weighting) for metric in METRICS for weighting in WEIGHTINGS)
+PLAIN_CROSS_ENTROPY = "cross_entropy__uniform"
+
+
+def instance_sums() -> str:
+    """SQL select list of all 80 instance scores over columns `m_METRIC` and `w_WEIGHTING`.
+
+    `fsum` is DuckDB's compensated sum: results do not depend on the order of rows beyond the last bit.
+    """
+    return ",\n    ".join(
+        f"CASE WHEN fsum(w_{w}) > 0 THEN fsum(w_{w} * m_{m}) / fsum(w_{w}) ELSE fsum(m_{m}) / count(*) END AS {p.name}"
+        for p in PROXIES
+        for m, w in [(p.metric.name, p.weighting.name)]
+    )
+
+
+def token_columns() -> str:
+    """SQL select list of the metric and weight columns of a token."""
+    metrics = [f"({m.sql})::DOUBLE AS m_{m.name}" for m in METRICS]
+    weights = [f"({w.sql})::DOUBLE AS w_{w.name}" for w in WEIGHTINGS]
+    return ",\n    ".join(metrics + weights)
