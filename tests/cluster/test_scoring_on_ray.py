@@ -1,0 +1,145 @@
+"""Scoring over Ray: failures of candidates stay theirs, killed processes lose and double nothing."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from driving import lake_rows, run_forecast, start_forecast
+
+Make = Callable[..., Path]
+
+
+def test_failing_candidates_leave_the_others_complete(make_config: Make, tmp_path: Path) -> None:
+    config = make_config(
+        {
+            "good": "fake://3",
+            "fair": "fake://2",
+            "unloadable": "fake://1?fail=load",
+            "damaged": "fake://1?fail=nan",
+            "deadly": "fake://1?fail=crash",
+        }
+    )
+    code, out, err = run_forecast("score", config, "--json")
+    record = json.loads(out)
+    assert code == 3, err
+    done = {c["candidate"]: (c["done"], c["units"]) for c in record["candidates"]}
+    assert done == {"good": (3, 3), "fair": (3, 3), "unloadable": (0, 3), "damaged": (0, 3), "deadly": (0, 3)}
+    errors = {entry["candidate"]: entry["error"] for entry in record["failed"]}
+    assert errors.keys() == {"unloadable", "damaged", "deadly"}
+    assert "asked to fail while loading" in errors["unloadable"]
+    assert "NaN" in errors["damaged"] and "task 'sums'" in errors["damaged"]
+    assert "given up after 3 attempts" in errors["deadly"] and "died" in errors["deadly"]
+    rows = lake_rows(tmp_path / "out-run" / "lake")
+    assert record["rows"] == rows.height > 0
+    assert rows["candidate_id"].n_unique() == 2
+
+    # The ranking shows the complete ones and goes on naming the failed ones.
+    assert run_forecast("aggregate", config)[0] == 3
+    code, out, _ = run_forecast("rank", config, "--json")
+    ranked = json.loads(out)
+    assert code == 3
+    assert [c["candidate"] for c in ranked["candidates"]] == ["good", "fair"]
+    assert {entry["candidate"] for entry in ranked["failed"]} == {"unloadable", "damaged", "deadly"}
+
+
+def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp_path: Path) -> None:
+    candidates = {name: f"fake://{i}?delay=0.1" for i, name in enumerate(("a", "b", "c", "d"))}
+    calm, hit = make_config(candidates, "calm"), make_config(candidates, "hit")
+    assert run_forecast("run", calm)[0] == 0
+
+    # First the driver dies, as hard as it gets, in the middle of its work.
+    lake = tmp_path / "out-hit" / "lake"
+    driver = start_forecast("score", hit)
+    _wait_for_files(lake, 2)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    gone, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive, "Ray outlived the driver that had started it"
+    written = {path: path.stat().st_mtime_ns for path in lake.rglob("*.parquet")}
+    assert 0 < len(written) < 12
+
+    # Then, in the re-issued command, an actor.
+    driver = start_forecast("run", hit, "--json")
+    _wait_for_files(lake, len(written) + 1)
+    actors = [p for p in psutil.Process(driver.pid).children(recursive=True) if "ScoringActor" in _title(p)]
+    assert actors
+    actors[0].kill()
+    out, err = driver.communicate(timeout=240)
+    assert driver.returncode == 0, err
+    record = json.loads(out)
+    assert record["score"]["done"] == record["score"]["units"] == 12
+    for path, changed in written.items():
+        assert path.stat().st_mtime_ns == changed, "a finished unit was done again"
+    assert not list(lake.rglob(".*")), "something half-written was left"
+
+    assert lake_rows(lake).equals(lake_rows(tmp_path / "out-calm" / "lake"))
+    ranking_of_calm = json.loads(run_forecast("rank", calm, "--json")[1])
+    assert record["rank"] == ranking_of_calm
+
+    # And a third time there is nothing left to do.
+    started = {path: path.stat().st_mtime_ns for path in lake.rglob("*.parquet")}
+    code, out, _ = run_forecast("score", hit, "--json")
+    assert code == 0
+    assert {path: path.stat().st_mtime_ns for path in lake.rglob("*.parquet")} == started
+
+
+def test_an_existing_cluster_gives_the_same_rows(make_config: Make, tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    candidates = {"a": "fake://1", "b": "fake://2"}
+    assert run_forecast("score", make_config(candidates, "own"))[0] == 0
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        config = make_config(candidates, "theirs")
+        code, out, err = run_forecast("score", config, "--json", "--address", cluster.address)
+        assert code == 0, err
+        assert json.loads(out)["done"] == 6
+        # The cluster belongs to others and must still be there.
+        assert all(node["Alive"] for node in _nodes(cluster.address))
+    finally:
+        cluster.shutdown()
+    assert lake_rows(tmp_path / "out-own" / "lake").equals(lake_rows(tmp_path / "out-theirs" / "lake"))
+
+
+def test_no_cluster_at_the_address(make_config: Make) -> None:
+    code, out, err = run_forecast("score", make_config({"a": "fake://1"}), "--address", "127.0.0.1:1")
+    assert code == 1
+    assert out == ""
+    assert "no Ray cluster answers at 127.0.0.1:1" in err
+
+
+def test_too_many_actors_is_said_before_anything_starts(make_config: Make, tmp_path: Path) -> None:
+    config = make_config({"a": "fake://1"}, cluster={"actors": 3, "gpus_per_actor": 1})
+    code, _, err = run_forecast("score", config)
+    assert code == 1
+    assert "need 3 actors of 1 CPUs and 1 GPUs" in err
+    assert not (tmp_path / "out-run" / "lake").exists()
+
+
+def _wait_for_files(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(folder.rglob("*.parquet"))) < count:
+        assert time.monotonic() < deadline, f"fewer than {count} units after two minutes"
+        time.sleep(0.02)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def _nodes(address: str) -> list[dict[str, object]]:
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    try:
+        return list(ray.nodes())
+    finally:
+        ray.shutdown()
