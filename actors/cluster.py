@@ -1,6 +1,7 @@
 """Connecting to Ray: an existing cluster by its address, or one started on this machine for the length of a run."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from forecast.errors import ForecastError  # noqa: E402
 
 # Nothing but receipts passes through Ray's object store.
 _OBJECT_STORE_BYTES = 128 << 20
+_REACH_SECONDS = 10.0
 
 
 @contextmanager
@@ -40,6 +42,7 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
             object_store_memory=_OBJECT_STORE_BYTES,
         )
     else:
+        _check_reachable(target)
         try:
             ray.init(address=target, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -51,6 +54,20 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(target: str) -> None:
+    """Ray itself goes on trying an address for minutes before it says that nobody is there."""
+    host, _, port = target.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():  # "auto" and the like
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        raise ForecastError(
+            f"no Ray cluster answers at {target}: {error}\n"
+            "check the address, or leave it out to start Ray on this machine"
+        ) from None
 
 
 def actor_count(settings: ClusterConfig, units: int) -> int:

@@ -7,9 +7,9 @@ failed (all are listed; what did not fail is complete); 130 interrupted.
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,7 +18,9 @@ from forecast.config import Config
 from forecast.config_file import load_config
 from forecast.errors import ConfigError, ForecastError
 from forecast.plan import Failure, Plan, Unit, estimated_tokens, make_plan
-from forecast.ranking.univariate import Ranking
+
+if TYPE_CHECKING:  # scipy takes most of a second to import
+    from forecast.ranking.univariate import Ranking
 
 PARTIAL_FAILURE = 3
 
@@ -67,10 +69,10 @@ def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addres
         _print_json({"score": scored, "rank": _rank_record(ranked)})
     else:
         _print_ranking(ranked)
-        _print_failures(scored["failed"])
+        _print_failures(ranked[1])  # those of scoring among them
         _out.print(f"\nresults: {plan.config.output}", soft_wrap=True)
         _out.print(f"open the app: forecast app {config}", soft_wrap=True)
-    _exit(bool(scored["failed"]) or bool(ranked[1]))
+    _exit(bool(ranked[1]))
 
 
 @app.command(epilog="Example: forecast score configs/demo.yaml --json")
@@ -186,7 +188,7 @@ def _score(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
     failures = list(plan.failures)
     if waiting:
         failures += _score_units(plan, waiting, address)
-        save_failures(plan, failures)
+    save_failures(plan, failures)
     return score_record(plan, failures), plan
 
 
@@ -196,7 +198,11 @@ def _score_units(plan: Plan, waiting: list[Unit], address: str | None) -> list[F
     from forecast.progress import ScoringProgress
 
     tokens = sum(estimated_tokens(unit.shard) for unit in waiting)
-    with connected(plan.config.cluster, address), ScoringProgress(_err, len(waiting), tokens) as progress:
+    with (
+        redirect_stdout(sys.stderr),  # Ray prints news of dead workers to standard output, where our JSON goes
+        connected(plan.config.cluster, address),
+        ScoringProgress(_err, len(waiting), tokens) as progress,
+    ):
         outcome = score_plan(
             plan,
             waiting,
@@ -216,7 +222,7 @@ def _aggregate(plan: Plan) -> list[Failure]:
         return build_warehouse(plan, load_failures(plan))
 
 
-def _rank(config: Config) -> tuple[Ranking, list[dict[str, str]]]:
+def _rank(config: Config) -> "tuple[Ranking, list[dict[str, str]]]":
     from forecast.ranking.population import load_population
     from forecast.ranking.univariate import rank_candidates
     from forecast.store.warehouse import open_warehouse, read_failures
@@ -227,13 +233,13 @@ def _rank(config: Config) -> tuple[Ranking, list[dict[str, str]]]:
     return ranking, [failure.as_record() for failure in failures]
 
 
-def _rank_record(ranked: tuple[Ranking, list[dict[str, str]]]) -> dict[str, Any]:
+def _rank_record(ranked: "tuple[Ranking, list[dict[str, str]]]") -> dict[str, Any]:
     from forecast.records import rank_record
 
     return rank_record(*ranked)
 
 
-def _print_ranking(ranked: tuple[Ranking, list[dict[str, str]]]) -> None:
+def _print_ranking(ranked: "tuple[Ranking, list[dict[str, str]]]") -> None:
     from forecast.tables import ranking_tables
 
     _out.print(ranking_tables(ranked[0]))
