@@ -216,7 +216,7 @@ def _score_units(plan: Plan, waiting: list[Unit], address: str | None) -> list[F
 
 def _aggregate(plan: Plan) -> list[Failure]:
     from forecast.records import load_failures
-    from forecast.store.warehouse import build_warehouse
+    from forecast.store.build import build_warehouse
 
     with _err.status("computing the proxies"):
         return build_warehouse(plan, load_failures(plan))
@@ -229,7 +229,7 @@ def _rank(config: Config) -> "tuple[Ranking, list[dict[str, str]]]":
 
     with _err.status("ranking"), open_warehouse(config.output) as db:
         failures = read_failures(db)
-        ranking = rank_candidates(load_population(db, config), config.ranking)
+        ranking = rank_candidates(load_population(db), config.ranking)
     return ranking, [failure.as_record() for failure in failures]
 
 

@@ -1,8 +1,9 @@
 """From text to token ids with an exact boundary: one joint encoding, split by character offsets.
 
-Encoding prompt and solution apart, or cutting at the length of the encoded prompt, loses or shifts tokens wherever the
-tokenizer merges across the boundary. Here the joint string is encoded once; a token that starts before the boundary
-belongs to the prompt, also where it ends behind it.
+Encoding prompt and solution apart, or cutting at the length of the encoded prompt, loses or shifts tokens
+wherever the tokenizer merges across the boundary. Here the joint string is encoded once; a token that starts
+before the boundary belongs to the prompt, also where it ends behind it, and so does one that stands for the
+rest of a character in which such a token ended.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import processors
 
 from forecast.config import Window
 from forecast.errors import CandidateError
@@ -23,7 +25,7 @@ class Encoded:
 
     trajectory: Trajectory
     input_ids: NDArray[np.int64]  # [L]
-    n_bytes: NDArray[np.int32]  # [S], UTF-8 bytes of solution text that each scored token stands for
+    n_bytes: NDArray[np.int32]  # [S], UTF-8 bytes of the solution that each scored token stands for
     first_position: int  # index of the first scored token among all tokens of the solution, 0-based
 
     @property
@@ -55,16 +57,17 @@ def encode(
     Args:
         tokenizer: a Hugging Face tokenizer with character offsets.
         context_length: the longest sequence the candidate can read, None for no limit.
-        truncate_prefix: cut the prefix from the left where a sequence is too long; else report it as unscored.
+        truncate_prefix: cut too long a sequence's prefix from the left; else it is reported as unscored.
 
     Raises:
-        CandidateError: the tokenizer gives no offsets, or there is no chat template and `prompt_form` is `chat`.
+        CandidateError: the tokenizer gives no offsets, or has no chat template that `prompt_form` could use.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise CandidateError(
-            f"candidate {candidate!r}: its tokenizer ({type(tokenizer).__name__}) gives no character offsets, so the "
-            "end of the prompt cannot be found; use a fast tokenizer (a tokenizer.json)"
+            f"candidate {candidate!r}: its tokenizer ({type(tokenizer).__name__}) gives no character "
+            "offsets, so the end of the prompt cannot be found; use a fast tokenizer (a tokenizer.json)"
         )
+    _report_whole_offsets(tokenizer)
     prompts = [_prompt_text(t.prompt, tokenizer, prompt_form, candidate) for t in trajectories]
     if not prompts:
         return []
@@ -77,16 +80,32 @@ def encode(
         truncation=False,
         verbose=False,
     )
+    special_ids = getattr(tokenizer, "all_special_ids", [])
     result: list[Encoded | Unscored] = []
     for i, (trajectory, prompt) in enumerate(zip(trajectories, prompts, strict=True)):
         ids = np.asarray(encoding["input_ids"][i], dtype=np.int64)
         spans = np.asarray(encoding["offset_mapping"][i], dtype=np.int64).reshape(-1, 2)
-        special = np.asarray(encoding["special_tokens_mask"][i], dtype=bool)
-        one = _split(trajectory, len(prompt), prompt + trajectory.solution, ids, spans, special, window)
+        added = np.asarray(encoding["special_tokens_mask"][i], dtype=bool)
+        one = _split(trajectory, prompt, ids, spans, added, window)
         if isinstance(one, Encoded) and context_length is not None and len(one.input_ids) > context_length:
-            one = _fit(one, context_length, truncate_prefix, n_leading=_leading(special))
+            n_leading = min(_run_length(np.isin(ids, special_ids)), one.first_scored)
+            one = _fit(one, context_length, truncate_prefix, n_leading)
         result.append(one)
     return result
+
+
+def _report_whole_offsets(tokenizer: Any) -> None:
+    """Make offsets include a token's spaces, which some byte-level tokenizers trim; its ids stay the same."""
+    last_step: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "post_processor", None)
+    steps: Any = last_step if isinstance(last_step, processors.Sequence) else [last_step]
+    for step in steps:
+        if isinstance(step, processors.ByteLevel | processors.RobertaProcessing):
+            step.trim_offsets = False
+
+
+def _fixed_date(_format: str) -> str:
+    # Some templates write today's date; a run must give the same numbers tomorrow.
+    return "1 January 2025"
 
 
 def _prompt_text(prompt: str, tokenizer: Any, prompt_form: str, candidate: str) -> str:
@@ -94,40 +113,54 @@ def _prompt_text(prompt: str, tokenizer: Any, prompt_form: str, candidate: str) 
         return prompt
     if not getattr(tokenizer, "chat_template", None):
         raise CandidateError(f"candidate {candidate!r} has no chat template; set prompt_form: raw for it")
-    messages = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            strftime_now=_fixed_date,
+        )
+    except Exception as error:  # a template is a program
+        raise CandidateError(
+            f"candidate {candidate!r}: its chat template fails on a single user message ({error}); "
+            "set prompt_form: raw for it"
+        ) from error
+    return str(text)
 
 
-def _leading(special: NDArray[np.bool_]) -> int:
-    ordinary = np.flatnonzero(~special)
-    return int(ordinary[0]) if len(ordinary) else 0
+def _run_length(mask: NDArray[np.bool_]) -> int:
+    """How many elements at the start are true."""
+    return int(np.argmin(np.append(mask, False)))
 
 
 def _split(
     trajectory: Trajectory,
-    boundary: int,
-    text: str,
-    ids: NDArray[np.int64],
-    spans: NDArray[np.int64],
-    special: NDArray[np.bool_],
+    prompt: str,
+    ids: NDArray[np.int64],  # [L]
+    spans: NDArray[np.int64],  # [L, 2], characters
+    added: NDArray[np.bool_],  # [L], special tokens that the tokenizer put around the text
     window: Window,
 ) -> Encoded | Unscored:
-    # A tokenizer may close the sequence with special tokens (</s>, [SEP]); they stand for no text of the expert.
-    ordinary = np.flatnonzero(~special)
-    length = int(ordinary[-1]) + 1 if len(ordinary) else 0
-    ids, spans, special = ids[:length], spans[:length], special[:length]
-    in_solution = (spans[:, 0] >= boundary) & ~special & (np.arange(length) > 0)
+    # What closes the sequence (</s>, [SEP]) stands for no text of the expert.
+    length = len(ids) - _run_length(added[::-1])
+    ids, spans, added = ids[:length], spans[:length], added[:length]
+    ends = np.maximum.accumulate(np.concatenate([[0], spans[:, 1]]))[:-1]  # of all tokens before each
+    begins = np.maximum(ends, len(prompt))  # where a token must start to be the first of the solution
+    in_solution = (spans[:, 0] >= begins) & ~added
+    in_solution[:1] = False  # nothing precedes the first token: no model gives it a probability
     if not in_solution.any():
         return Unscored(trajectory, "no token starts inside the solution")
     first = int(np.argmax(in_solution))
-    counts = byte_counts(text, boundary, spans[first:])
+    counts = byte_counts(prompt + trajectory.solution, int(begins[first]), spans[first:])
     n_scored = len(counts)
     if window.last_tokens is not None:
         n_scored = min(n_scored, window.last_tokens)
     elif window.last_bytes is not None:
         n_scored = int((np.cumsum(counts[::-1]) <= window.last_bytes).sum())
         if n_scored == 0:
-            return Unscored(trajectory, f"its last token alone is longer than the window of {window.last_bytes} bytes")
+            return Unscored(
+                trajectory, f"its last token alone is longer than the window of {window.last_bytes} bytes"
+            )
     return Encoded(trajectory, ids, counts[len(counts) - n_scored :], first_position=len(counts) - n_scored)
 
 
@@ -139,40 +172,38 @@ def _fit(encoded: Encoded, context_length: int, truncate_prefix: bool, n_leading
             f"{length} tokens do not fit the context of {context_length}; "
             "shorten it, or set too_long: truncate_prefix to cut its prefix from the left",
         )
-    if n_leading + 1 + n_scored > context_length:
+    if max(n_leading, 1) + n_scored > context_length:  # the first scored token needs one before it
         return Unscored(
             encoded.trajectory,
-            f"its {n_scored} scored tokens alone do not fit the context of {context_length}; choose a smaller window",
+            f"its {n_scored} scored tokens alone do not fit the context of {context_length}; "
+            "choose a smaller window",
         )
     head, tail = encoded.input_ids[:n_leading], encoded.input_ids[length - context_length + n_leading :]
     return Encoded(encoded.trajectory, np.concatenate([head, tail]), encoded.n_bytes, encoded.first_position)
 
 
 def byte_counts(text: str, start: int, spans: NDArray[np.int64]) -> NDArray[np.int32]:
-    """UTF-8 bytes that each token stands for; they add up to the bytes of `text[start:]`, whatever the tokenizer does.
+    """UTF-8 bytes that each token stands for; they add up to the bytes of `text[start:]` for any tokenizer.
 
-    Characters between two tokens (dropped or trimmed spaces) count for the later one, what follows the last token for
-    the last. Tokens that share one character (a byte-level tokenizer may cut an emoji in four) share its bytes.
+    Characters between two tokens (spaces that a tokenizer drops) count for the later one, what follows the
+    last token for the last. Tokens that share one character (a byte-level tokenizer may cut an emoji in four)
+    share its bytes.
 
     Args:
-        start: the character at which the counting starts (the prompt's end).
-        spans: [n, 2] character offsets of the tokens, in order, the first at or behind `start`.
+        start: the character at which the counting starts.
+        spans: [n, 2] character offsets of the tokens, n >= 1, in order, none starting before `start`.
     """
-    n = len(spans)
-    widths = np.fromiter((len(c.encode("utf-8", "surrogatepass")) for c in text[start:]), dtype=np.int64)
+    code_points = np.frombuffer(text[start:].encode("utf-32-le"), dtype=np.uint32)
+    widths = 1 + (code_points >= 0x80) + (code_points >= 0x800) + (code_points >= 0x10000)
     upto = np.concatenate([[0], np.cumsum(widths)])  # bytes before each character of text[start:]
     ends = np.maximum.accumulate(np.maximum(spans[:, 1] - start, 0))
-    ends[-1] = len(widths)
-    bounds = upto[np.concatenate([[0], ends])]
-    counts = np.diff(bounds)
-    covers_text = spans[:, 1] > spans[:, 0]
-    i = 0
-    while i < n:  # a token and those behind it that end no later share the bytes up to that end
-        j = i + 1
-        while j < n and counts[j] == 0 and covers_text[j]:
-            j += 1
-        total = int(counts[i:j].sum())
-        counts[i:j] = total // (j - i)
-        counts[i : i + total % (j - i)] += 1
-        i = j
+    ends[-1] = len(code_points)
+    counts = np.diff(upto[ends], prepend=0)
+    # A token that covers text in which the one before it ended already shares the bytes with it.
+    shares = (counts == 0) & (spans[:, 1] > spans[:, 0])
+    heads = np.flatnonzero(~shares)
+    sizes = np.diff(heads, append=len(counts))
+    totals = np.add.reduceat(counts, heads)
+    place = np.arange(len(counts)) - np.repeat(heads, sizes)  # within the group
+    counts = np.repeat(totals // sizes, sizes) + (place < np.repeat(totals % sizes, sizes))
     return counts.astype(np.int32)

@@ -1,5 +1,8 @@
 """Errors that a user can act on: each says what is wrong, where, and what to do about it."""
 
+import difflib
+from collections.abc import Collection
+
 
 class ForecastError(Exception):
     """Base of every error whose message alone is enough for the user; shown without a traceback."""
@@ -19,3 +22,9 @@ class CandidateError(ForecastError):
 
 class NoDataError(ForecastError):
     """What was asked for has not been computed yet; the message names the command that does."""
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one, and all that are known."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"

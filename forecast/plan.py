@@ -1,8 +1,9 @@
-"""The plan of a run: pure, hashable units of work, each addressed by the content of everything that shapes its numbers.
+"""The plan of a run: pure, hashable units of work, addressed by what shapes their numbers.
 
-A unit is one candidate on one shard of trajectories. Its address covers the candidate (files, variant, dtype, prompt
-form), the texts, the window and the versions of engine and statistics; not the candidate's name, not the batch size, not
-the machine. A unit whose file exists is done, so issuing a command again resumes it.
+A unit is one candidate on one shard of trajectories. Its address covers the candidate (files, variant, dtype,
+prompt form), the texts, the window, what is done with texts that are too long, and the versions of engine and
+statistics; neither the candidate's name nor the batch size nor the machine. A unit whose file exists is done,
+so issuing a command again resumes it.
 """
 
 import hashlib
@@ -35,8 +36,12 @@ class Failure:
 
     def as_record(self) -> dict[str, str]:
         """For JSON: only the fields that are set."""
-        fields = {self.subject: self.name, "task": self.task, "instance_id": self.instance_id, "error": self.error}
-        return {key: value for key, value in fields.items() if value is not None}
+        where = {"task": self.task, "instance_id": self.instance_id}
+        return {
+            **{k: v for k, v in where.items() if v is not None},
+            self.subject: self.name,
+            "error": self.error,
+        }
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Plan:
 
 
 def make_plan(config: Config) -> Plan:
-    """Load the inputs and lay out the work; a task or candidate that is at fault is reported, the others go on."""
+    """Load the inputs and lay out the work; a task or candidate at fault is reported, the others go on."""
     failures: list[Failure] = []
     shards: list[Shard] = []
     trajectories: dict[str, tuple[Trajectory, ...]] = {}
@@ -161,13 +166,14 @@ def _shard_digest(shard: Shard) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for t in shard.trajectories:
         for text in (t.task, t.instance_id, t.expert, t.prompt, t.solution):
-            data = text.encode("utf-8", "surrogatepass")
+            data = text.encode()
             digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 
 
 def _address(candidate: Candidate, shard_digest: str, kind: Kind, config: Config) -> str:
-    window = str(config.window) if kind == "trajectories" else "all"
+    # Options are read whole and after a plain prompt, whatever is set for trajectories.
+    window = str(config.window) if kind == "trajectories" else "options"
     return digest_of(
         candidate.candidate_id,
         shard_digest,

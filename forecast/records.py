@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from forecast import storage
+from forecast.errors import InputError
 from forecast.plan import Failure, Plan, estimated_flops, estimated_tokens
 from forecast.ranking.univariate import Ranking, TargetReport
 from forecast.store.lake import read_receipts, unscored_failures
@@ -46,7 +47,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 
 def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
-    """What stands in the lake after scoring; `units`, `done` and `rows` count the lake, options have their own entry."""
+    """What stands in the lake after scoring; options of direct evaluation are counted apart."""
     done = plan.done()
     receipts = read_receipts(plan, (u for u in plan.units if u.address in done))
     lake = list(plan.select("trajectories"))
@@ -54,17 +55,23 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
 
     def counts(units: Sequence[Any]) -> dict[str, int]:
         finished = [u for u in units if u.address in done]
-        return {"units": len(units), "done": len(finished), "rows": sum(receipts[u.address].rows for u in finished)}
+        return {
+            "units": len(units),
+            "done": len(finished),
+            "rows": sum(receipts[u.address].rows for u in finished),
+        }
 
     candidates = []
     for candidate in plan.candidates:
         own = [u for u in lake if u.candidate.candidate_id == candidate.candidate_id]
-        candidates.append({"candidate": candidate.name, "candidate_id": candidate.candidate_id, **counts(own)})
+        candidates.append(
+            {"candidate": candidate.name, "candidate_id": candidate.candidate_id, **counts(own)}
+        )
     return {
         "lake": plan.folder("trajectories"),
         **counts(lake),
         "candidates": candidates,
-        "failed": [f.as_record() for f in [*failures, *unscored_failures(plan, receipts)]],
+        "failed": [f.as_record() for f in [*failures, *unscored_failures(plan.units, receipts)]],
         "direct_evaluation": {"path": plan.folder("choices"), **counts(options)},
         "tokens_read": sum(r.tokens_read for r in receipts.values()),
         "scoring_seconds": round(sum(r.seconds for r in receipts.values()), 3),
@@ -107,15 +114,22 @@ def save_failures(plan: Plan, failures: Sequence[Failure]) -> None:
 
 
 def load_failures(plan: Plan) -> list[Failure]:
-    """Failures of the plan itself, and those of the last scoring that concern candidates as they are now."""
+    """Failures of the plan itself, and those of the last scoring that concern candidates as they are now.
+
+    Raises:
+        InputError: the file of the last scoring's failures is damaged.
+    """
     found = list(plan.failures)
     path = _failures_path(plan)
     if storage.exists(path):
-        ids = {c.name: c.candidate_id for c in plan.candidates}
-        for record in json.loads(storage.read_bytes(path)):
-            candidate_id = record.pop("candidate_id")
-            if ids.get(record["name"]) == candidate_id:
-                found.append(Failure(**record))
+        present = {(c.name, c.candidate_id) for c in plan.candidates}
+        try:
+            for record in json.loads(storage.read_bytes(path)):
+                candidate_id = record.pop("candidate_id")
+                if (record["name"], candidate_id) in present:
+                    found.append(Failure(**record))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is damaged: {error!r}; delete it and score again") from None
     return found
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from forecast.config import Config, Window
 from forecast.encoding import Encoded, Unscored, encode
-from forecast.engines import Engine
+from forecast.engines import Engine, SequenceStats
 from forecast.plan import Unit
 
 TOKEN_ROW = pl.Schema(
@@ -40,7 +40,7 @@ class ScoredUnit:
 
 
 def score_unit(unit: Unit, engine: Engine, config: Config) -> ScoredUnit:
-    """Score one unit with its loaded candidate.
+    """Score one unit with its loaded candidate; rows in the order of the shard's trajectories.
 
     Raises:
         CandidateError: the candidate's tokenizer or numbers are at fault.
@@ -57,36 +57,33 @@ def score_unit(unit: Unit, engine: Engine, config: Config) -> ScoredUnit:
         truncate_prefix=config.too_long == "truncate_prefix",
     )
     scored = [one for one in encoded if isinstance(one, Encoded)]
-    stats = engine.score(scored)
-    counts = [len(one.n_bytes) for one in scored]
-
-    def spread(values: list[str]) -> pl.Series:
-        """Each sequence's value once per scored token."""
-        return pl.Series(np.repeat(np.array(values, dtype=object), counts), dtype=pl.String)
-
-    def joined(arrays: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
-        return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.empty(0, dtype)
-
-    rows = pl.DataFrame(
-        {
-            "candidate_id": pl.Series([unit.candidate.candidate_id], dtype=pl.String).new_from_index(0, sum(counts)),
-            "task": spread([one.trajectory.task for one in scored]),
-            "expert": spread([one.trajectory.expert for one in scored]),
-            "instance_id": spread([one.trajectory.instance_id for one in scored]),
-            "position": joined([one.first_position + np.arange(len(one.n_bytes)) for one in scored], np.int32),
-            "token_id": joined([one.input_ids[one.first_scored :] for one in scored], np.int32),
-            "n_bytes": joined([one.n_bytes for one in scored], np.int32),
-            "logprob": joined([one.logprob for one in stats], np.float32),
-            "entropy": joined([one.entropy for one in stats], np.float32),
-            "rank": joined([one.rank for one in stats], np.int32),
-            "ties": joined([one.ties for one in stats], np.int32),
-            "top1_logprob": joined([one.top1_logprob for one in stats], np.float32),
-        },
-        schema=TOKEN_ROW,
-    )
+    frames = [
+        _token_rows(unit.candidate.candidate_id, one, stats)
+        for one, stats in zip(scored, engine.score(scored), strict=True)
+    ]
     return ScoredUnit(
-        rows=rows,
+        rows=pl.concat([TOKEN_ROW.to_frame(), *frames]),
         unscored=tuple(one for one in encoded if isinstance(one, Unscored)),
         tokens_read=sum(len(one.input_ids) for one in scored),
         seconds=time.perf_counter() - started,
+    )
+
+
+def _token_rows(candidate_id: str, one: Encoded, stats: SequenceStats) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "candidate_id": candidate_id,
+            "task": one.trajectory.task,
+            "expert": one.trajectory.expert,
+            "instance_id": one.trajectory.instance_id,
+            "position": one.first_position + np.arange(len(one.n_bytes)),
+            "token_id": one.input_ids[one.first_scored :],
+            "n_bytes": one.n_bytes,
+            "logprob": stats.logprob,
+            "entropy": stats.entropy,
+            "rank": stats.rank,
+            "ties": stats.ties,
+            "top1_logprob": stats.top1_logprob,
+        },
+        schema=TOKEN_ROW,
     )

@@ -1,25 +1,27 @@
 """Files on a local disk or an object store, behind one handful of functions.
 
-Every path of the project is a local path or an `s3://bucket/key` URI. A write is all or nothing: local files are
-written aside, flushed to disk and renamed; an object store publishes an object only when its upload is complete.
-Endpoint and credentials of an object store come from the usual `AWS_*` environment variables.
+Every path of the project is a local path or an `s3://bucket/key` URI. A write is all or nothing: local files
+are written aside, flushed to disk and renamed; an object store publishes an object only when its upload is
+complete. Endpoint (`AWS_ENDPOINT_URL`), region and credentials of an object store come from the usual `AWS_*`
+variables.
 """
 
 import os
 import re
 import socket
 import uuid
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow.fs as pafs
 
-_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]+://")
+_S3 = "s3://"
 _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{32}\.tmp$")
 
 
 def is_remote(path: str) -> bool:
-    """True for `s3://...` and other filesystem URIs, False for local paths."""
-    return bool(_SCHEME.match(path)) and not path.startswith("file://")
+    """True for `s3://...`, False for local paths."""
+    return path.startswith(_S3)
 
 
 def join(base: str, *parts: str) -> str:
@@ -31,16 +33,29 @@ def join(base: str, *parts: str) -> str:
 
 def resolve(path: str, base: str | Path) -> str:
     """An absolute path: URIs as they are, `~` expanded, relative paths taken from the folder `base`."""
-    if _SCHEME.match(path):
+    if "://" in path:
         return path
     return str(Path(os.path.normpath(Path(base) / Path(path).expanduser())))
 
 
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     """The pyarrow filesystem of a path and the path as that filesystem wants it."""
-    if is_remote(path):
-        return pafs.FileSystem.from_uri(path)
-    return pafs.LocalFileSystem(), str(Path(path).absolute())
+    if not is_remote(path):
+        return pafs.LocalFileSystem(), str(Path(path).absolute())
+    inner = path.removeprefix(_S3)
+    return _object_store(inner.partition("/")[0], os.environ.get("AWS_ENDPOINT_URL")), inner
+
+
+@lru_cache(maxsize=64)
+def _object_store(bucket: str, endpoint: str | None) -> pafs.FileSystem:
+    """One client per bucket: each asks for the bucket's region once and keeps its connections.
+
+    Made from a URI because `S3FileSystem()` itself does not read `AWS_ENDPOINT_URL`. Only the bucket is in
+    that URI: keys with spaces, `#` or `%` would not survive it. The endpoint is an argument so that a change
+    of it makes a new client.
+    """
+    fs, _ = pafs.FileSystem.from_uri(_S3 + bucket)
+    return fs
 
 
 def exists(path: str) -> bool:
@@ -90,7 +105,7 @@ def temporary_beside(target: Path) -> Path:
 
 
 def sweep_temporaries(folder: str) -> int:
-    """Remove what writers that were killed on this host left behind below `folder`; returns how many files."""
+    """Remove what writers killed on this host left behind below `folder`; returns how many files."""
     if is_remote(folder) or not Path(folder).is_dir():
         return 0
     removed = 0
@@ -121,10 +136,9 @@ def list_files(folder: str, suffix: str) -> dict[str, int]:
         found = (p for p in root.rglob(f"*{suffix}") if not p.name.startswith("."))
         return {str(p): p.stat().st_size for p in sorted(found)}
     fs, inner = filesystem(folder)
-    scheme = folder.split("://", 1)[0]
     entries = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
     return {
-        f"{scheme}://{e.path}": e.size
+        _S3 + e.path: e.size
         for e in sorted(entries, key=lambda e: e.path)
         if e.type == pafs.FileType.File and e.base_name.endswith(suffix) and not e.base_name.startswith(".")
     }

@@ -1,4 +1,8 @@
-"""Tables for the terminal, drawn from rankings and records; no arithmetic beyond formatting."""
+"""Tables for the terminal, drawn from rankings and records; no arithmetic beyond formatting.
+
+What is missing is a dash. Names come from users and may hold square brackets or colons: they reach rich as
+`Text`, since it would read a plain string as markup.
+"""
 
 from typing import Any
 
@@ -12,19 +16,19 @@ from forecast.ranking.univariate import Correlation, Ranking, TargetReport
 
 def plan_table(record: dict[str, Any]) -> RenderableType:
     """The plan of `--dry-run`."""
-    table = Table(title=f"Plan of {record['name']}: {record['done']} of {record['units']} units done")
+    table = Table(title=_title(f"Plan of {record['name']}: {record['done']} of {record['units']} units done"))
     table.add_column("candidate")
     for column in ("dtype", "parameters", "units", "done", "tokens left (est.)", "FLOPs left (est.)"):
         table.add_column(column, justify="right")
     for c in record["candidates"]:
         table.add_row(
-            c["candidate"],
+            Text(c["candidate"]),
             c["dtype"],
             count(c["parameters"]),
             str(c["units"]),
             str(c["done"]),
             f"{c['estimated_tokens']:,}",
-            "?" if c["estimated_flops"] is None else f"{c['estimated_flops']:.2g}",
+            "-" if c["estimated_flops"] is None else f"{c['estimated_flops']:.2g}",
         )
     tasks = ", ".join(f"{task} ({n} trajectories)" for task, n in record["tasks"].items())
     direct = ", ".join(f"{task} ({n} items)" for task, n in record["direct_evaluation"].items())
@@ -55,8 +59,9 @@ def ranking_tables(ranking: Ranking) -> RenderableType:
 
 def _standings(ranking: Ranking) -> Table:
     read = ", ".join(f"{task} ({n})" for task, n in ranking.n_instances.items())
-    against = f" against {ranking.reports[0].target}" if ranking.reports else ""
-    table = Table(title=f"{len(ranking.standings)} candidates by {ranking.shown[0]}{against}; solutions read: {read}")
+    against = f", against {ranking.reports[0].target}" if ranking.reports else ""
+    by = f"{len(ranking.standings)} candidates by {ranking.shown[0]}{against}"
+    table = Table(title=_title(f"{by}; instances read: {read}"))
     table.add_column("rank", justify="right")
     table.add_column("candidate", no_wrap=True)
     table.add_column("params", justify="right")
@@ -68,7 +73,7 @@ def _standings(ranking: Ranking) -> Table:
         error = "" if s.measured_stderr is None else f" ± {s.measured_stderr:.3f}"
         table.add_row(
             _rank(s.forecast_rank),
-            s.candidate,
+            Text(s.candidate),
             count(s.parameters),
             "-" if s.measured is None else f"{s.measured:.3f}{error}",
             _rank(s.measured_rank),
@@ -78,13 +83,15 @@ def _standings(ranking: Ranking) -> Table:
 
 
 def _families(report: TargetReport, confidence: float) -> Table:
-    items = f", {report.n_items} evaluation items" if report.n_items else ""
+    items = "" if report.n_items is None else f", {report.n_items} evaluation items"
     table = Table(
-        title=f"Spearman rho against {report.target}: n = {report.n_candidates} candidates{items}\n"
-        "positive = ranks good candidates high (low-is-better proxies are turned round; entropy as it is)"
+        title=_title(
+            f"Spearman rho against {report.target}: n = {report.n_candidates} candidates{items}\n"
+            "positive = ranks good candidates high (low-is-better proxies are turned round; entropy as it is)"
+        )
     )
     table.add_column("proxy family", no_wrap=True)
-    interval = f"{confidence:.0%} interval"
+    interval = f"{100 * confidence:g}% interval"
     for column in ("uniform: rho", interval, "tau-b"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("best weighting", no_wrap=True)
@@ -96,16 +103,18 @@ def _families(report: TargetReport, confidence: float) -> Table:
     for metric in METRICS:
         own = [c for c in report.correlations if c.metric == metric.name]
         uniform = next(c for c in own if c.weighting == "uniform")
-        best = max(own, key=lambda c: -1.0 if c.spearman is None else abs(c.spearman))
-        table.add_row(metric.name, *_cells(uniform), best.weighting, *_cells(best))
+        known = [c for c in own if c.spearman is not None]
+        best = max(known, key=lambda c: abs(c.spearman or 0.0), default=None)
+        table.add_row(metric.name, *_cells(uniform), best.weighting if best else "-", *_cells(best))
     return table
 
 
 def _targets(ranking: Ranking) -> Table:
-    table = Table(title="Per measured task")
+    table = Table(title=_title("Per measured task"))
     table.add_column("measured task")
     table.add_column("proxies of")
     table.add_column("n", justify="right")
+    table.add_column("items", justify="right")
     table.add_column("plain cross-entropy: rho", justify="right", no_wrap=True)
     table.add_column("best of 80")
     table.add_column("rho", justify="right", no_wrap=True)
@@ -113,20 +122,38 @@ def _targets(ranking: Ranking) -> Table:
     for report in ranking.reports:
         best, plain = report.best(), report.plain_cross_entropy()
         table.add_row(
-            report.target,
-            ", ".join(report.tasks),
+            Text(report.target),
+            Text(", ".join(report.tasks)),
             str(report.n_candidates),
-            " ".join(_cells(plain)[:2]),
+            "-" if report.n_items is None else str(report.n_items),
+            _rho(plain),
             best.proxy if best else "-",
-            " ".join(_cells(best)[:2]) if best else "-",
+            _rho(best),
             "-" if report.best_p is None else f"{report.best_p:.3f}",
         )
     return table
 
 
-def _cells(c: Correlation) -> tuple[str, str, str]:
-    interval = "-" if c.ci_low is None or c.ci_high is None else f"[{c.ci_low:+.2f}, {c.ci_high:+.2f}]"
-    return _signed(c.spearman), interval, _signed(c.kendall)
+def _title(text: str) -> Text:
+    return Text(text, style="table.title", justify="center")
+
+
+def _cells(c: Correlation | None) -> tuple[str, str, str]:
+    """Rho, its interval and tau-b."""
+    if c is None:
+        return "-", "-", "-"
+    return _signed(c.spearman), _interval(c), _signed(c.kendall)
+
+
+def _rho(c: Correlation | None) -> str:
+    """Rho and its interval in one cell."""
+    if c is None or c.spearman is None:
+        return "-"
+    return _signed(c.spearman) + ("" if c.ci_low is None else f" {_interval(c)}")
+
+
+def _interval(c: Correlation) -> str:
+    return "-" if c.ci_low is None or c.ci_high is None else f"[{c.ci_low:+.2f}, {c.ci_high:+.2f}]"
 
 
 def _signed(value: float | None) -> str:
@@ -140,10 +167,8 @@ def _rank(value: float | None) -> str:
 def count(value: int | None) -> str:
     """135000000 as 135M."""
     if value is None:
-        return "?"
+        return "-"
     for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
+        if value >= 0.9995 * limit:  # 999,999 is 1M, not 1e+03k
             return f"{value / limit:.3g}{unit}"
     return str(value)
-
-

@@ -15,7 +15,7 @@ ENGINE_VERSION = 1
 
 @dataclass(frozen=True)
 class SequenceStats:
-    """Statistics of the scored tokens of one sequence, arrays of shape [S]; see `forecast.tokenstats.TokenStats`."""
+    """Statistics of the S scored tokens of one sequence, each [S]; defined at `forecast.tokenstats.types`."""
 
     logprob: NDArray[np.float32]
     entropy: NDArray[np.float32]

@@ -1,10 +1,12 @@
-"""A made-up candidate that needs no weights: drives the whole pipeline in tests and demonstrations of the plumbing.
+"""A made-up candidate that needs no weights: drives the whole pipeline in tests and trials of the plumbing.
 
-`fake://ABILITY` gives the expert's token a logit advantage that grows with ABILITY (any number); everything else is
-noise that depends only on the candidate and the preceding tokens, so results are reproducible to the bit.
-`?fail=load`, `?fail=nan` and `?fail=crash` make it misbehave; `?context=N` limits it, `?delay=S` slows each sequence.
+`fake://ABILITY` gives the expert's token a logit advantage of ABILITY (any number); everything else is
+noise that depends only on the source and the preceding tokens, so results are reproducible to the bit.
+`?fail=load`, `?fail=nan` and `?fail=crash` make it misbehave; `?context=N` limits it, `?delay=S` slows each
+sequence.
 """
 
+import math
 import os
 import re
 import time
@@ -25,7 +27,7 @@ VOCAB_SIZE = 512
 
 
 class FakeTokenizer:
-    """Words with their leading space, ids by hash; the part of the Hugging Face interface that `encode` uses."""
+    """Words with their leading space, ids by hash; the part of the usual interface that `encode` uses."""
 
     is_fast = True
     chat_template = None
@@ -50,24 +52,28 @@ class FakeEngine:
         """Read the options from the source.
 
         Raises:
-            CandidateError: not a `fake://` source, or asked to fail.
+            CandidateError: not a `fake://` source, an option that is unknown, or asked to fail.
         """
-        url = urlparse(candidate.settings.source)
-        options = {key: values[-1] for key, values in parse_qs(url.query).items()}
+        source = candidate.settings.source
+        self._name = candidate.name
         try:
-            self._ability = float(url.netloc)
-        except ValueError:
+            self._ability, self._fail, self._delay, context = _options(source)
+        except ValueError as error:
             raise CandidateError(
-                f"candidate {candidate.name!r}: expected fake://NUMBER, got {candidate.settings.source!r}"
+                f"candidate {self._name!r}: expected fake://NUMBER, perhaps with ?fail=load|nan|crash, "
+                f"?context=N, ?delay=SECONDS; got {source!r} ({error})"
             ) from None
-        self._name, self._fail = candidate.name, options.get("fail")
-        self._seed = zlib.crc32(candidate.settings.source.encode())
-        self._delay = float(options.get("delay", 0))
         if self._fail == "load":
             raise CandidateError(f"candidate {self._name!r}: asked to fail while loading")
+        self._seed = zlib.crc32(source.encode())
         self.tokenizer = FakeTokenizer()
-        context = options.get("context")
-        self.facts = EngineFacts(VOCAB_SIZE, 1_000, int(context) if context else None, "none", {})
+        self.facts = EngineFacts(
+            vocab_size=VOCAB_SIZE,
+            parameters=1_000,
+            context_length=candidate.settings.context_length or context,
+            device="none",
+            versions={},
+        )
 
     def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
         """See `Engine.score`."""
@@ -101,3 +107,20 @@ class FakeEngine:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _options(source: str) -> tuple[float, str | None, float, int | None]:
+    """Ability, way to fail, seconds per sequence, context length; ValueError where they make no sense."""
+    url = urlparse(source)
+    options = {key: values[-1] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
+    ability, delay = float(url.netloc), float(options.pop("delay", 0))
+    fail, context = options.pop("fail", None), options.pop("context", None)
+    if url.scheme != "fake" or url.path:
+        raise ValueError("it has another form")
+    if options:
+        raise ValueError(f"unknown option {min(options)!r}")
+    if fail not in (None, "load", "nan", "crash"):
+        raise ValueError(f"unknown way to fail {fail!r}")
+    if not (math.isfinite(ability) and 0 <= delay < math.inf):
+        raise ValueError("numbers must be finite")
+    return ability, fail, delay, None if context is None else int(context)

@@ -10,7 +10,7 @@ from forecast.config import Quantize
 from forecast.errors import CandidateError
 
 
-def decoder_layers(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
+def decoder_layers(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:
     """The stack of decoder layers: its parent module, attribute name and the list itself.
 
     Raises:
@@ -21,26 +21,25 @@ def decoder_layers(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == config.num_hidden_layers:
                 return module, name, child
-    raise CandidateError(f"no stack of {config.num_hidden_layers} decoder layers found in {type(model).__name__}")
+    raise CandidateError(
+        f"no stack of {config.num_hidden_layers} decoder layers found in {type(model).__name__}"
+    )
 
 
 def drop_layers(model: Any, which: int | tuple[int, ...]) -> None:
     """Remove decoder layers in place.
 
     Args:
-        which: indices, or a number n: the n layers just before the last one. Deep layers but the last change the
-            residual stream least (Gromov et al. 2024, arXiv 2403.17887).
+        which: indices, or a number n: the n layers just before the last one. Deep layers but the last change
+            the residual stream least (Gromov et al. 2024, arXiv 2403.17887).
 
     Raises:
-        CandidateError: fewer layers than that.
+        CandidateError: an index that the model does not have, or none would be left.
     """
     parent, name, layers = decoder_layers(model)
     total = len(layers)
-    if isinstance(which, int):
-        gone = set(range(total - 1 - which, total - 1))
-    else:
-        gone = set(which)
-    if min(gone) < 0 or max(gone) >= total or len(gone) >= total:
+    gone = set(range(total - 1 - which, total - 1)) if isinstance(which, int) else set(which)
+    if len(gone) >= total or any(not 0 <= i < total for i in gone):
         raise CandidateError(f"drop_layers {which} does not fit a model of {total} layers")
     kept = [i for i in range(total) if i not in gone]
     setattr(parent, name, nn.ModuleList(layers[i] for i in kept))
@@ -49,13 +48,14 @@ def drop_layers(model: Any, which: int | tuple[int, ...]) -> None:
             if hasattr(module, "layer_idx"):
                 module.layer_idx = index
     config = model.config.get_text_config()
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[i] for i in kept]
+    for key, value in vars(config).items():  # layer_types, no_rope_layers and the like: one entry per layer
+        if "layer" in key and isinstance(value, list) and len(value) == total:
+            setattr(config, key, [value[i] for i in kept])
     config.num_hidden_layers = len(kept)
 
 
-def quantize_weights(model: nn.Module, settings: Quantize) -> None:
-    """Round the weights of the decoder's linear layers in place; embeddings, norms, biases and head stay as they are.
+def quantize_weights(model: Any, settings: Quantize) -> None:
+    """Round the weights of the decoder's linear layers in place; embeddings, norms, biases and head stay.
 
     Symmetric round-to-nearest: each group of `group_size` inputs of each output shares the scale
     `max |w| / (2^(bits-1) - 1)`.
@@ -76,8 +76,8 @@ def quantize_weights(model: nn.Module, settings: Quantize) -> None:
     total = sum(p.numel() for p in layers.parameters())
     if done < 0.9 * total:
         raise CandidateError(
-            f"quantize rounds linear layers, but these hold only {done:,} of the decoder's {total:,} parameters "
-            f"in {type(model).__name__}"
+            f"quantize rounds linear layers, but these hold only {done:,} of the decoder's {total:,} "
+            f"parameters in {type(model).__name__}"
         )
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from forecast.config import CandidateConfig, Config
 from forecast.errors import CandidateError, InputError
-from forecast.inputs.fingerprint import digest_of, files_digest
+from forecast.inputs.fingerprint import digest_of, file_identity, files_digest
 from forecast.inputs.rows import local_path
 
-# Files of a model folder that cannot change a teacher-forced reading.
-_IRRELEVANT = {"generation_config.json", "trainer_state.json", "training_args.json", "all_results.json"}
+# The names under which transformers looks for weights, in its order; other weight files of a folder
+# (adapters, consolidated copies, optimizer states) are not what it loads.
+_SAFETENSORS = "model.safetensors"
+_PICKLED = "pytorch_model.bin"
 _TEXT_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
-_PICKLED = ("*.bin", "*.pt", "*.pth")
+# Files of a model folder that match these patterns but cannot change a teacher-forced reading.
+_IRRELEVANT = {"generation_config.json", "trainer_state.json", "training_args.json", "all_results.json"}
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,18 @@ class ModelFiles:
     gguf: Path | None
     weights: tuple[Path, ...]
     others: tuple[Path, ...]
+    parameters: int | None  # by the headers of the weight files; None for pickled ones
 
     def digest(self) -> str:
-        """Content hash of everything that the loaded model depends on."""
-        return files_digest([*self.weights, *self.others])
+        """Content hash of everything that the loaded model depends on, wherever it lies."""
+        if self.gguf is not None:
+            return files_digest({"gguf": self.gguf})
+        return files_digest({path.name: path for path in [*self.weights, *self.others]})
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate that is ready to be planned: `candidate_id` stands for everything that shapes its numbers."""
+    """A candidate ready to be planned; `candidate_id` stands for everything that shapes its numbers."""
 
     name: str
     candidate_id: str
@@ -42,8 +48,8 @@ class Candidate:
     engine: str
     dtype: str
     prompt_form: str
-    files_digest: str | None
-    parameters: int | None
+    files_digest: str | None  # None for made-up candidates
+    parameters: int | None  # before layers are dropped
 
     @property
     def family(self) -> str | None:
@@ -55,7 +61,8 @@ def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
     """Find and fingerprint a candidate's files.
 
     Raises:
-        CandidateError: files missing, truncated or of a kind that is not loaded by default; names the candidate.
+        CandidateError: files missing, truncated or of a kind that is not loaded by default; names the
+            candidate.
     """
     requested = settings.dtype or config.engine.dtype
     dtype = native_dtype(config.cluster.gpus_per_actor > 0) if requested == "auto" else requested
@@ -66,7 +73,7 @@ def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
     else:
         files = locate_files(settings)
         digest = identity = files.digest()
-        parameters = settings.parameters or count_parameters(files, settings.name)
+        parameters = settings.parameters or files.parameters
     candidate_id = digest_of(
         identity,
         settings.quantize.model_dump() if settings.quantize else None,
@@ -76,7 +83,9 @@ def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
         dtype,
         form,
     )
-    return Candidate(settings.name, candidate_id, settings, config.engine.kind, dtype, form, digest, parameters)
+    return Candidate(
+        settings.name, candidate_id, settings, config.engine.kind, dtype, form, digest, parameters
+    )
 
 
 def locate_files(settings: CandidateConfig) -> ModelFiles:
@@ -95,8 +104,7 @@ def locate_files(settings: CandidateConfig) -> ModelFiles:
     if source.endswith(".gguf"):
         if not path.is_file():
             raise CandidateError(f"candidate {name!r}: no GGUF file at {path}")
-        check_gguf(path, name)
-        return ModelFiles(path.parent, path, (path,), ())
+        return ModelFiles(path.parent, path, (path,), (), gguf_parameters(path, name))
     if not path.is_dir():
         if path.is_absolute():
             raise CandidateError(f"candidate {name!r}: no model folder at {path}")
@@ -107,54 +115,72 @@ def locate_files(settings: CandidateConfig) -> ModelFiles:
 def _folder_files(folder: Path, settings: CandidateConfig) -> ModelFiles:
     name = settings.name
     if not (folder / "config.json").is_file():
-        raise CandidateError(f"candidate {name!r}: {folder} has no config.json; expected a folder in Hugging Face layout")
-    weights = sorted(folder.glob("*.safetensors"))
-    pickled = sorted(p for pattern in _PICKLED for p in folder.glob(pattern) if p.name != "training_args.bin")
-    if not weights and pickled and settings.allow_pickle:
-        weights = pickled
-    if not weights:
-        hint = (
-            f"; {pickled[0].name} is pickled and can run code when loaded: convert it to safetensors, "
-            "or set allow_pickle: true for a file that you trust"
-            if pickled
-            else ""
+        raise CandidateError(
+            f"candidate {name!r}: {folder} has no config.json; expected a folder in Hugging Face layout"
         )
-        raise CandidateError(f"candidate {name!r}: missing weights: no *.safetensors in {folder}{hint}")
-    for index in folder.glob("*.safetensors.index.json"):
-        expected = set(json.loads(index.read_text())["weight_map"].values())
-        if missing := sorted(expected - {w.name for w in weights}):
-            raise CandidateError(f"candidate {name!r}: missing weights: {index} names {', '.join(missing)}, not in the folder")
-    for path in weights:
-        if path.suffix == ".safetensors":
-            safetensors_parameters(path, name)
+    parameters: int | None = None
+    if weights := _weights(folder, _SAFETENSORS, name):
+        parameters = sum(safetensors_parameters(path, name) for path in weights)
+    elif pickled := _weights(folder, _PICKLED, name):
+        if not settings.allow_pickle:
+            raise CandidateError(
+                f"candidate {name!r}: missing weights: no {_SAFETENSORS} in {folder}; {pickled[0].name} is "
+                "pickled and can run code when loaded: convert it to safetensors, or set allow_pickle: true "
+                "for a file that you trust"
+            )
+        weights = pickled
+    else:
+        raise CandidateError(
+            f"candidate {name!r}: missing weights: neither {_SAFETENSORS} nor its .index.json in {folder}"
+        )
     patterns = (*_TEXT_FILES, "*.py") if settings.allow_remote_code else _TEXT_FILES
-    others = {p for pattern in patterns for p in folder.glob(pattern) if p.name not in _IRRELEVANT}
-    return ModelFiles(folder, None, tuple(weights), tuple(sorted(others)))
+    others = {
+        p for pattern in patterns for p in folder.glob(pattern) if p.name not in _IRRELEVANT and p.is_file()
+    }
+    return ModelFiles(folder, None, tuple(weights), tuple(sorted(others)), parameters)
+
+
+def _weights(folder: Path, file_name: str, name: str) -> list[Path]:
+    """The one file of weights or the shards that its index names; empty where there is neither."""
+    if (folder / file_name).is_file():
+        return [folder / file_name]
+    index = folder / f"{file_name}.index.json"
+    if not index.is_file():
+        return []
+    try:
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CandidateError(
+            f"candidate {name!r}: {index} is damaged: {error!r}; copy or download it again"
+        ) from None
+    if missing := [shard for shard in shards if not (folder / shard).is_file()]:
+        raise CandidateError(
+            f"candidate {name!r}: missing weights: {index} names {', '.join(missing)}, not in the folder; "
+            "copy or download them"
+        )
+    return [folder / shard for shard in shards]
 
 
 def _from_hub(settings: CandidateConfig) -> Path:
-    from huggingface_hub import snapshot_download
+    import huggingface_hub
 
     repo, _, revision = settings.source.partition("@")
-    patterns = [*_TEXT_FILES, "*.safetensors"]
-    patterns += list(_PICKLED) if settings.allow_pickle else []
+    patterns = [*_TEXT_FILES, "model*.safetensors"]
+    patterns += ["pytorch_model*.bin"] if settings.allow_pickle else []
     patterns += ["*.py"] if settings.allow_remote_code else []
     try:
-        return Path(snapshot_download(repo, revision=revision or settings.revision, allow_patterns=patterns))
+        folder = huggingface_hub.snapshot_download(
+            repo,
+            revision=revision or settings.revision,
+            allow_patterns=patterns,
+            ignore_patterns=["*/*"],  # exports to other formats
+        )
     except Exception as error:  # offline, not found, gated and malformed ids each have types of their own
         raise CandidateError(
             f"candidate {settings.name!r}: {settings.source!r} is neither a folder on this machine "
             f"nor could it be had from the model hub: {error}"
         ) from error
-
-
-def count_parameters(files: ModelFiles, name: str) -> int | None:
-    """Parameters by the headers of the weight files; None where they have no readable header."""
-    if files.gguf is not None:
-        return check_gguf(files.gguf, name)
-    if any(path.suffix != ".safetensors" for path in files.weights):
-        return None
-    return sum(safetensors_parameters(path, name) for path in files.weights)
+    return Path(folder)
 
 
 def safetensors_parameters(path: Path, name: str) -> int:
@@ -172,46 +198,50 @@ def safetensors_parameters(path: Path, name: str) -> int:
             header = json.loads(stream.read(length))
         tensors = [entry for key, entry in header.items() if key != "__metadata__"]
         promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
-    except (struct.error, ValueError, KeyError, TypeError) as error:
-        raise CandidateError(f"candidate {name!r}: {path} is not a safetensors file or is damaged: {error}") from None
+        elements = sum(math.prod(entry["shape"]) for entry in tensors)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CandidateError(
+            f"candidate {name!r}: {path} is not a safetensors file or is damaged ({error}); "
+            "copy or download it again"
+        ) from None
     if promised != size:
         raise CandidateError(
             f"candidate {name!r}: {path} is truncated or damaged: its header promises {promised} bytes, "
             f"it has {size}; copy or download it again"
         )
-    return sum(math.prod(entry["shape"]) for entry in tensors)
+    return elements
 
 
-def check_gguf(path: Path, name: str) -> int:
+def gguf_parameters(path: Path, name: str) -> int:
     """Elements in a GGUF file, from its header.
 
     Raises:
         CandidateError: the file is damaged or shorter than its header promises.
     """
-    stat = path.stat()
     try:
-        return _gguf_elements(str(path), stat.st_size, stat.st_mtime_ns)
+        return _gguf_elements(path, file_identity(path))
     except Exception as error:  # the reader maps the file and fails in as many ways as bytes can be missing
         raise CandidateError(
-            f"candidate {name!r}: {path} is not a GGUF file or is truncated ({error}); copy or download it again"
+            f"candidate {name!r}: {path} is not a GGUF file or is truncated ({error}); "
+            "copy or download it again"
         ) from None
 
 
-@lru_cache(maxsize=256)
-def _gguf_elements(path: str, size: int, mtime: int) -> int:
+@lru_cache(maxsize=64)  # reading the vocabulary in a header takes seconds, and variants share one file
+def _gguf_elements(path: Path, identity: tuple[int, ...]) -> int:
     import gguf
 
-    reader = gguf.GGUFReader(path)
-    end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
-    if end > size:
-        raise ValueError(f"tensors end at byte {end}, the file has {size}")
-    if not reader.tensors:
+    tensors = gguf.GGUFReader(path).tensors
+    if not tensors:
         raise ValueError("it holds no tensors")
-    return sum(int(t.n_elements) for t in reader.tensors)
+    end = max(int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors)
+    if end > path.stat().st_size:
+        raise ValueError(f"tensors end at byte {end}, the file has {path.stat().st_size}")
+    return sum(int(tensor.n_elements) for tensor in tensors)
 
 
 def native_dtype(on_gpu: bool) -> str:
-    """`bfloat16` where it is computed natively (any supported GPU; a CPU with AMX or AVX512-BF16), else `float32`."""
+    """`bfloat16` where it is computed natively (GPUs; CPUs with AMX or AVX512-BF16), else `float32`."""
     if on_gpu:
         return "bfloat16"
     try:

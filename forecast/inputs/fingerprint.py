@@ -1,52 +1,71 @@
 """Content hashes of model files.
 
-A candidate is addressed by what its files hold, never by their names: a new model saved under an old name is a new
-candidate. Hashes are remembered per file identity (device, inode, size, both change times), so that a nightly run over
-many checkpoints reads each file once; any write to a file changes its ctime and voids the memory.
+A candidate is addressed by what its files hold, never by their names: a new model saved under an old name is
+a new candidate. Hashes are remembered per file identity (device, inode, size, both change times), so that a
+nightly run over many checkpoints reads each file once; any write to a file changes its ctime, which no
+program can set back, and voids the memory.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from forecast import storage
 
 _CHUNK = 1 << 22
+# Two writes within one tick of the file system's clock (up to a second on network disks) leave the same
+# change time, so a file is remembered only once its last change is older than that.
+_SETTLED_SECONDS = 2.0
 
 
 def content_hash(path: Path) -> str:
-    """Hexadecimal BLAKE2b of a file's content, remembered between processes."""
+    """Hexadecimal BLAKE2b of a file's content, remembered between processes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     real = path.resolve()
-    stat = real.stat()
-    identity = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    identity = file_identity(real)
     memory = _cache_folder() / (hashlib.blake2b(str(real).encode(), digest_size=16).hexdigest() + ".json")
     try:
         known = json.loads(memory.read_text())
-        if known["identity"] == identity:
+        if known["identity"] == list(identity):
             return str(known["hash"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no memory of it, or a damaged one: read the file
-    digest = hashlib.blake2b(digest_size=20)
-    with real.open("rb") as stream:
-        while block := stream.read(_CHUNK):
-            digest.update(block)
-    try:
-        storage.write_bytes(str(memory), json.dumps({"identity": identity, "hash": digest.hexdigest()}).encode())
-    except OSError:
-        pass  # a read-only home costs a second reading, nothing else
-    return digest.hexdigest()
+    digest = _hash_of_content(real)
+    if time.time() - real.stat().st_ctime > _SETTLED_SECONDS:
+        with contextlib.suppress(OSError):  # a read-only home costs a second reading, nothing else
+            storage.write_bytes(str(memory), json.dumps({"identity": identity, "hash": digest}).encode())
+    return digest
+
+
+def file_identity(path: Path) -> tuple[int, ...]:
+    """What changes whenever the file is written: device, inode, size, mtime and ctime (nanoseconds)."""
+    stat = path.stat()
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def digest_of(*parts: object) -> str:
     """Sixteen hexadecimal digits that stand for JSON-serialisable values."""
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def files_digest(files: Iterable[Path]) -> str:
-    """One digest for a set of files: their names within the folder and their contents."""
-    return digest_of(sorted((path.name, content_hash(path)) for path in files))
+def files_digest(files: Mapping[str, Path]) -> str:
+    """One digest for a set of files: the names given to them here and their contents; not where they lie."""
+    return digest_of(sorted((name, content_hash(path)) for name, path in files.items()))
+
+
+def _hash_of_content(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    with path.open("rb") as stream:
+        while block := stream.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _cache_folder() -> Path:

@@ -1,23 +1,30 @@
-"""Rows of a data file or Hugging Face dataset, each with the place a message about it should name."""
+"""Rows of a data file or Hugging Face dataset, each with the place that a message about it should name.
 
+Files are read whole: expert solutions are megabytes, and one reading then reports every damaged line at once.
+"""
+
+import csv
+import gzip
 import importlib.metadata
 import io
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
+import pyarrow.parquet
 
 from forecast import storage
 from forecast.config import DataSource
 from forecast.errors import InputError
 
-_PROBLEMS_SHOWN = 20
+_MESSAGES_SHOWN = 20
+_PLACES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -32,24 +39,39 @@ class Problems:
     """Collects what is wrong with an input, so that one reading reports every defect at once."""
 
     def __init__(self) -> None:
-        self._messages: list[str] = []
+        self._places: dict[str, list[str]] = {}  # by message: one mistake is often made in every row
 
     def add(self, where: str, message: str) -> None:
         """Note one defect."""
-        self._messages.append(f"{where}: {message}")
+        self._places.setdefault(message, []).append(where)
 
     def raise_if_any(self) -> None:
-        """Raise InputError with all the defects noted (the first 20 of them in full)."""
-        if self._messages:
-            more = len(self._messages) - _PROBLEMS_SHOWN
-            shown = self._messages[:_PROBLEMS_SHOWN] + ([f"... and {more} more"] if more > 0 else [])
-            raise InputError("\n".join(shown))
+        """Raise InputError if anything was noted: the first 20 defects, the first 6 places of each."""
+        if not self._places:
+            return
+        lines = []
+        for message, (first, *others) in islice(self._places.items(), _MESSAGES_SHOWN):
+            also = others[:_PLACES_SHOWN] + ([f"{n} more"] if (n := len(others) - _PLACES_SHOWN) > 0 else [])
+            lines.append(f"{first}: {message}" + (f" (also {', '.join(also)})" if also else ""))
+        if (more := len(self._places) - _MESSAGES_SHOWN) > 0:
+            lines.append(f"... and {more} more")
+        raise InputError("\n".join(lines))
+
+
+def local_path(path: str) -> str:
+    """`package://` resolved to a file; every other path as it is.
+
+    Raises:
+        InputError: see `package_file`.
+    """
+    return str(package_file(path)) if path.startswith("package://") else path
 
 
 def package_file(uri: str) -> Path:
     """The local path of `package://DISTRIBUTION/FILE`, a file that an installed Python package carries.
 
-    FILE may be the whole path inside the package or its end. The package is looked up, never imported.
+    FILE is the whole path inside the package or an end of it that is unique. The package is looked up, never
+    imported.
 
     Raises:
         InputError: the package is not installed or holds no such file.
@@ -57,17 +79,16 @@ def package_file(uri: str) -> Path:
     distribution, _, name = uri.removeprefix("package://").partition("/")
     try:
         files = importlib.metadata.files(distribution) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise InputError(f"{uri}: the Python package {distribution!r} is not installed; `pip install {distribution}`") from None
-    found = [f for f in files if str(f) == name or str(f).endswith("/" + name)]
+    except (importlib.metadata.PackageNotFoundError, ValueError):  # ValueError: the name is empty
+        raise InputError(
+            f"{uri}: the Python package {distribution!r} is not installed; `pip install {distribution}`"
+        ) from None
+    exact = [f for f in files if str(f) == name]
+    found = exact or [f for f in files if str(f).endswith("/" + name)]
     if len(found) != 1:
-        raise InputError(f"{uri}: {len(found)} files of {distribution!r} match {name!r}, expected one")
+        names = f": {', '.join(map(str, found))}" if found else ""
+        raise InputError(f"{uri}: {len(found)} files of {distribution!r} match {name!r}, expected one{names}")
     return Path(str(found[0].locate()))
-
-
-def local_path(path: str) -> str:
-    """`package://` resolved to a file; every other path as it is."""
-    return str(package_file(path)) if path.startswith("package://") else path
 
 
 def read_rows(source: DataSource) -> list[Row]:
@@ -76,53 +97,53 @@ def read_rows(source: DataSource) -> list[Row]:
     Raises:
         InputError: nothing there, an unknown format, or lines that cannot be read; names file and line.
     """
-    if source.dataset is not None:
-        rows: Iterator[Row] = _dataset_rows(source)
-    else:
-        assert source.path is not None
-        rows = _file_rows(source.path)
+    rows = _dataset_rows(source) if source.path is None else _file_rows(source.path)
     found = list(islice(rows, source.limit))
     if not found:
         raise InputError(f"{source.label}: no rows")
     return found
 
 
-def _file_rows(path: str) -> Iterator[Row]:
-    path = local_path(path)
-    name = path.lower()
-    try:
-        if name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
-            return _jsonl_rows(path)
-        if not storage.is_remote(path) and Path(path).is_dir():
-            import datasets
+def read_file(path: str) -> bytes:
+    """The content of a local, `s3://` or `package://` file.
 
-            return _table_rows(path, datasets.load_from_disk(path).data.table)
-        data = storage.read_bytes(path)
-        if name.endswith(".parquet"):
-            return _table_rows(path, pl.read_parquet(data).to_arrow())
-        if name.endswith(".csv"):
-            return _table_rows(path, pl.read_csv(data, infer_schema=False).to_arrow(), first_line=2)
-        if name.endswith(".arrow"):
-            return _table_rows(path, pa.ipc.open_stream(io.BytesIO(data)).read_all())
-        if name.endswith(".json"):
-            return _json_rows(path, data)
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    path = local_path(path)
+    try:
+        return storage.read_bytes(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _file_rows(path: str) -> Iterator[Row]:
+    path = local_path(path)
+    if not storage.is_remote(path) and Path(path).is_dir():
+        return _saved_dataset_rows(path)
+    name = path.lower()
+    suffix = next((s for s in _READERS if name.removesuffix(".gz").endswith(s)), None)
+    if suffix is None:
+        raise InputError(
+            f"{path}: unknown format; expected {', '.join(_READERS)} (or .gz of these) "
+            "or a local folder written by datasets.save_to_disk"
+        )
+    data = read_file(path)
+    try:
+        if name.endswith(".gz"):
+            data = gzip.decompress(data)
+        return _READERS[suffix](path, data)
     except InputError:
         raise
-    except Exception as error:  # each reader has its own exception types for a damaged file
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    raise InputError(f"{path}: unknown format; expected .jsonl, .json, .csv, .parquet, .arrow or a saved dataset folder")
+    except Exception as error:  # each reader has its own exceptions for a damaged file
+        raise InputError(f"{path}: cannot be read as {suffix}: {error}") from error
 
 
-def _jsonl_rows(path: str) -> Iterator[Row]:
-    data = storage.read_bytes(path)
-    if path.lower().endswith(".gz"):
-        import gzip
-
-        data = gzip.decompress(data)
+def _jsonl_rows(path: str, data: bytes) -> Iterator[Row]:
     lines = data.split(b"\n")
-    if lines and not lines[-1].strip():
+    if not lines[-1].strip():
         lines.pop()  # the line break that ends the file
     problems = Problems()
     rows = []
@@ -137,7 +158,7 @@ def _jsonl_rows(path: str) -> Iterator[Row]:
             problems.add(where, f"not valid JSON ({error}); expected one JSON object per line")
             continue
         if not isinstance(record, dict):
-            problems.add(where, f"a JSON {type(record).__name__}, expected an object")
+            problems.add(where, f"expected a JSON object, got {_shortened(record)}")
             continue
         rows.append(Row(where, record))
     problems.raise_if_any()
@@ -146,15 +167,83 @@ def _jsonl_rows(path: str) -> Iterator[Row]:
 
 def _json_rows(path: str, data: bytes) -> Iterator[Row]:
     records = json.loads(data)
-    if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
-        raise InputError(f"{path}: expected a JSON list of objects")
-    return (Row(f"{path}: record {i}", r) for i, r in enumerate(records, start=1))
+    if not isinstance(records, list):
+        raise InputError(f"{path}: expected a JSON list of objects, got {_shortened(records)}")
+    problems = Problems()
+    rows = [Row(f"{path}: record {i}", record) for i, record in enumerate(records, start=1)]
+    for row in rows:
+        if not isinstance(row.data, dict):
+            problems.add(row.where, f"expected a JSON object, got {_shortened(row.data)}")
+    problems.raise_if_any()
+    return iter(rows)
 
 
-def _table_rows(path: str, table: pa.Table, first_line: int | None = None) -> Iterator[Row]:
-    for i, record in enumerate(table.to_pylist()):
-        place = f"{path}:{first_line + i}" if first_line is not None else f"{path}: row {i + 1}"
-        yield Row(place, record)
+def _csv_rows(path: str, data: bytes) -> Iterator[Row]:
+    """Cells are text; an empty cell is a missing value (None)."""
+    csv.field_size_limit(sys.maxsize)  # the default refuses solutions of more than 128 KiB
+    reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+    problems = Problems()
+    rows = []
+    header: list[str] = []
+    line = 1
+    try:
+        header = next(reader, [])
+        if repeated := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
+            problems.add(f"{path}:1", f"columns given twice: {', '.join(repeated)}")
+        # A quoted cell may span lines: a row starts behind the last line of the one before.
+        line = reader.line_num + 1
+        for cells in reader:
+            where, line = f"{path}:{line}", reader.line_num + 1
+            if not cells:
+                problems.add(where, "empty line; remove the line")
+            elif len(cells) != len(header):
+                problems.add(where, f"{len(cells)} cells, the header has {len(header)}")
+            else:
+                rows.append(
+                    Row(where, {name: cell or None for name, cell in zip(header, cells, strict=True)})
+                )
+    except csv.Error as error:
+        problems.add(f"{path}:{line}", f"not valid CSV ({error}); the row starts here")
+    problems.raise_if_any()
+    return iter(rows)
+
+
+def _parquet_rows(path: str, data: bytes) -> Iterator[Row]:
+    return _table_rows(path, pa.parquet.read_table(io.BytesIO(data)))
+
+
+def _arrow_rows(path: str, data: bytes) -> Iterator[Row]:
+    """Both Arrow formats: the stream, which `datasets` writes, and the file (also called Feather)."""
+    is_file = data.startswith(b"ARROW1")
+    reader = pa.ipc.open_file(data) if is_file else pa.ipc.open_stream(data)
+    return _table_rows(path, reader.read_all())
+
+
+def _table_rows(path: str, table: pa.Table) -> Iterator[Row]:
+    records = (record for batch in table.to_batches(max_chunksize=1024) for record in batch.to_pylist())
+    return (Row(f"{path}: row {i}", record) for i, record in enumerate(records, start=1))
+
+
+_READERS: dict[str, Callable[[str, bytes], Iterator[Row]]] = {
+    ".jsonl": _jsonl_rows,
+    ".ndjson": _jsonl_rows,
+    ".json": _json_rows,
+    ".csv": _csv_rows,
+    ".parquet": _parquet_rows,
+    ".arrow": _arrow_rows,
+}
+
+
+def _saved_dataset_rows(folder: str) -> Iterator[Row]:
+    import datasets
+
+    try:
+        data = datasets.load_from_disk(folder)
+    except Exception as error:
+        raise InputError(f"{folder}: not a folder written by datasets.save_to_disk: {error}") from error
+    if isinstance(data, datasets.DatasetDict):
+        raise InputError(f"{folder}: holds several splits; name the folder of one: {', '.join(data)}")
+    return (Row(f"{folder}: row {i}", record) for i, record in enumerate(data, start=1))
 
 
 def _dataset_rows(source: DataSource) -> Iterator[Row]:
@@ -165,5 +254,9 @@ def _dataset_rows(source: DataSource) -> Iterator[Row]:
         data = datasets.load_dataset(source.dataset, source.config, split=split, revision=source.revision)
     except Exception as error:  # the library raises dozens of types: offline, missing, gated, bad split
         raise InputError(f"dataset {source.label}: cannot be loaded: {error}") from error
-    for i, record in enumerate(data):
-        yield Row(f"dataset {source.label}: row {i + 1}", record)
+    return (Row(f"dataset {source.label}: row {i}", record) for i, record in enumerate(data, start=1))
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:40] + "..."

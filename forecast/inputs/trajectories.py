@@ -1,12 +1,11 @@
 """Expert trajectories: a prompt and an expert-written solution, loaded and checked."""
 
 import hashlib
-import string
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from forecast.config import TrajectorySource
+from forecast.inputs.columns import id_at, rendered, text_at
 from forecast.inputs.rows import Problems, Row, read_rows
 
 
@@ -24,35 +23,40 @@ class Trajectory:
 def load_trajectories(source: TrajectorySource) -> list[Trajectory]:
     """All trajectories of one source, in file order.
 
-    Without an id column an instance is named by a hash of its prompt, so that solutions of several experts to one
-    prompt meet under one id whatever the order of their files.
+    Without an id column an instance is named by a hash of its prompt, so that solutions of several experts to
+    one prompt meet under one id whatever the order of their files.
 
     Raises:
         InputError: unreadable lines, missing columns, empty solutions, duplicate instances; names each line.
     """
-    rows = read_rows(source)
     problems = Problems()
     columns = source.columns
     found: list[Trajectory] = []
-    seen: dict[tuple[str, str], str] = {}
-    for row in rows:
-        prompt = text_of(row, source.prompt_template, columns.prompt, problems)
-        solution = text_of(row, source.solution_template, columns.solution, problems)
-        expert = source.expert if columns.expert is None else text_of(row, None, columns.expert, problems)
-        instance = prompt_id(prompt or "") if columns.instance_id is None else id_of(row, columns.instance_id, problems)
+    places: dict[tuple[str, str], str] = {}  # of each (expert, instance)
+    for row in read_rows(source):
+        prompt = _text(row, source.prompt_template, columns.prompt, problems)
+        solution = _text(row, source.solution_template, columns.solution, problems)
+        expert = source.expert if columns.expert is None else text_at(row, columns.expert, problems)
+        instance = (
+            prompt_id(prompt or "")
+            if columns.instance_id is None
+            else id_at(row, columns.instance_id, problems)
+        )
         if prompt is None or solution is None or expert is None or instance is None:
             continue
         if not solution.strip():
-            problems.add(row.where, f"the solution (column {columns.solution!r}) is empty; remove the row or fill it")
+            problems.add(row.where, "the solution is empty; remove the row or fill it")
             continue
-        if (first := seen.setdefault((expert, instance), row.where)) != row.where:
-            what = f"id {instance!r}" if columns.instance_id else "the same prompt"
+        first = places.get((expert, instance))
+        if first is not None:
+            what, remedy = f"id {instance!r}", "remove one"
+            if columns.instance_id is None:
+                what, remedy = "the same prompt", "remove one, or name an id column in columns.instance_id"
             problems.add(
-                row.where,
-                f"duplicate instance of expert {expert!r}: {what} stands at {first}; remove one"
-                + ("" if columns.instance_id else ", or name an id column in columns.instance_id"),
+                row.where, f"duplicate instance of expert {expert!r}: {what} stands at {first}; {remedy}"
             )
             continue
+        places[expert, instance] = row.where
         found.append(Trajectory(source.task, instance, expert, prompt, solution))
     problems.raise_if_any()
     return found
@@ -61,17 +65,27 @@ def load_trajectories(source: TrajectorySource) -> list[Trajectory]:
 def merge_sources(loaded: Iterable[tuple[str, list[Trajectory]]]) -> list[Trajectory]:
     """Trajectories of several sources of one task together.
 
+    Args:
+        loaded: each source's label, for messages, and its trajectories.
+
     Raises:
-        InputError: the same instance of the same expert comes from two sources.
+        InputError: the same instance of the same expert comes from two sources; names both and the prompt.
     """
     problems = Problems()
-    seen: dict[tuple[str, str, str], str] = {}
-    merged = []
+    merged: list[Trajectory] = []
+    labels: dict[tuple[str, str, str], str] = {}
     for label, trajectories in loaded:
         for t in trajectories:
-            if (first := seen.setdefault((t.task, t.expert, t.instance_id), label)) != label:
-                problems.add(label, f"instance {t.instance_id!r} of task {t.task!r}, expert {t.expert!r}, is also in {first}")
-            merged.append(t)
+            key = (t.task, t.expert, t.instance_id)
+            if key not in labels:
+                labels[key] = label
+                continue
+            problems.add(
+                label,
+                f"duplicate instance {t.instance_id!r} of task {t.task!r} (prompt {t.prompt[:40]!r}): "
+                f"expert {t.expert!r} has it in {labels[key]} too; remove one, or name the experts apart",
+            )
+        merged += trajectories
     problems.raise_if_any()
     return merged
 
@@ -81,40 +95,5 @@ def prompt_id(prompt: str) -> str:
     return hashlib.blake2b(prompt.encode(), digest_size=6).hexdigest()
 
 
-def value_at(row: Row, column: str, problems: Problems) -> Any:
-    """The value of a column; dots reach into records. Notes a problem and returns None where it is missing."""
-    if column in row.data:
-        value = row.data[column]
-    else:
-        value = row.data
-        for part in column.split("."):
-            if not isinstance(value, dict) or part not in value:
-                problems.add(row.where, f"column {column!r} is missing; the row has: {', '.join(map(str, row.data))}")
-                return None
-            value = value[part]
-    if value is None:
-        problems.add(row.where, f"column {column!r} is null")
-    return value
-
-
-def text_of(row: Row, template: str | None, column: str, problems: Problems) -> str | None:
-    """The text of a column, or of a template over any columns."""
-    if template is not None:
-        values = {}
-        for name in dict.fromkeys(field for _, field, _, _ in string.Formatter().parse(template) if field):
-            values[name] = value_at(row, name, problems)
-            if values[name] is None:
-                return None
-        parts = string.Formatter().parse(template)
-        return "".join(text + (str(values[field]) if field else "") for text, field, _, _ in parts)
-    value = value_at(row, column, problems)
-    if value is not None and not isinstance(value, str):
-        problems.add(row.where, f"column {column!r} holds {type(value).__name__}, expected text")
-        return None
-    return value
-
-
-def id_of(row: Row, column: str, problems: Problems) -> str | None:
-    """The value of an id column as text."""
-    value = value_at(row, column, problems)
-    return None if value is None else str(value)
+def _text(row: Row, template: str | None, column: str, problems: Problems) -> str | None:
+    return text_at(row, column, problems) if template is None else rendered(row, template, problems)

@@ -1,4 +1,4 @@
-"""The population to be ranked: candidates with instance-level proxies and measured scores, read from the warehouse."""
+"""The population to be ranked: candidates with their proxies by instance and their measured scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.config import Config
 from forecast.errors import NoDataError
 from forecast.proxies import PROXIES
 
@@ -15,26 +14,38 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class ExpertProxies:
+    """Proxies of one expert's solutions to the instances of a task."""
+
+    index: NDArray[np.int64]  # [instances of this expert], places in the task's list of instances
+    values: Array  # [candidates, instances of this expert, 80]
+
+
+@dataclass(frozen=True)
 class TaskProxies:
-    """Proxies of one task: per expert an array [candidates, instances, 80], instances in the order of their ids."""
+    """Proxies of one task."""
 
     instances: tuple[str, ...]
-    by_expert: Mapping[str, tuple[NDArray[np.int64], Array]]  # expert -> (indices into instances, values)
+    experts: Mapping[str, ExpertProxies]
 
     def means(self, weights: Array | None = None) -> Array:
-        """Mean over instances, then over experts: [candidates, 80]; or [b, candidates, 80] for weights [b, instances]."""
-        single = weights is None
+        """Mean over instances, then over experts: [candidates, 80].
+
+        Args:
+            weights: [b, instances], how often each instance counts; the solutions of all experts to one
+                instance go together. Gives [b, candidates, 80]; an expert none of whose instances counts is
+                left out.
+        """
         w = np.ones((1, len(self.instances))) if weights is None else weights
         per_expert = []
-        for index, values in self.by_expert.values():
-            c, i, k = values.shape
-            own = w[:, index]
-            total = own.sum(axis=1, keepdims=True)
-            with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no instance of an expert
-                mean = own @ values.transpose(1, 0, 2).reshape(i, c * k) / total
-            per_expert.append(mean.reshape(-1, c, k))
+        for expert in self.experts.values():
+            c, i, k = expert.values.shape
+            own = w[:, expert.index]
+            sums = own @ expert.values.transpose(1, 0, 2).reshape(i, c * k)
+            with np.errstate(invalid="ignore"):  # 0 / 0: none of its instances counts
+                per_expert.append((sums / own.sum(axis=1, keepdims=True)).reshape(-1, c, k))
         result = np.nanmean(np.stack(per_expert), axis=0) if len(per_expert) > 1 else per_expert[0]
-        return result[0] if single else result
+        return result[0] if weights is None else result
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,12 @@ class Target:
     values: Array  # [candidates]
     stderr: Array  # [candidates], NaN where unknown
     items: Array | None  # [candidates, items] of 0..1 where measured here, so that items can be resampled
-    n_items: int | None
+    other_metrics: tuple[str, ...] = ()  # measured too, not used
+
+    @property
+    def n_items(self) -> int | None:
+        """Questions that the scores are means over; None for imported scores."""
+        return None if self.items is None else self.items.shape[1]
 
 
 @dataclass(frozen=True)
@@ -54,9 +70,10 @@ class Population:
     """Everything a ranking needs; all arrays follow the order of `candidates`."""
 
     candidates: tuple[str, ...]
+    identities: tuple[str, ...]  # candidate_id: equal for two names of one model
     families: tuple[str | None, ...]
     parameters: tuple[int | None, ...]
-    proxies: Mapping[str, TaskProxies]
+    proxies: Mapping[str, TaskProxies]  # by task
     targets: tuple[Target, ...]
 
     def tasks_for(self, target: str, configured: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -66,73 +83,81 @@ class Population:
         return (target,) if target in self.proxies else tuple(self.proxies)
 
 
-def load_population(db: duckdb.DuckDBPyConnection, config: Config) -> Population:
-    """Read the candidates that are complete.
+def load_population(db: duckdb.DuckDBPyConnection) -> Population:
+    """Read the candidates that are complete, in the order of the configuration.
 
-    Where a task has several measured metrics, `config.ranking` names no winner: the first in alphabetical order of
-    those measured directly, else of those imported, is the target.
+    Where a task is measured in several ways, direct evaluation is the target, else the metric that the most
+    candidates have, else the first in alphabetical order.
 
     Raises:
         NoDataError: no proxies in the warehouse.
     """
     rows = db.execute(
-        "SELECT candidate, candidate_id, family, parameters FROM candidates WHERE status = 'complete' ORDER BY rowid"
+        "SELECT candidate, candidate_id, family, parameters FROM candidates "
+        "WHERE status = 'complete' ORDER BY place"
     ).fetchall()
-    if not rows:
-        raise NoDataError("the warehouse holds no complete candidate; run `forecast score` first")
-    names = tuple(row[0] for row in rows)
-    order = {row[1]: i for i, row in enumerate(rows)}  # two names of one model share its rows
-    columns = ", ".join(p.name for p in PROXIES)
-    proxies: dict[str, TaskProxies] = {}
-    for (task,) in db.execute("SELECT DISTINCT task FROM instance_proxies ORDER BY task").fetchall():
-        instances = tuple(
-            r[0]
-            for r in db.execute(
-                "SELECT DISTINCT instance_id FROM instance_proxies WHERE task = ? ORDER BY instance_id", [task]
-            ).fetchall()
+    names, ids, families, parameters = zip(*rows, strict=True) if rows else ((), (), (), ())
+    tasks = [t for (t,) in db.execute("SELECT DISTINCT task FROM instance_proxies ORDER BY task").fetchall()]
+    if not tasks:
+        raise NoDataError(
+            "no solution was read by every candidate, so there is nothing to rank by; "
+            "`forecast aggregate` lists what could not be read"
         )
-        place = {instance: i for i, instance in enumerate(instances)}
-        experts: dict[str, tuple[NDArray[np.int64], Array]] = {}
-        for (expert,) in db.execute(
-            "SELECT DISTINCT expert FROM instance_proxies WHERE task = ? ORDER BY expert", [task]
-        ).fetchall():
-            table = db.execute(
-                f"SELECT candidate_id, instance_id, {columns} FROM instance_proxies "
-                "WHERE task = ? AND expert = ? ORDER BY candidate_id, instance_id",
-                [task, expert],
-            ).fetchnumpy()
-            ids = table["candidate_id"]
-            own = np.array([place[i] for i in table["instance_id"][ids == ids[0]]])
-            values = np.stack([np.asarray(table[p.name], float) for p in PROXIES], axis=1)
-            blocks = {cid: values[ids == cid] for cid in order}
-            experts[expert] = (own, np.stack([blocks[row[1]] for row in rows]))
-        proxies[task] = TaskProxies(instances, experts)
-    return Population(names, tuple(r[2] for r in rows), tuple(r[3] for r in rows), proxies, _targets(db, names))
+    proxies = {task: _task_proxies(db, task, ids) for task in tasks}
+    return Population(names, ids, families, parameters, proxies, _targets(db, names))
 
 
-def _targets(db: duckdb.DuckDBPyConnection, names: tuple[str, ...]) -> tuple[Target, ...]:
+def _task_proxies(db: duckdb.DuckDBPyConnection, task: str, ids: Sequence[str]) -> TaskProxies:
+    """`ids`: of the candidates in order; two names of one model have the same id and share its rows."""
+    columns = ", ".join(proxy.name for proxy in PROXIES)
+    table = db.execute(
+        f"SELECT candidate_id, expert, instance_id, {columns} "
+        "FROM instance_proxies WHERE task = ? ORDER BY expert, candidate_id, instance_id",
+        [task],
+    ).fetchnumpy()
+    instances, places = np.unique(table["instance_id"].astype(str), return_inverse=True)
+    values = np.stack([np.asarray(table[p.name], float) for p in PROXIES], axis=1)
+    known = sorted(set(ids))
+    order = [known.index(candidate_id) for candidate_id in ids]
+    experts = {}
+    for expert in dict.fromkeys(table["expert"]):
+        own = table["expert"] == expert
+        index = places[own].reshape(len(known), -1)
+        assert (index == index[0]).all(), "the warehouse keeps the instances that every candidate has read"
+        blocks = values[own].reshape(len(known), -1, len(PROXIES))
+        experts[expert] = ExpertProxies(index[0], blocks[order])
+    return TaskProxies(tuple(map(str, instances)), experts)
+
+
+def _targets(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> tuple[Target, ...]:
     order = {name: i for i, name in enumerate(names)}
-    chosen = db.execute(
-        "SELECT task, arg_min(metric, (n_items IS NULL, metric)) FROM measured GROUP BY task ORDER BY task"
-    ).fetchall()
+    scores: dict[str, dict[tuple[bool, str], dict[str, tuple[float, float | None]]]] = {}
+    for candidate, task, metric, value, stderr, imported in db.execute(
+        "SELECT candidate, task, metric, value, stderr, n_items IS NULL FROM measured ORDER BY task, metric"
+    ).fetchall():
+        if candidate in order:
+            scores.setdefault(task, {}).setdefault((imported, metric), {})[candidate] = value, stderr
     targets = []
-    for task, metric in chosen:
+    for task, ways in scores.items():
+        chosen = min(ways, key=lambda way: (way[0], -len(ways[way]), way[1]))
         values, errors = np.full(len(names), np.nan), np.full(len(names), np.nan)
-        n_items = None
-        for candidate, value, stderr, n in db.execute(
-            "SELECT candidate, value, stderr, n_items FROM measured WHERE task = ? AND metric = ?", [task, metric]
-        ).fetchall():
-            if candidate in order:
-                values[order[candidate]] = value
-                errors[order[candidate]] = np.nan if stderr is None else stderr
-                n_items = n
-        items = None
-        if n_items is not None:
-            found = db.execute(
-                "SELECT candidate, list(correct ORDER BY instance_id) FROM choice_results "
-                "JOIN candidates USING (candidate_id) WHERE task = ? GROUP BY candidate",
-                [task],
-            ).fetchall()
-            items = np.stack([np.asarray(correct, float) for _, correct in sorted(found, key=lambda r: order[r[0]])])
-        targets.append(Target(task, metric, values, errors, items, n_items))
+        for candidate, (value, stderr) in ways[chosen].items():
+            values[order[candidate]] = value
+            errors[order[candidate]] = np.nan if stderr is None else stderr
+        imported, metric = chosen
+        others = tuple(dict.fromkeys(name for way, name in ways if (way, name) != chosen))
+        targets.append(
+            Target(task, metric, values, errors, None if imported else _items(db, task, names), others)
+        )
     return tuple(targets)
+
+
+def _items(db: duckdb.DuckDBPyConnection, task: str, names: Sequence[str]) -> Array:
+    found = dict(
+        db.execute(
+            "SELECT candidate, list(correct ORDER BY instance_id) FROM choice_results "
+            "JOIN candidates USING (candidate_id) WHERE task = ? GROUP BY candidate",
+            [task],
+        ).fetchall()
+    )
+    return np.array([found[name] for name in names], float)

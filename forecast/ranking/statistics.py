@@ -6,6 +6,14 @@ from scipy.stats import kendalltau, rankdata
 
 Array = NDArray[np.float64]
 
+# Fewer candidates than this have no rho: with two it can only be 1, -1 or undefined.
+MIN_CANDIDATES = 3
+
+
+def ranks(values: Array) -> Array:
+    """Rank 1 for the highest value, average ranks for ties, NaN where there is no value."""
+    return np.asarray(rankdata(-np.asarray(values, float), nan_policy="omit"))
+
 
 def spearman(x: Array, y: Array) -> Array:
     """Spearman's rho along the last axis: Pearson's correlation of average ranks.
@@ -14,23 +22,16 @@ def spearman(x: Array, y: Array) -> Array:
         x, y: broadcastable arrays [..., n].
 
     Returns:
-        [...]; NaN where x or y is constant, or n < 3, for which rho means nothing.
+        [...], rounded to 12 digits so that equal figures compare equal; NaN where x or y is constant or holds
+        NaN, or n < 3.
     """
-    x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-    if x.shape[-1] < 3:
-        return np.full(x.shape[:-1], np.nan)
-    a = rankdata(x, axis=-1)
-    b = rankdata(y, axis=-1)
-    a -= a.mean(axis=-1, keepdims=True)
-    b -= b.mean(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rho = (a * b).sum(axis=-1) / np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
-    return np.clip(rho, -1.0, 1.0)
+    a, b = _unit_ranks(x), _unit_ranks(y)
+    return np.round((a * b).sum(axis=-1), 12)
 
 
 def kendall(x: Array, y: Array) -> float:
     """Kendall's tau-b; NaN where x or y is constant, or n < 3."""
-    if len(x) < 3:
+    if len(x) < MIN_CANDIDATES:
         return float("nan")
     return float(kendalltau(x, y).statistic)
 
@@ -51,9 +52,20 @@ def best_of_many_p(features: Array, scores: Array, permutations: int, seed: int)
     observed = np.abs(spearman(features, scores))
     if permutations == 0 or not np.isfinite(observed).any():
         return float("nan"), float("nan")
-    usable = features[np.isfinite(observed)]
+    usable = _unit_ranks(features[np.isfinite(observed)])  # [k', n]
     rng = np.random.default_rng(seed)
-    shuffled = np.stack([rng.permutation(scores) for _ in range(permutations)])  # [b, n]
-    null = np.abs(spearman(usable[None], shuffled[:, None, :])).max(axis=1)
-    reached = int((null >= np.nanmax(observed) - 1e-12).sum())
+    shuffled = rng.permuted(np.tile(_unit_ranks(scores), (permutations, 1)), axis=1)  # [b, n]
+    null = np.abs(shuffled @ usable.T).max(axis=1)
+    reached = int((null >= np.nanmax(observed) - 1e-9).sum())  # rounding must not split equal figures
     return (1 + reached) / (1 + permutations), float(null.mean())
+
+
+def _unit_ranks(values: Array) -> Array:
+    """Average ranks along the last axis, centred and scaled to length 1; NaN where they are all equal."""
+    values = np.asarray(values, float)
+    if values.shape[-1] < MIN_CANDIDATES:
+        return np.full_like(values, np.nan)
+    found = np.asarray(rankdata(values, axis=-1))
+    found -= found.mean(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(found / np.sqrt((found * found).sum(axis=-1, keepdims=True)))

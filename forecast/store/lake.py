@@ -1,17 +1,19 @@
-"""The lake: one Parquet file per unit, one row per scored token; the truth that everything else is computed from.
+"""The lake: one Parquet file per unit, one row per scored token; the truth that all else is computed from.
 
-The columns are `forecast.scoring.TOKEN_ROW`. What belongs to the unit as a whole (vocabulary size, unscored instances,
-versions, time) is in the file's key-value metadata under the key `forecast`, as JSON: the receipt.
+The columns are `forecast.scoring.TOKEN_ROW`. What belongs to the unit as a whole (vocabulary size, unscored
+instances, versions, time) is in the file's key-value metadata under the key `forecast`, as JSON: the receipt.
 """
 
 import io
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 import forecast
@@ -19,7 +21,9 @@ from forecast import storage
 from forecast.engines.base import EngineFacts
 from forecast.errors import InputError
 from forecast.plan import Failure, Plan, Unit
-from forecast.scoring import ScoredUnit
+from forecast.scoring import TOKEN_ROW, ScoredUnit
+
+_READERS = 16  # threads that wait for an object store
 
 
 @dataclass(frozen=True)
@@ -59,53 +63,98 @@ def write_unit(plan_path: str, unit: Unit, scored: ScoredUnit, facts: EngineFact
         versions={"forecast": forecast.__version__, **facts.versions},
         finished_at=time.time(),
     )
-    table = scored.rows.to_arrow(compat_level=pl.CompatLevel.oldest())  # plain strings, which every reader knows
+    table = scored.rows.to_arrow(
+        compat_level=pl.CompatLevel.oldest()
+    )  # plain strings, which every reader knows
     table = table.replace_schema_metadata({b"forecast": json.dumps(asdict(receipt)).encode()})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     storage.write_bytes(plan_path, buffer.getvalue())
     return receipt
 
 
-def read_receipt(path: str) -> Receipt:
-    """The receipt of a unit's file, from its footer.
-
-    Raises:
-        InputError: the file is damaged or was not written by this program.
-    """
-    try:
-        fs, inner = storage.filesystem(path)
-        with fs.open_input_file(inner) as stream:
-            metadata = pq.ParquetFile(stream).schema_arrow.metadata
-        record = json.loads(metadata[b"forecast"])
-    except Exception as error:  # every kind of damage has its own exception
-        raise InputError(f"{path} is damaged ({error}); delete it and run the same command again") from error
-    return Receipt(**{**record, "unscored": tuple(record["unscored"])})
-
-
 def read_receipts(plan: Plan, units: Iterable[Unit]) -> dict[str, Receipt]:
-    """Receipts by address, read in parallel.
+    """Receipts by address, from the files' footers, read in parallel.
 
     Raises:
-        InputError: see `read_receipt`.
+        InputError: a file is damaged, was not written by this program or stands where another belongs.
     """
-    wanted: Sequence[Unit] = list(units)
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        receipts = pool.map(lambda unit: read_receipt(plan.path(unit)), wanted)
+    wanted = list(units)
+    with ThreadPoolExecutor(_READERS) as pool:
+        receipts = pool.map(lambda unit: _read_receipt(plan.path(unit), unit.address), wanted)
         return {unit.address: receipt for unit, receipt in zip(wanted, receipts, strict=True)}
 
 
-def unscored_failures(plan: Plan, receipts: Mapping[str, Receipt]) -> list[Failure]:
+def _read_receipt(path: str, address: str) -> Receipt:
+    with _damage_named(path), _parquet(path) as file:
+        record = json.loads(file.schema_arrow.metadata[b"forecast"])
+        receipt = Receipt(**{**record, "unscored": tuple(record["unscored"])})
+        if receipt.address != address:
+            raise ValueError(f"it holds the unit {receipt.address}")
+        return receipt
+
+
+def read_rows(parts: Iterable[tuple[str, Receipt]]) -> pa.Table:
+    """The token rows of several files, each given with its receipt, one after another.
+
+    Raises:
+        InputError: a file is damaged, or holds what no candidate can have said.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        return pa.concat_tables(pool.map(lambda part: _read_rows(*part), parts))
+
+
+def _read_rows(path: str, receipt: Receipt) -> pa.Table:
+    with _damage_named(path), _parquet(path) as file:
+        table = file.read(columns=TOKEN_ROW.names()).replace_schema_metadata(None)
+        if table.num_rows != receipt.rows:
+            raise ValueError(f"it has {table.num_rows} rows, its receipt says {receipt.rows}")
+        if impossible := pl.DataFrame(table).filter(~_POSSIBLE.fill_null(False)).rows(named=True):
+            raise ValueError(f"impossible values: {impossible[0]}")
+        return table
+
+
+# NaN and infinite numbers are no possible values either: comparisons alone would let some of them pass.
+_POSSIBLE = (
+    pl.all_horizontal(pl.col("logprob", "top1_logprob", "entropy").is_finite())
+    & (pl.col("logprob") <= 0)
+    & (pl.col("top1_logprob") <= 0)
+    & (pl.col("entropy") >= 0)
+    & (pl.col("rank") >= 1)
+    & (pl.col("ties") >= 0)
+    & (pl.col("n_bytes") >= 0)
+)
+
+
+@contextmanager
+def _parquet(path: str) -> Iterator[pq.ParquetFile]:
+    fs, inner = storage.filesystem(path)
+    with fs.open_input_file(inner) as stream:
+        yield pq.ParquetFile(stream, page_checksum_verification=True)
+
+
+@contextmanager
+def _damage_named(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # every kind of damage has its own exception
+        raise InputError(
+            f"{path} cannot be read: {error}; if it is damaged, delete it and run `forecast score` again"
+        ) from error
+
+
+def unscored_failures(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> list[Failure]:
     """Instances that a candidate could not read, as failures."""
     return [
         Failure(
             "candidate",
             unit.candidate.name,
-            f"candidate {unit.candidate.name!r}, task {unit.shard.task!r}, instance {entry['instance_id']!r}: {entry['reason']}",
+            f"candidate {unit.candidate.name!r}, task {unit.shard.task!r}, "
+            f"instance {entry['instance_id']!r}: {entry['reason']}",
             unit.shard.task,
             entry["instance_id"],
         )
-        for unit in plan.units
+        for unit in units
         if unit.address in receipts
         for entry in receipts[unit.address].unscored
     ]

@@ -1,45 +1,43 @@
--- One row per (candidate, task, expert, instance) with the 80 proxies as columns.
--- Sources: tokens (the lake's rows of this run), vocabulary (candidate_id, vocab_size),
+-- Adds one row per (expert, instance) of one candidate and task, with the 80 proxies as columns.
+-- Sources: tokens (the lake's rows of this candidate and task),
 --          dropped (task, expert, instance_id that some candidate could not read).
-CREATE TABLE instance_proxies AS
+-- Parameter: vocab_size, real entries of the candidate's vocabulary.
+INSERT INTO instance_proxies
 WITH token AS (
     SELECT
-        candidate_id, task, expert, instance_id, token_id, n_bytes, ties,
+        candidate_id, task, expert, instance_id, position, token_id, n_bytes, ties,
         logprob::DOUBLE AS logprob,
         top1_logprob::DOUBLE AS top1_logprob,
         rank::DOUBLE AS rank,
-        entropy::DOUBLE / ln(vocab_size) AS h
+        entropy::DOUBLE / ln($vocab_size) AS h
     FROM tokens
-    JOIN vocabulary USING (candidate_id)
     ANTI JOIN dropped USING (task, expert, instance_id)
 ),
-spread AS (
-    SELECT candidate_id, task, expert, instance_id,
-        avg(-logprob) AS ce_mean,
-        stddev_pop(-logprob) AS ce_sd
-    FROM token
-    GROUP BY ALL
-),
-total AS (
-    SELECT candidate_id, task, count(*) AS n FROM token GROUP BY ALL
-),
 frequency AS (
-    SELECT candidate_id, task, token_id, count(*)::DOUBLE / any_value(total.n) AS f
-    FROM token JOIN total USING (candidate_id, task)
-    GROUP BY ALL
-),
-weighted AS (
-    SELECT candidate_id, task, expert, instance_id, n_bytes, ties, logprob,
-    {token_columns}
+    SELECT token_id, count(*)::DOUBLE / (SELECT count(*) FROM token) AS f
     FROM token
-    JOIN spread USING (candidate_id, task, expert, instance_id)
-    JOIN frequency USING (candidate_id, task, token_id)
+    GROUP BY token_id
+),
+spread AS (
+    SELECT expert, instance_id,
+        avg(-logprob ORDER BY position) AS ce_mean,
+        -- asked exactly: rounding could leave a tiny spread among equal values, and weights that are noise
+        CASE WHEN min(logprob) < max(logprob) THEN stddev_pop(-logprob ORDER BY position) ELSE 0 END AS ce_sd
+    FROM token
+    GROUP BY expert, instance_id
+),
+instance AS (
+    SELECT candidate_id, task, expert, instance_id,
+        count(*) AS n_tokens,
+        sum(n_bytes)::BIGINT AS n_bytes,
+        avg((ties > 0)::DOUBLE) AS tie_share,
+        {token_lists}
+    FROM token
+    JOIN spread USING (expert, instance_id)
+    JOIN frequency USING (token_id)
+    GROUP BY candidate_id, task, expert, instance_id
 )
-SELECT candidate_id, task, expert, instance_id,
-    count(*) AS n_tokens,
-    sum(n_bytes)::BIGINT AS n_bytes,
-    avg((ties > 0)::DOUBLE) AS tie_share,
-    {instance_sums}
-FROM weighted
-GROUP BY candidate_id, task, expert, instance_id
-ORDER BY candidate_id, task, expert, instance_id;
+SELECT candidate_id, task, expert, instance_id, n_tokens, n_bytes, tie_share,
+    {instance_scores}
+FROM instance
+ORDER BY expert, instance_id;

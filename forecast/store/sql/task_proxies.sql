@@ -1,4 +1,4 @@
--- Instance -> mean over a task's instances (per expert) -> mean over experts, with both spreads kept.
+-- Instance -> mean over a task's instances (per expert) -> mean over experts, with both spreads (n - 1) kept.
 CREATE TABLE expert_proxies AS
 WITH long AS (
     UNPIVOT (SELECT * EXCLUDE (n_tokens, n_bytes, tie_share) FROM instance_proxies)

@@ -1,0 +1,38 @@
+"""Fixtures that several parts of the tests share."""
+
+import uuid
+from collections.abc import Iterator
+
+import pyarrow.fs
+import pytest
+
+
+@pytest.fixture(scope="session")
+def _object_store_server() -> Iterator[str]:
+    """URL of an S3 server on a free loopback port, gone with the session."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(_object_store_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket as `s3://NAME`, reachable the way users reach theirs: by `AWS_*` variables."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _object_store_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    name = f"bucket-{uuid.uuid4().hex}"
+    # The address is spelt out here: whether the variables lead to it is for the tests to show.
+    creator = pyarrow.fs.S3FileSystem(
+        endpoint_override=_object_store_server, region="us-east-1", allow_bucket_creation=True
+    )
+    creator.create_dir(name)
+    return f"s3://{name}"
