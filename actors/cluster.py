@@ -1,4 +1,4 @@
-"""Connecting to Ray: an existing cluster by its address, or one started on this machine for the length of a run."""
+"""Connecting to Ray: a cluster by its address, or one started on this machine for the length of a run."""
 
 import os
 import socket
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 # Read by Ray when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-import ray  # noqa: E402
+import ray
 
-from forecast.config import ClusterConfig  # noqa: E402
-from forecast.errors import ForecastError  # noqa: E402
+from forecast.config import ClusterConfig
+from forecast.errors import ForecastError
 
 # Nothing but receipts passes through Ray's object store.
 _OBJECT_STORE_BYTES = 128 << 20
@@ -22,8 +22,8 @@ _REACH_SECONDS = 10.0
 def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[None]:
     """A connection to Ray for the length of a `with` block.
 
-    The address is the argument, else the configuration's, else `RAY_ADDRESS` (set inside a Ray job); without any of them
-    Ray is started on this machine, listening on loopback only, and stopped at the end.
+    The address is the argument, else the configuration's, else `RAY_ADDRESS` (set inside a Ray job); without
+    any of them Ray is started on this machine, listening on loopback only, and stopped at the end.
 
     Raises:
         ForecastError: no cluster answers at the address.
@@ -80,12 +80,15 @@ def actor_count(settings: ClusterConfig, units: int) -> int:
     fits = int(have.get("CPU", 0) // settings.cpus_per_actor)
     if settings.gpus_per_actor:
         # Below one GPU an actor shares a card, never two halves of different cards.
-        per_gpu = int(1 // settings.gpus_per_actor) if settings.gpus_per_actor <= 1 else 1 / settings.gpus_per_actor
+        per_gpu = (
+            int(1 // settings.gpus_per_actor) if settings.gpus_per_actor <= 1 else 1 / settings.gpus_per_actor
+        )
         fits = min(fits, int(have.get("GPU", 0) * per_gpu))
     wanted = settings.actors or fits
     if fits < 1 or wanted > fits:
         raise ForecastError(
-            f"need {max(1, wanted)} actors of {settings.cpus_per_actor:g} CPUs and {settings.gpus_per_actor:g} GPUs, "
+            f"need {max(1, wanted)} actors of {settings.cpus_per_actor:g} CPUs and "
+            f"{settings.gpus_per_actor:g} GPUs, "
             f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs; "
             "lower cluster.actors, cluster.cpus_per_actor or cluster.gpus_per_actor"
         )

@@ -22,9 +22,6 @@ class Refusal:
     error: str
 
 
-# The actor is restarted for as long as the run lasts. A unit whose actor died is not repeated by Ray but by the
-# supervisor, which counts deaths per unit and so stops a candidate that kills every process it is loaded into.
-@ray.remote(max_restarts=-1, max_task_retries=0)
 class ScoringActor:
     """Loads a candidate's weights once and keeps them for as long as units of it arrive."""
 
@@ -64,3 +61,8 @@ class ScoringActor:
         engine = load_engine(unit.candidate, self._config.engine)
         self._loaded = (unit.candidate.candidate_id, engine)
         return engine
+
+
+# The actor is restarted for as long as the run lasts. A unit whose actor died is not repeated by Ray but by
+# the supervisor, which counts deaths per unit, so that a candidate that kills every process gets stopped.
+RemoteScoringActor = ray.remote(max_restarts=-1, max_task_retries=0)(ScoringActor)

@@ -9,13 +9,13 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster import actor_count
-from actors.scoring import Refusal, ScoringActor
+from actors.scoring import Refusal, RemoteScoringActor
 from forecast import storage
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
 from forecast.store.lake import Receipt
 
-# A unit that took this many processes with it (out of memory, a crash in native code), or failed this often for reasons
-# outside the candidate (a full disk, lost storage), is given up together with its candidate.
+# A unit that took this many processes with it (out of memory, a crash in native code), or failed this often
+# for reasons outside the candidate (a full disk, lost storage), is given up together with its candidate.
 MAX_ATTEMPTS = 3
 
 
@@ -36,9 +36,9 @@ def score_plan(
 ) -> Outcome:
     """Score `units` of a plan on the connected Ray cluster.
 
-    One unit is in flight per actor, so that a death is charged to the unit that caused it. An actor stays with its
-    candidate while that has units; a free actor takes the candidate with the most work that nobody has, and joins
-    another actor's candidate only when there is no such.
+    One unit is in flight per actor, so that a death is charged to the unit that caused it. An actor stays
+    with its candidate while that has units; a free actor takes the candidate with the most work that nobody
+    has, and joins another actor's candidate only when there is no such.
 
     Args:
         on_receipt: called for every finished unit, in order of completion.
@@ -53,7 +53,9 @@ def score_plan(
         storage.sweep_temporaries(plan.folder(kind))
     settings = plan.config.cluster
     actors = [
-        ScoringActor.options(num_cpus=settings.cpus_per_actor, num_gpus=settings.gpus_per_actor).remote(plan.config)
+        RemoteScoringActor.options(num_cpus=settings.cpus_per_actor, num_gpus=settings.gpus_per_actor).remote(
+            plan.config
+        )
         for _ in range(actor_count(settings, len(units)))
     ]
     working: dict[Any, tuple[int, Unit | None]] = {a.ready.remote(): (i, None) for i, a in enumerate(actors)}
@@ -70,7 +72,9 @@ def score_plan(
         if attempts[unit.address] < MAX_ATTEMPTS:
             queue.put_back(unit)
         else:
-            give_up(unit, f"candidate {unit.candidate.name!r}: given up after {MAX_ATTEMPTS} attempts: {error}")
+            give_up(
+                unit, f"candidate {unit.candidate.name!r}: given up after {MAX_ATTEMPTS} attempts: {error}"
+            )
 
     while working:
         (ref,), _ = ray.wait(list(working), num_returns=1)
@@ -115,7 +119,7 @@ class _Queue:
         self._dropped: set[str] = set()
 
     def take(self, actor: int) -> Unit | None:
-        """The next unit for an actor, the longest of its candidate first; None when nothing is left to hand out."""
+        """The next unit for an actor, the longest of its candidate first; None when nothing is left."""
         chosen = self._holder.get(actor)
         if chosen is None or not self._waiting[chosen]:
             self._holder.pop(actor, None)

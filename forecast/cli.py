@@ -1,7 +1,7 @@
 """The command line: thin commands over the library; Ray is imported only by those that score.
 
-Exit codes: 0 all done; 1 it could not be done; 2 wrong usage or configuration; 3 done, but some candidate, task or file
-failed (all are listed; what did not fail is complete); 130 interrupted.
+Exit codes: 0 all done; 1 it could not be done; 2 wrong usage or configuration; 3 done, but some candidate,
+task or file failed (all are listed; what did not fail is complete); 130 interrupted.
 """
 
 import json
@@ -35,11 +35,14 @@ app = typer.Typer(
 _out = Console(width=None if sys.stdout.isatty() else 160)
 _err = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file, e.g. configs/demo.yaml.")]
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="Configuration file, e.g. configs/demo.yaml.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
 Address = Annotated[
-    str | None, typer.Option(help="Address of a Ray cluster; default: the configuration's, else Ray on this machine.")
+    str | None,
+    typer.Option(help="Address of a Ray cluster; default: the configuration's, else Ray on this machine."),
 ]
 
 
@@ -86,7 +89,10 @@ def score(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addr
     if json_:
         _print_json(record)
     else:
-        _out.print(f"{record['done']} of {record['units']} units, {record['rows']:,} token rows in {record['lake']}", soft_wrap=True)
+        _out.print(
+            f"{record['done']} of {record['units']} units, {record['rows']:,} token rows in {record['lake']}",
+            soft_wrap=True,
+        )
         _print_failures(record["failed"])
     _exit(bool(record["failed"]))
 
@@ -101,12 +107,13 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     failures = _aggregate(plan)
     from forecast.store.warehouse import warehouse_path
 
-    record = {"warehouse": warehouse_path(plan.config.output), "failed": [f.as_record() for f in failures]}
+    failed = [failure.as_record() for failure in failures]
+    record = {"warehouse": warehouse_path(plan.config.output), "failed": failed}
     if json_:
         _print_json(record)
     else:
         _out.print(f"warehouse: {record['warehouse']}", soft_wrap=True)
-        _print_failures(record["failed"])
+        _print_failures(failed)
     _exit(bool(failures))
 
 
@@ -146,7 +153,9 @@ def show(
 def app_(
     config: ConfigPath,
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 8501,
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; loopback unless told otherwise.")
+    ] = "127.0.0.1",
 ) -> None:
     """Serve the rankings as a web page."""
     import importlib.util
@@ -156,9 +165,16 @@ def app_(
     loaded = load_config(config)
     spec = importlib.util.find_spec("app")
     if spec is None or spec.origin is None:
-        raise ForecastError("the app is not installed beside forecast; install the project with `pip install -e .`")
+        raise ForecastError(
+            "the app is not installed beside forecast; install the project with `pip install -e .`"
+        )
     script = Path(spec.origin).with_name("main.py")
-    options = {"server.address": host, "server.port": port, "server.headless": "true", "browser.gatherUsageStats": "false"}
+    options = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": "true",
+        "browser.gatherUsageStats": "false",
+    }
     command = [sys.executable, "-m", "streamlit", "run", str(script)]
     command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
     with _interruptible():
@@ -181,7 +197,9 @@ def _score(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
         plan = make_plan(config)
         done = plan.done()
     if not plan.units and plan.failures:
-        raise ForecastError("nothing can be scored:\n" + "\n".join(failure.error for failure in plan.failures))
+        raise ForecastError(
+            "nothing can be scored:\n" + "\n".join(failure.error for failure in plan.failures)
+        )
     for failure in plan.failures:
         _err.print(failure.error, style="red")
     waiting = [unit for unit in plan.units if unit.address not in done]
@@ -199,7 +217,9 @@ def _score_units(plan: Plan, waiting: list[Unit], address: str | None) -> list[F
 
     tokens = sum(estimated_tokens(unit.shard) for unit in waiting)
     with (
-        redirect_stdout(sys.stderr),  # Ray prints news of dead workers to standard output, where our JSON goes
+        redirect_stdout(
+            sys.stderr
+        ),  # Ray prints news of dead workers to standard output, where our JSON goes
         connected(plan.config.cluster, address),
         ScoringProgress(_err, len(waiting), tokens) as progress,
     ):

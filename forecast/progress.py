@@ -1,16 +1,23 @@
-"""Progress of a scoring run in the terminal: units, tokens per second and time left; plain lines where it is no terminal."""
+"""Progress of a scoring run: units, tokens per second and time left; plain lines where it is no terminal."""
 
 import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 class ScoringProgress:
-    """A bar for people, a line every ten seconds for logs. The time left assumes that text goes on at the same speed."""
+    """A bar for people, a line every ten seconds for logs; the time left supposes that the speed stays."""
 
     def __init__(self, console: Console, units: int, estimated_tokens: int) -> None:
         """Args: units and estimated tokens that are still to be scored."""
@@ -56,7 +63,9 @@ class ScoringProgress:
         finished = self._done_units == self._units
         if not self._console.is_terminal and (finished or now - self._last_line >= _SECONDS_BETWEEN_LINES):
             self._last_line = now
-            self._console.print(f"{self._done_units}/{self._units} units, {speed}{', ' + text if text else ''} ({candidate})")
+            self._console.print(
+                f"{self._done_units}/{self._units} units, {speed}{', ' + text if text else ''} ({candidate})"
+            )
 
     def failed(self, message: str) -> None:
         """A candidate was given up."""

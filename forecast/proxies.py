@@ -105,6 +105,11 @@ class Proxy:
         """+1 where higher is better or the direction is learned, -1 where lower is better."""
         return -1 if self.metric.better == "low" else 1
 
+    @property
+    def learned(self) -> bool:
+        """Whether measured scores must say which direction is better."""
+        return self.metric.better == "learned"
+
 
 PROXIES = tuple(Proxy(metric, weighting) for metric in METRICS for weighting in WEIGHTINGS)
 PLAIN_CROSS_ENTROPY = "cross_entropy__uniform"

@@ -8,7 +8,7 @@ from typing import Any
 from forecast import storage
 from forecast.errors import InputError
 from forecast.plan import Failure, Plan, estimated_flops, estimated_tokens
-from forecast.ranking.univariate import Ranking, TargetReport
+from forecast.ranking.results import Ranking, TargetReport
 from forecast.store.lake import read_receipts, unscored_failures
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forecast.proxies import METRICS
-from forecast.ranking.univariate import Correlation, Ranking, TargetReport
+from forecast.ranking.results import Correlation, Ranking, TargetReport, best_of
 
 
 def plan_table(record: dict[str, Any]) -> RenderableType:
@@ -103,8 +103,7 @@ def _families(report: TargetReport, confidence: float) -> Table:
     for metric in METRICS:
         own = [c for c in report.correlations if c.metric == metric.name]
         uniform = next(c for c in own if c.weighting == "uniform")
-        known = [c for c in own if c.spearman is not None]
-        best = max(known, key=lambda c: abs(c.spearman or 0.0), default=None)
+        best = best_of(own)
         table.add_row(metric.name, *_cells(uniform), best.weighting if best else "-", *_cells(best))
     return table
 

@@ -89,7 +89,9 @@ def test_dry_run_does_nothing_and_tells_the_work(folder: Path) -> None:
 def test_unknown_key_is_a_usage_error_that_names_line_and_nearest_key(folder: Path) -> None:
     config = write(folder, trajektories=[])
     code, out, err = run_forecast("score", config, "--json")
-    line = next(i for i, text in enumerate(config.read_text().splitlines(), 1) if text.startswith("trajektories"))
+    line = next(
+        i for i, text in enumerate(config.read_text().splitlines(), 1) if text.startswith("trajektories")
+    )
     assert (code, out) == (2, "")
     assert f"{config}:{line}: unknown key 'trajektories'" in err
     assert "did you mean 'trajectories'?" in err
@@ -109,7 +111,9 @@ def test_one_bad_task_is_reported_and_the_other_is_scored(folder: Path) -> None:
 
 
 def test_nothing_to_score_is_an_error(folder: Path) -> None:
-    code, out, err = run_forecast("score", write(folder, trajectories=[{"task": "sums", "path": "nowhere.jsonl"}]))
+    code, out, err = run_forecast(
+        "score", write(folder, trajectories=[{"task": "sums", "path": "nowhere.jsonl"}])
+    )
     assert (code, out) == (1, "")
     assert "nowhere.jsonl: no such file" in err
 
@@ -128,13 +132,17 @@ def test_too_long_trajectory_is_reported_not_cut(folder: Path) -> None:
     assert record["rank"]["instances"] == {"sums": 4}, "means are over texts that every candidate has read"
     assert len(record["rank"]["candidates"]) == 2
 
-    code, out, _ = run_forecast("run", write(folder, candidates=candidates, too_long="truncate_prefix"), "--json")
+    code, out, _ = run_forecast(
+        "run", write(folder, candidates=candidates, too_long="truncate_prefix"), "--json"
+    )
     assert code == 0
     assert json.loads(out)["rank"]["instances"] == {"sums": 5}
 
 
 def test_measured_scores_of_an_unknown_candidate(folder: Path) -> None:
-    (folder / "scores.csv").write_text("candidate,task,metric,value\nstrong,exam,accuracy,0.5\nstrang,exam,accuracy,0.4\n")
+    (folder / "scores.csv").write_text(
+        "candidate,task,metric,value\nstrong,exam,accuracy,0.5\nstrang,exam,accuracy,0.4\n"
+    )
     config = write(folder, measured_scores=[{"format": "csv", "path": "scores.csv"}])
     code, _, err = run_forecast("run", config)
     assert code == 3
@@ -143,7 +151,11 @@ def test_measured_scores_of_an_unknown_candidate(folder: Path) -> None:
 
 def test_commands_before_their_time_name_the_command_to_run(folder: Path) -> None:
     config = write(folder)
-    for command, expected in (("rank", "forecast aggregate"), ("aggregate", "forecast score"), ("show", "forecast score")):
+    for command, expected in (
+        ("rank", "forecast aggregate"),
+        ("aggregate", "forecast score"),
+        ("show", "forecast score"),
+    ):
         code, out, err = run_forecast(command, config)
         assert (code, out) == (1, ""), command
         assert expected in err

@@ -43,7 +43,7 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
                 f"candidate {candidate.name!r}: its files changed since the run was planned; "
                 "run the same command again"
             )
-        key = (candidate.files_digest, candidate.dtype, settings.allow_pickle)
+        key = (candidate.files_digest, candidate.dtype, settings.allow_pickle, settings.allow_remote_code)
         if key not in _kept:
             forget_models()  # first, so that two base models never stand side by side
             tokenizer = _load_tokenizer(candidate, files)

@@ -218,11 +218,13 @@ def _context_length(candidate: Candidate, body: nn.Module, text_config: Any) -> 
 
 
 def _logit_scale(text_config: Any) -> float:
-    if isinstance(scale := getattr(text_config, "logit_scale", None), int | float):
-        return float(scale)
-    if isinstance(divisor := getattr(text_config, "logits_scaling", None), int | float):
-        return 1.0 / float(divisor)
-    return 1.0
+    """Product of the factors that models put on their logits (Cohere, Falcon-H1; Granite divides)."""
+    scale = 1.0
+    for key, power in (("logit_scale", 1), ("lm_head_multiplier", 1), ("logits_scaling", -1)):
+        value = getattr(text_config, key, None)
+        if isinstance(value, int | float):
+            scale *= value**power
+    return scale
 
 
 def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:

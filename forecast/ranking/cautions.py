@@ -10,15 +10,12 @@ from forecast.ranking.results import Correlation, TargetReport
 from forecast.ranking.statistics import MIN_CANDIDATES
 
 
-def cautions(
-    population: Population, report: TargetReport | None, leading: Sequence[Target], turned: frozenset[str]
-) -> list[str]:
+def cautions(population: Population, report: TargetReport | None, leading: Sequence[Target]) -> list[str]:
     """In words.
 
     Args:
         report: what the order of the candidates is learned from.
         leading: the targets of that report.
-        turned: proxies whose direction was learned and is the other way round.
     """
     if report is None:
         return ["no measured scores: candidates stand in the order of plain cross-entropy, unchecked"]
@@ -32,7 +29,7 @@ def cautions(
             "candidates stand in the order of plain cross-entropy, unchecked"
         )
     else:
-        found += _about_the_best(report, best, turned)
+        found += _about_the_best(report, best)
         found += _about_intervals(population, report, leading)
     found += _about_scores(leading)
     if twins := _twins(population):
@@ -40,7 +37,7 @@ def cautions(
     return found
 
 
-def _about_the_best(report: TargetReport, best: Correlation, turned: frozenset[str]) -> list[str]:
+def _about_the_best(report: TargetReport, best: Correlation) -> list[str]:
     chance = ""
     if report.best_p is not None and report.best_null_mean is not None:
         mean, p = report.best_null_mean, report.best_p
@@ -49,8 +46,12 @@ def _about_the_best(report: TargetReport, best: Correlation, turned: frozenset[s
         f"{best.proxy} leads 80 proxies that were compared on the scores shown here: its rho of "
         f"{best.spearman:+.2f} is too good by selection{chance}"
     ]
-    if best.proxy in turned and best.metric != "entropy":
-        found.append(f"{best.proxy} leads with its direction turned round: good candidates are worse by it")
+    worst = min((c for c in report.correlations if c.spearman is not None), key=lambda c: c.agreement)
+    if -worst.agreement > best.agreement:
+        found.append(
+            f"{worst.proxy} disagrees with the scores (rho {worst.spearman:+.2f}) more strongly than any "
+            "proxy agrees: this is chance, or lower scores are better"
+        )
     return found
 
 

@@ -1,10 +1,12 @@
 """What a ranking says: standings of the candidates, and how each proxy agrees with each measured target."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from forecast.proxies import PLAIN_CROSS_ENTROPY, PROXIES
 
+_LEARNED = {proxy.name for proxy in PROXIES if proxy.learned}
 _BASELINE = [proxy.name for proxy in PROXIES].index(PLAIN_CROSS_ENTROPY)
 
 
@@ -22,9 +24,22 @@ class Correlation:
     ci_high: float | None
     n_candidates: int
 
+    @property
+    def agreement(self) -> float:
+        """Rho, |rho| for a proxy whose direction is learned from the scores; -2 where there is none."""
+        if self.spearman is None:
+            return -2.0
+        return abs(self.spearman) if self.proxy in _LEARNED else self.spearman
+
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+def best_of(correlations: Iterable[Correlation]) -> Correlation | None:
+    """The one that agrees best, of equals the first; None where none has a rho."""
+    known = (c for c in correlations if c.spearman is not None)
+    return max(known, key=lambda c: c.agreement, default=None)
 
 
 @dataclass(frozen=True)
@@ -40,9 +55,8 @@ class TargetReport:
     best_null_mean: float | None
 
     def best(self) -> Correlation | None:
-        """The proxy with the highest |rho|, of equals the first; picked after looking: see `best_p`."""
-        known = [c for c in self.correlations if c.spearman is not None]
-        return max(known, key=lambda c: abs(c.spearman or 0.0), default=None)
+        """The proxy that agrees best, of equals the first; picked after looking, so read it with `best_p`."""
+        return best_of(self.correlations)
 
     def plain_cross_entropy(self) -> Correlation:
         """Unweighted cross-entropy on the trajectories, the baseline."""

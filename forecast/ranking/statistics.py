@@ -36,27 +36,35 @@ def kendall(x: Array, y: Array) -> float:
     return float(kendalltau(x, y).statistic)
 
 
-def best_of_many_p(features: Array, scores: Array, permutations: int, seed: int) -> tuple[float, float]:
-    """How surprising the best |rho| of many features is, given that the best was picked after looking.
+def agreement(rho: Array, either_way: NDArray[np.bool_]) -> Array:
+    """How well features [..., k] agree with scores: rho, or |rho| for a feature that may point either way."""
+    return np.where(either_way, np.abs(rho), rho)
+
+
+def best_of_many_p(
+    features: Array, scores: Array, either_way: NDArray[np.bool_], permutations: int, seed: int
+) -> tuple[float, float]:
+    """How surprising the best agreement of many features is, given that the best was picked after looking.
 
     Args:
-        features: [k, n] features of n candidates.
+        features: [k, n] features of n candidates, higher is better.
         scores: [n] measured scores.
+        either_way: [k], features of which higher or lower may be better; see `agreement`.
 
     Returns:
-        p: share of score permutations whose best |rho| over the features reaches the observed best
+        p: share of score permutations whose best agreement over the features reaches the observed best
             (with the observed one counted in, so never 0);
-        null_mean: mean of the best |rho| under permutation.
+        null_mean: mean of the best agreement under permutation.
         Both NaN where no feature has a defined rho or `permutations` is 0.
     """
-    observed = np.abs(spearman(features, scores))
-    if permutations == 0 or not np.isfinite(observed).any():
+    observed = agreement(spearman(features, scores), either_way)
+    known = np.isfinite(observed)
+    if permutations == 0 or not known.any():
         return float("nan"), float("nan")
-    usable = _unit_ranks(features[np.isfinite(observed)])  # [k', n]
     rng = np.random.default_rng(seed)
     shuffled = rng.permuted(np.tile(_unit_ranks(scores), (permutations, 1)), axis=1)  # [b, n]
-    null = np.abs(shuffled @ usable.T).max(axis=1)
-    reached = int((null >= np.nanmax(observed) - 1e-9).sum())  # rounding must not split equal figures
+    null = agreement(shuffled @ _unit_ranks(features[known]).T, either_way[known]).max(axis=1)
+    reached = int((null >= observed[known].max() - 1e-9).sum())  # rounding must not split equal figures
     return (1 + reached) / (1 + permutations), float(null.mean())
 
 

@@ -1,8 +1,9 @@
 """Univariate ranking: every proxy by itself against measured scores, with intervals over the texts.
 
 Sign convention: a proxy for which low is better enters with its sign turned, so a positive rho always means
-that the proxy ranks good candidates high; entropy's direction is not known beforehand and its rho is printed
-as it is.
+that the proxy ranks good candidates high. Entropy's direction is not known beforehand: its rho is printed as
+it is, its candidates are ranked in the direction that the scores show, and it is chosen by |rho|, the others
+by rho. (The paper chooses all by |rho|; with few scores chance would turn known directions round.)
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from forecast.ranking.statistics import MIN_CANDIDATES, best_of_many_p, kendall,
 
 Array = NDArray[np.float64]
 MEAN_TARGET = "mean of measured tasks"
+_LEARNED = np.array([proxy.learned for proxy in PROXIES])
 _PLACES = {proxy.name: k for k, proxy in enumerate(PROXIES)}
 
 
@@ -51,10 +53,9 @@ def rank_candidates(population: Population, settings: RankingConfig) -> Ranking:
             reports.insert(0, mean)
     report = reports[0] if reports else None
     shown = _shown(report)
-    turned = _turned(report, shown[0])
-    warnings += cautions(population, report, leading, turned)
+    warnings += cautions(population, report, leading)
     return Ranking(
-        standings=_standings(population, report, leading, shown, turned),
+        standings=_standings(population, report, leading, shown),
         shown=shown,
         reports=tuple(reports),
         n_instances={task: len(proxies.instances) for task, proxies in population.proxies.items()},
@@ -91,7 +92,7 @@ def _report(
     columns = features(population, tasks)[have].T  # [80, n]
     rho = spearman(columns, scores[have])
     low, high = interval(population, targets, tasks, have, rho, settings)
-    p, null_mean = best_of_many_p(columns, scores[have], settings.permutations, settings.seed)
+    p, null_mean = best_of_many_p(columns, scores[have], _LEARNED, settings.permutations, settings.seed)
     correlations = tuple(
         Correlation(
             target=name,
@@ -121,22 +122,18 @@ def _shown(report: TargetReport | None) -> tuple[str, ...]:
     """The leading proxies of three different metrics, then plain cross-entropy."""
     if report is None:
         return (PLAIN_CROSS_ENTROPY, "reciprocal_rank__uniform", "top5_accuracy__frequency")
-    known = [c for c in report.correlations if c.spearman is not None]
     leading: dict[str, str] = {}
-    for c in sorted(known, key=lambda c: -abs(c.spearman or 0.0)):
-        leading.setdefault(c.metric, c.proxy)
+    for c in sorted(report.correlations, key=lambda c: -c.agreement):
+        if c.agreement > 0:
+            leading.setdefault(c.metric, c.proxy)
     return tuple(dict.fromkeys([*list(leading.values())[:3], PLAIN_CROSS_ENTROPY]))
 
 
-def _turned(report: TargetReport | None, lead: str) -> frozenset[str]:
-    """Proxies whose direction is learned from the scores, and is the other way round.
-
-    The lead, chosen by |rho|, and entropy follow the sign of their rho; the others keep the known direction.
-    """
-    if report is None:
-        return frozenset()
-    learned = {proxy.name for proxy in PROXIES if proxy.metric.better == "learned"} | {lead}
-    return frozenset(c.proxy for c in report.correlations if c.proxy in learned and (c.spearman or 0.0) < 0)
+def _turned(report: TargetReport | None) -> frozenset[str]:
+    """Proxies of learned direction of which, by the scores, less is better."""
+    known = report.correlations if report else ()
+    learned = {proxy.name for proxy in PROXIES if proxy.learned}
+    return frozenset(c.proxy for c in known if c.proxy in learned and (c.spearman or 0.0) < 0)
 
 
 def _standings(
@@ -144,11 +141,11 @@ def _standings(
     report: TargetReport | None,
     leading: Sequence[Target],
     shown: Sequence[str],
-    turned: frozenset[str],
 ) -> tuple[Standing, ...]:
     tasks = report.tasks if report else tuple(population.proxies)
     columns = features(population, tasks)
     means = np.mean([population.proxies[task].means() for task in tasks], axis=0)
+    turned = _turned(report)
     own_ranks = {name: ranks((-1 if name in turned else 1) * columns[:, _PLACES[name]]) for name in shown}
     measured = errors = np.full(len(population.candidates), np.nan)
     if leading:

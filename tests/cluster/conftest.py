@@ -15,7 +15,10 @@ def make_config(tmp_path: Path) -> Callable[..., Path]:
 
     def write(candidates: dict[str, str], name: str = "run", **settings: Any) -> Path:
         rows = [
-            {"prompt": f"What is {i} plus {i + 1}?", "solution": f" First add {i} and {i + 1}. The answer is {2 * i + 1}."}
+            {
+                "prompt": f"What is {i} plus {i + 1}?",
+                "solution": f" First add {i} and {i + 1}. The answer is {2 * i + 1}.",
+            }
             for i in range(12)
         ]
         (tmp_path / "solutions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -58,7 +58,7 @@ def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp
     family = psutil.Process(driver.pid).children(recursive=True)
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
-    # Ray's two monitoring agents notice within about a minute; everything that could work or write goes at once.
+    # Ray's two monitoring agents notice within about a minute; whatever could work or write goes at once.
     workers = [p for p in family if "Agent" not in _title(p)]
     assert not psutil.wait_procs(workers, timeout=30)[1], "Ray outlived the driver that had started it"
     written = {path: path.stat().st_mtime_ns for path in lake.rglob("*.parquet")}

@@ -1,0 +1,468 @@
+"""The engine on tiny random models of many families, against the model's own logits, and everything it must refuse."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tiny import TRAJECTORIES, VOCABULARY, encoded, load, resolve, save_model, save_tokenizer
+
+from forecast.config import EngineConfig
+from forecast.encoding import Encoded
+from forecast.engines import SequenceStats, load_engine, torch_engine
+from forecast.errors import CandidateError
+from forecast.tokenstats.reference import reference_stats
+
+# Two fp32 computations of one logit differ by less than this; values in nats too.
+CLOSE = 1e-4
+
+
+def shape(**others: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 256,
+        "pad_token_id": None,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        **others,
+    }
+
+
+def without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def llama(**others: Any) -> transformers.LlamaConfig:
+    return transformers.LlamaConfig(**shape(**others))
+
+
+GPT2 = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256, vocab_size=VOCABULARY)
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": llama,
+    "llama, tied": lambda: llama(tie_word_embeddings=True),
+    "llama, padded vocabulary": lambda: llama(vocab_size=VOCABULARY + 52),
+    "gpt2 (Conv1D, tied, learned positions)": lambda: GPT2,
+    "gemma2 (softcap, sliding window)": lambda: transformers.Gemma2Config(
+        **shape(head_dim=8, sliding_window=16, final_logit_softcapping=3.0)
+    ),
+    "cohere (logit_scale)": lambda: transformers.CohereConfig(**shape(logit_scale=0.25)),
+    "granite (logits_scaling)": lambda: transformers.GraniteConfig(**shape(logits_scaling=3.0)),
+    "falcon-h1 (lm_head_multiplier, state space)": lambda: transformers.FalconH1Config(
+        **shape(lm_head_multiplier=0.5, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=8)
+    ),
+    "qwen3": lambda: transformers.Qwen3Config(**shape(head_dim=8)),
+    "phi (bias on the head)": lambda: transformers.PhiConfig(**shape()),
+    "opt (projected head, offset positions)": lambda: transformers.OPTConfig(
+        **without(shape(ffn_dim=64, word_embed_proj_dim=16, do_layer_norm_before=False), "pad_token_id")
+    ),
+    "bloom (alibi)": lambda: transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=VOCABULARY),
+    "mixtral (experts)": lambda: transformers.MixtralConfig(**shape(num_local_experts=4)),
+    "mamba (state space)": lambda: transformers.MambaConfig(
+        hidden_size=32, num_hidden_layers=2, vocab_size=VOCABULARY
+    ),
+}
+
+
+@pytest.fixture(params=MODELS.values(), ids=MODELS.keys())
+def model_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    save_model(folder, request.param())
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A plain Llama."""
+    path = tmp_path / "model"
+    save_model(path, llama())
+    return path
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder: Path, **settings: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+@torch.inference_mode()
+def own_logits(model: Any, one: Encoded, vocab_size: int = VOCABULARY) -> torch.Tensor:
+    """Logits [S, V] in fp64 by the whole model, one sequence at a time, where it predicts the scored tokens."""
+    logits = model.eval()(input_ids=torch.from_numpy(one.input_ids)[None], use_cache=False).logits[0]
+    return logits[one.first_scored - 1 : -1, :vocab_size].double()
+
+
+def assert_matches(stats: SequenceStats, logits: torch.Tensor, one: Encoded) -> None:
+    """Values to 1e-4 nats. Rank and ties are exact but for entries within 1e-4 of the target's logit, which rounding
+    may put on either side: the rank lies between the counts that leave them out and take them in."""
+    targets = torch.from_numpy(one.input_ids[one.first_scored :])
+    plain = reference_stats(logits, targets)
+    for name in ("logprob", "entropy", "top1_logprob"):
+        np.testing.assert_allclose(getattr(stats, name), getattr(plain, name).numpy(), rtol=0, atol=CLOSE)
+    own = logits.gather(1, targets[:, None])
+    least = (1 + (logits > own + CLOSE).sum(1)).numpy()
+    most = (logits >= own - CLOSE).sum(1).numpy()
+    assert (least <= stats.rank).all() and (stats.rank + stats.ties <= most).all()
+    sharp = least == most
+    assert sharp.mean() > 0.9
+    np.testing.assert_array_equal(stats.rank[sharp], plain.rank.numpy()[sharp])
+
+
+def test_equals_the_model_itself(model_folder: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    engine = load(model_folder, batch_tokens=10_000)
+    assert engine.facts.vocab_size == VOCABULARY
+    assert engine.facts.parameters == sum(p.numel() for p in model.parameters())
+    sequences = encoded(engine)
+    stats = engine.score(sequences)
+    assert len(stats) == len(sequences) == len(TRAJECTORIES)
+    for one, one_stats in zip(sequences, stats, strict=True):
+        assert one_stats.rank.dtype == one_stats.ties.dtype == np.int32
+        assert one_stats.logprob.dtype == one_stats.entropy.dtype == one_stats.top1_logprob.dtype == np.float32
+        assert_matches(one_stats, own_logits(model, one), one)
+
+
+def test_batches_and_order_change_nothing(model_folder: Path) -> None:
+    whole = load(model_folder, batch_tokens=10_000)
+    sequences = encoded(whole)
+    expected = whole.score(sequences)
+    for batch_tokens, order in ((1, [0, 1, 2, 3, 4, 5]), (200, [3, 5, 0, 1, 4, 2]), (10_000, [2, 4])):
+        found = load(model_folder, batch_tokens=batch_tokens).score([sequences[i] for i in order])
+        for i, one in zip(order, found, strict=True):
+            np.testing.assert_allclose(one.logprob, expected[i].logprob, rtol=0, atol=CLOSE)
+            np.testing.assert_allclose(one.entropy, expected[i].entropy, rtol=0, atol=CLOSE)
+
+
+def test_nothing_to_score(folder: Path) -> None:
+    assert load(folder).score([]) == []
+
+
+def test_tokens_are_conditioned_on_a_leading_bos(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", llama(), bos=True)
+    engine = load(tmp_path / "model")
+    sequences = encoded(engine)
+    assert all(one.input_ids[0] == 0 for one in sequences)
+    for one, stats in zip(sequences, engine.score(sequences), strict=True):
+        assert_matches(stats, own_logits(model, one), one)
+
+
+def test_the_head_runs_at_scored_positions_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load(folder)
+    sequences = encoded(engine)
+    scored = sum(len(one.n_bytes) for one in sequences)
+    assert scored < sum(len(one.input_ids) for one in sequences)
+    rows = []
+    linear = torch.nn.functional.linear
+
+    def counted(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if weight.shape[0] == VOCABULARY:
+            rows.append(inputs.shape[:-1].numel())
+        return linear(inputs, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    engine.score(sequences)
+    assert sum(rows) == scored
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_logits_are_the_models_own_and_tie(folder: Path, dtype: str) -> None:
+    engine = load(folder, dtype=dtype, batch_tokens=1)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    sequences = encoded(engine)
+    stats = engine.score(sequences)
+    for one, one_stats in zip(sequences, stats, strict=True):
+        # The head's product over fewer rows may round otherwise in the last bit.
+        logits = own_logits(model, one)
+        plain = reference_stats(logits, torch.from_numpy(one.input_ids[one.first_scored :]))
+        bit = logits.abs().max().item() * torch.finfo(getattr(torch, dtype)).eps
+        np.testing.assert_allclose(one_stats.logprob, plain.logprob.numpy(), rtol=0, atol=2 * bit)
+        np.testing.assert_allclose(one_stats.entropy, plain.entropy.numpy(), rtol=0, atol=2 * bit)
+    if dtype == "bfloat16":
+        assert sum(int(one.ties.sum()) for one in stats) > 0
+
+
+def test_masked_entries_contribute_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    model = save_model(folder, MODELS["phi (bias on the head)"]())
+    unused = [2, 299]
+    change_weights(folder, lambda weights: weights["lm_head.bias"].index_fill_(0, torch.tensor(unused), -torch.inf))
+    model.lm_head.bias.data[unused] = -torch.inf
+    engine = load(folder)
+    for one, stats in zip(encoded(engine), engine.score(encoded(engine)), strict=True):
+        assert not np.isin(unused, one.input_ids).any()
+        assert_matches(stats, own_logits(model, one), one)
+
+
+class TestNumbersThatAreNotFinite:
+    def test_nan_weights(self, folder: Path) -> None:
+        change_weights(folder, lambda weights: weights["lm_head.weight"][7].fill_(torch.nan))
+        engine = load(folder)
+        with pytest.raises(CandidateError, match=r"'tiny': NaN or infinite .* solution token 0 of instance 'q1'"):
+            engine.score(encoded(engine)[1:2])
+
+    def test_the_first_bad_token_is_named(self, folder: Path) -> None:
+        engine = load(folder)
+        one = encoded(engine)[1]
+        bad = 5  # everything behind this solution token has seen its embedding
+        token = int(one.input_ids[one.first_scored + bad])
+        assert token not in one.input_ids[: one.first_scored + bad]
+        change_weights(folder, lambda weights: weights["model.embed_tokens.weight"][token].fill_(torch.nan))
+        broken = load(folder)
+        with pytest.raises(CandidateError, match=f"solution token {bad + 1} of instance 'q1', task 'sums'"):
+            broken.score([one])
+
+    def test_positions_are_those_of_the_whole_solution(self, folder: Path) -> None:
+        change_weights(folder, lambda weights: weights["lm_head.weight"][7].fill_(torch.nan))
+        engine = load(folder)
+        one = encoded(engine)[1]
+        window = replace(one, n_bytes=one.n_bytes[4:], first_position=4)
+        with pytest.raises(CandidateError, match="solution token 4 of instance"):
+            engine.score([window])
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_infinite_logits(self, tmp_path: Path, dtype: str) -> None:
+        folder = tmp_path / "model"
+        save_model(folder, MODELS["phi (bias on the head)"]())
+        change_weights(folder, lambda weights: weights["lm_head.bias"][7].fill_(torch.inf))
+        engine = load(folder, dtype=dtype)
+        with pytest.raises(CandidateError, match=r"'tiny'.*solution token 0 of instance 'q0'.*dtype too narrow"):
+            engine.score(encoded(engine))
+
+
+class TestFiles:
+    def test_missing_weights(self, folder: Path) -> None:
+        change_weights(folder, lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))
+        with pytest.raises(CandidateError, match=r"'tiny': missing weights: model\.layers\.1\.mlp\.up_proj\.weight$"):
+            load(folder)
+
+    def test_missing_head(self, folder: Path) -> None:
+        change_weights(folder, lambda weights: weights.pop("lm_head.weight"))
+        with pytest.raises(CandidateError, match=r"missing weights: lm_head\.weight$"):
+            load(folder)
+
+    def test_a_tied_head_need_not_be_there(self, tmp_path: Path) -> None:
+        save_model(tmp_path / "model", llama(tie_word_embeddings=True))
+        assert "lm_head.weight" not in load_file(tmp_path / "model" / "model.safetensors")
+        load(tmp_path / "model")
+
+    def test_a_tied_model_lacks_its_embedding(self, tmp_path: Path) -> None:
+        save_model(tmp_path / "model", llama(tie_word_embeddings=True))
+        change_weights(tmp_path / "model", lambda weights: weights.pop("model.embed_tokens.weight"))
+        with pytest.raises(CandidateError, match=r"missing weights: .*embed_tokens"):
+            load(tmp_path / "model")
+
+    def test_many_missing_weights_are_counted(self, folder: Path) -> None:
+        change_config(folder, num_hidden_layers=3)
+        with pytest.raises(CandidateError, match=r"missing weights: model\.layers\.2\..* and 4 more$"):
+            load(folder)
+
+    def test_weights_of_another_shape(self, folder: Path) -> None:
+        change_config(folder, intermediate_size=48)
+        with pytest.raises(CandidateError, match="'tiny': its weights cannot be loaded"):
+            load(folder)
+
+    def test_an_unknown_architecture(self, folder: Path) -> None:
+        change_config(folder, model_type="unheard-of", architectures=["Unheard"])
+        with pytest.raises(CandidateError, match="'tiny'.*cannot be loaded.*unheard-of"):
+            load(folder)
+
+    def test_no_tokenizer(self, folder: Path) -> None:
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(CandidateError, match="'tiny': its tokenizer cannot be loaded"):
+            load(folder)
+
+    @pytest.mark.parametrize("kept", [False, True])
+    def test_files_changed_since_planning(self, folder: Path, kept: bool) -> None:
+        candidate, config = resolve(folder)
+        if kept:
+            load_engine(candidate, config.engine).close()
+        change_weights(folder, lambda weights: weights["lm_head.weight"].mul_(2))
+        with pytest.raises(CandidateError, match="'tiny': its files changed since the run was planned"):
+            load_engine(candidate, config.engine)
+
+    def test_pickled_weights_need_leave(self, folder: Path) -> None:
+        expected = load(folder).score(encoded(load(folder)))
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(CandidateError, match=r"pytorch_model\.bin is pickled"):
+            load(folder)
+        allowed = load(folder, allow_pickle=True)
+        for one, other in zip(expected, allowed.score(encoded(allowed)), strict=True):
+            np.testing.assert_array_equal(one.logprob, other.logprob)
+
+
+class _Marker:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+class TestCodeInTheFolder:
+    """A candidate's folder can hold code; it runs only with the user's leave."""
+
+    @pytest.fixture
+    def marker(self, tmp_path: Path) -> Path:
+        return tmp_path / "code-has-run"
+
+    @pytest.fixture(autouse=True)
+    def _own_modules(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+        monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+
+    @pytest.fixture
+    def armed(self, folder: Path, marker: Path) -> Path:
+        """A model whose classes are its own code."""
+        (folder / "custom_code.py").write_text(
+            f"open({str(marker)!r}, 'w').close()\n"
+            "from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast\n"
+            "class CustomConfig(LlamaConfig):\n    model_type = 'custom'\n"
+            "class CustomModel(LlamaForCausalLM):\n    config_class = CustomConfig\n"
+            "class CustomTokenizer(PreTrainedTokenizerFast):\n    pass\n"
+        )
+        classes = {"AutoConfig": "CustomConfig", "AutoModelForCausalLM": "CustomModel"}
+        change_config(folder, auto_map={key: f"custom_code.{name}" for key, name in classes.items()})
+        path = folder / "tokenizer_config.json"
+        tokenizer = json.loads(path.read_text())
+        tokenizer["auto_map"] = {"AutoTokenizer": [None, "custom_code.CustomTokenizer"]}
+        path.write_text(json.dumps({**tokenizer, "tokenizer_class": "CustomTokenizer"}))
+        return folder
+
+    def test_of_an_unknown_architecture_is_refused(self, armed: Path, marker: Path) -> None:
+        change_config(armed, model_type="custom")
+        with pytest.raises(CandidateError, match=r"'tiny'.*cannot be loaded"):
+            load(armed)
+        assert not marker.exists()
+
+    def test_of_a_known_architecture_is_not_needed(self, armed: Path, marker: Path) -> None:
+        path = armed / "tokenizer_config.json"
+        path.write_text(json.dumps(without(json.loads(path.read_text()), "auto_map", "tokenizer_class")))
+        engine = load(armed)
+        assert engine.score(encoded(engine))
+        assert not marker.exists()
+
+    def test_runs_with_leave(self, armed: Path, marker: Path) -> None:
+        change_config(armed, model_type="custom")
+        engine = load(armed, allow_remote_code=True)
+        assert engine.score(encoded(engine))
+        assert marker.exists()
+
+    def test_in_a_pickle_beside_safetensors_is_not_read(self, folder: Path, marker: Path) -> None:
+        torch.save({"weights": _Marker(marker)}, folder / "pytorch_model.bin")
+        load(folder)
+        load(folder, allow_pickle=True)
+        assert not marker.exists()
+
+    def test_in_a_pickle_does_not_run_even_with_leave(self, folder: Path, marker: Path) -> None:
+        torch.save({"weights": _Marker(marker)}, folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(CandidateError, match="'tiny': its weights cannot be loaded"):
+            load(folder, allow_pickle=True)
+        assert not marker.exists()
+
+
+class TestVocabulary:
+    def test_size_given_by_the_user(self, tmp_path: Path) -> None:
+        folder = tmp_path / "model"
+        model = save_model(folder, llama(vocab_size=VOCABULARY + 52))
+        engine = load(folder, vocab_size=VOCABULARY + 20)
+        assert engine.facts.vocab_size == VOCABULARY + 20
+        one = encoded(engine)[1]
+        assert_matches(engine.score([one])[0], own_logits(model, one, VOCABULARY + 20), one)
+
+    def test_size_beyond_the_output_matrix(self, folder: Path) -> None:
+        with pytest.raises(CandidateError, match=r"'tiny': vocab_size 301 is more than .* \(300\)"):
+            load(folder, vocab_size=301)
+
+    def test_target_beyond_it(self, folder: Path) -> None:
+        engine = load(folder)
+        one = encoded(engine)[1]
+        token = int(one.input_ids[one.first_scored :].max())
+        piece = re.escape(repr(engine.tokenizer.convert_ids_to_tokens(token)))
+        narrow = load(folder, vocab_size=token)
+        expected = rf"'tiny': token {token} \({piece}\) at position \d+ of instance 'q1'.*vocabulary of {token}"
+        with pytest.raises(CandidateError, match=expected):
+            narrow.score([one])
+
+    def test_prompts_may_hold_what_cannot_be_scored(self, folder: Path) -> None:
+        engine = load(folder, vocab_size=290)
+        one = encoded(engine)[1]
+        ids = one.input_ids.copy()
+        ids[0], ids[one.first_scored :] = 299, 100
+        assert np.isfinite(engine.score([replace(one, input_ids=ids)])[0].logprob).all()
+
+    def test_tokenizer_of_another_model(self, tmp_path: Path) -> None:
+        folder = tmp_path / "model"
+        save_model(folder, llama(vocab_size=250))
+        save_tokenizer(folder)
+        engine = load(folder)
+        assert engine.facts.vocab_size == 250
+        with pytest.raises(CandidateError, match=r"'tiny': token 2[5-9]\d .* outside the vocabulary of 250; the tokenizer"):
+            engine.score(encoded(engine))
+
+
+class TestContext:
+    @pytest.mark.parametrize(
+        ("model", "expected"),
+        [("llama", 256), ("gpt2 (Conv1D, tied, learned positions)", 256), ("bloom (alibi)", None)],
+    )
+    def test_length_by_the_model(self, model: str, expected: int | None, tmp_path: Path) -> None:
+        save_model(tmp_path, MODELS[model]())
+        assert load(tmp_path).facts.context_length == expected
+
+    def test_length_given_by_the_user(self, folder: Path) -> None:
+        assert load(folder, context_length=40).facts.context_length == 40
+        assert load(folder, context_length=400).facts.context_length == 400
+
+    def test_length_beyond_learned_positions(self, tmp_path: Path) -> None:
+        save_model(tmp_path, GPT2)
+        assert load(tmp_path, context_length=256).facts.context_length == 256
+        with pytest.raises(CandidateError, match=r"'tiny': context_length 257 .* positions has \(256\)"):
+            load(tmp_path, context_length=257)
+
+
+class TestModelsThatAreNotUnderstood:
+    def test_a_head_that_does_more(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def scaled(config: Any) -> float:
+            return 1.01
+
+        monkeypatch.setattr(torch_engine, "_logit_scale", scaled)
+        with pytest.raises(CandidateError, match="'tiny': the output head of LlamaForCausalLM does something"):
+            load(folder)
+
+    def test_a_masked_language_model(self, tmp_path: Path) -> None:
+        settings = without(shape(), "num_key_value_heads", "pad_token_id", "bos_token_id", "eos_token_id")
+        save_model(tmp_path, transformers.BertConfig(**settings))
+        with pytest.raises(CandidateError, match="'tiny': the output head of BertLMHeadModel does something"):
+            load(tmp_path)
+
+    def test_a_model_that_sees_later_tokens(self, tmp_path: Path) -> None:
+        save_model(tmp_path, transformers.GemmaConfig(**shape(head_dim=8)))
+        load(tmp_path)
+        change_config(tmp_path, use_bidirectional_attention=True)
+        with pytest.raises(CandidateError, match="'tiny': GemmaForCausalLM sees later tokens too"):
+            load(tmp_path)
+
+
+def test_default_batches_follow_the_device(folder: Path) -> None:
+    candidate, _ = resolve(folder)
+    assert load_engine(candidate, EngineConfig(device="cpu")).facts.device == "cpu"
