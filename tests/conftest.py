@@ -1,18 +1,28 @@
 """Fixtures that several parts of the tests share."""
 
+import os
 import uuid
 from collections.abc import Iterator
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub's client is imported
 
 import pyarrow.fs
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests neither use nor fill the user's memory of file hashes; processes they start inherit this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def _object_store_server() -> Iterator[str]:
     """URL of an S3 server on a free loopback port, gone with the session."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto = pytest.importorskip("moto.server", reason="needs moto[server], which makes the object store")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"

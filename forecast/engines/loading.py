@@ -6,7 +6,6 @@ So the base model that was read last is kept as it was read, and each variant is
 
 import copy
 import functools
-import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +58,6 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
 def forget_models() -> None:
     """Give back the base model that is kept for further variants."""
     _kept.clear()
-    gc.collect()
 
 
 @contextmanager

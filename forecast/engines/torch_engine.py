@@ -95,9 +95,10 @@ class TorchEngine:
 
     @torch.inference_mode()
     def _score_batch(self, batch: list[Encoded]) -> list[SequenceStats]:
-        ids_BL = np.zeros((len(batch), max(len(one.input_ids) for one in batch)), dtype=np.int64)
-        for row, one in enumerate(batch):
-            ids_BL[row, : len(one.input_ids)] = one.input_ids
+        # Padding repeats a sequence's own last token: attention weighs it with 0, but 0 times NaN or infinity is NaN,
+        # so a token that the sequence does not hold could spoil it.
+        longest = max(len(one.input_ids) for one in batch)
+        ids_BL = np.stack([np.pad(one.input_ids, (0, longest - len(one.input_ids)), "edge") for one in batch])
         counts = [len(one.n_bytes) for one in batch]
         rows_N = np.repeat(np.arange(len(batch)), counts)
         columns_N = np.concatenate([np.arange(one.first_scored, len(one.input_ids)) for one in batch])

@@ -87,7 +87,7 @@ def read_receipts(plan: Plan, units: Iterable[Unit]) -> dict[str, Receipt]:
 
 def _read_receipt(path: str, address: str) -> Receipt:
     with _damage_named(path), _parquet(path) as file:
-        record = json.loads(file.schema_arrow.metadata[b"forecast"])
+        record = json.loads(file.metadata.metadata[b"forecast"])
         receipt = Receipt(**{**record, "unscored": tuple(record["unscored"])})
         if receipt.address != address:
             raise ValueError(f"it holds the unit {receipt.address}")

@@ -60,29 +60,33 @@ def read_failures(db: duckdb.DuckDBPyConnection) -> list[Failure]:
 @contextmanager
 def published(path: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A new database that takes the place of `path` if the block ends well, and else leaves no trace."""
+    if not storage.is_remote(path):
+        storage.sweep_temporaries(str(Path(path).parent))
+    # In a folder of its own: DuckDB keeps a log beside its file, and cannot work at a path with a question mark.
     with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
         aside = Path(scratch) / FILE_NAME
-        if not storage.is_remote(path):
-            folder = Path(path).parent
-            folder.mkdir(parents=True, exist_ok=True)
-            storage.sweep_temporaries(str(folder))
-            for orphan in folder.glob(f".{FILE_NAME}.*.tmp.wal"):  # DuckDB's own companion of a temporary
-                if not orphan.with_suffix("").exists():
-                    orphan.unlink(missing_ok=True)
-            aside = storage.temporary_beside(Path(path))
-        log = aside.with_name(aside.name + ".wal")
-        try:
-            with duckdb.connect(str(aside), config={"temp_directory": scratch}) as db:
-                yield db
-                db.execute("CHECKPOINT")
-            if storage.is_remote(path):
-                storage.write_bytes(path, aside.read_bytes())
-            else:
-                aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-            log.unlink(missing_ok=True)
+        with duckdb.connect(str(aside), config={"temp_directory": scratch}) as db:
+            yield db
+            db.execute("CHECKPOINT")
+        storage.write_bytes(path, aside.read_bytes())
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def serving_identity(output: str) -> str:
+    """Changes whenever another serving file takes the place of the present one.
+
+    Raises:
+        NoDataError: nothing has been aggregated yet.
+    """
+    path = warehouse_path(output)
+    if not storage.exists(path):
+        raise NoDataError(f"no warehouse at {path}; run `forecast run` with its configuration first")
+    if storage.is_remote(path):
+        fs, inner = storage.filesystem(path)
+        info = fs.get_file_info(inner)
+        return f"{info.mtime_ns} {info.size}"
+    stat = Path(path).stat()
+    return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"

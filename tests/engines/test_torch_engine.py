@@ -1,6 +1,7 @@
 """The engine on tiny random models of many families, against the model's own logits, and everything it must refuse."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -149,6 +150,13 @@ def test_batches_and_order_change_nothing(model_folder: Path) -> None:
             np.testing.assert_allclose(one.entropy, expected[i].entropy, rtol=0, atol=CLOSE)
 
 
+def test_padding_brings_no_foreign_token(folder: Path) -> None:
+    sequences = encoded(load(folder))
+    assert not any(0 in one.input_ids for one in sequences)
+    change_weights(folder, lambda weights: weights["model.embed_tokens.weight"][0].fill_(torch.nan))
+    assert len(load(folder, batch_tokens=10_000).score(sequences)) == len(sequences)
+
+
 def test_nothing_to_score(folder: Path) -> None:
     assert load(folder).score([]) == []
 
@@ -200,13 +208,15 @@ def test_low_precision_logits_are_the_models_own_and_tie(folder: Path, dtype: st
 def test_masked_entries_contribute_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     model = save_model(folder, MODELS["phi (bias on the head)"]())
-    unused = [2, 299]
+    used = {int(token) for one in encoded(load(folder)) for token in one.input_ids}
+    unused = sorted(set(range(VOCABULARY)) - used)
     change_weights(folder, lambda weights: weights["lm_head.bias"].index_fill_(0, torch.tensor(unused), -torch.inf))
     model.lm_head.bias.data[unused] = -torch.inf
     engine = load(folder)
-    for one, stats in zip(encoded(engine), engine.score(encoded(engine)), strict=True):
-        assert not np.isin(unused, one.input_ids).any()
+    sequences = encoded(engine)
+    for one, stats in zip(sequences, engine.score(sequences), strict=True):
         assert_matches(stats, own_logits(model, one), one)
+        assert stats.entropy.max() < math.log(len(used))
 
 
 class TestNumbersThatAreNotFinite:
@@ -216,13 +226,16 @@ class TestNumbersThatAreNotFinite:
         with pytest.raises(CandidateError, match=r"'tiny': NaN or infinite .* solution token 0 of instance 'q1'"):
             engine.score(encoded(engine)[1:2])
 
-    def test_the_first_bad_token_is_named(self, folder: Path) -> None:
-        engine = load(folder)
-        one = encoded(engine)[1]
-        bad = 5  # everything behind this solution token has seen its embedding
-        token = int(one.input_ids[one.first_scored + bad])
-        assert token not in one.input_ids[: one.first_scored + bad]
-        change_weights(folder, lambda weights: weights["model.embed_tokens.weight"][token].fill_(torch.nan))
+    def test_the_first_bad_token_is_named(self, tmp_path: Path) -> None:
+        # In a recurrent model all that follows the first occurrence of a token has seen its embedding, and no more.
+        folder = tmp_path / "model"
+        settings = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": VOCABULARY}
+        save_model(folder, transformers.MambaConfig(**settings, tie_word_embeddings=False))
+        one = encoded(load(folder))[1]
+        prompt, solution = one.input_ids[: one.first_scored].tolist(), one.input_ids[one.first_scored :].tolist()
+        token = next(token for token in solution[3:] if token not in prompt + solution[:3])
+        bad = solution.index(token)
+        change_weights(folder, lambda weights: weights["backbone.embeddings.weight"][token].fill_(torch.nan))
         broken = load(folder)
         with pytest.raises(CandidateError, match=f"solution token {bad + 1} of instance 'q1', task 'sums'"):
             broken.score([one])
@@ -242,7 +255,7 @@ class TestNumbersThatAreNotFinite:
         change_weights(folder, lambda weights: weights["lm_head.bias"][7].fill_(torch.inf))
         engine = load(folder, dtype=dtype)
         with pytest.raises(CandidateError, match=r"'tiny'.*solution token 0 of instance 'q0'.*dtype too narrow"):
-            engine.score(encoded(engine))
+            engine.score(encoded(engine)[:1])
 
 
 class TestFiles:
@@ -463,6 +476,8 @@ class TestModelsThatAreNotUnderstood:
             load(tmp_path)
 
 
-def test_default_batches_follow_the_device(folder: Path) -> None:
+def test_facts_say_where_and_with_what_it_ran(folder: Path) -> None:
     candidate, _ = resolve(folder)
-    assert load_engine(candidate, EngineConfig(device="cpu")).facts.device == "cpu"
+    facts = load_engine(candidate, EngineConfig(device="cpu")).facts
+    assert facts.device == "cpu"
+    assert facts.versions == {"torch": torch.__version__, "transformers": transformers.__version__}

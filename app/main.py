@@ -1,0 +1,7 @@
+"""Entry of the app; one file per page. Run by `forecast app CONFIG`, which sets FORECAST_OUTPUT."""
+
+import streamlit as st
+
+st.set_page_config(page_title="forecast", page_icon=":material/insights:", layout="wide")
+pages = [st.Page("pages/models.py", title="Models", icon=":material/leaderboard:", default=True)]
+st.navigation(pages, position="top").run()

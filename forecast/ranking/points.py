@@ -1,0 +1,32 @@
+"""One proxy against one target, candidate by candidate: what a scatter plot shows."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.proxies import PROXIES, Proxy
+from forecast.ranking.population import Population
+from forecast.ranking.results import TargetReport
+
+Array = NDArray[np.float64]
+
+
+def proxy_values(population: Population, report: TargetReport, proxy: Proxy) -> Array:
+    """[candidates], in the proxy's own unit: mean over instances, experts and tasks that forecast the target.
+
+    Over several tasks rho is computed on z-scores within each task, so it may differ a little from the order
+    seen in these means.
+    """
+    column = PROXIES.index(proxy)
+    return np.mean([population.proxies[task].means()[:, column] for task in report.tasks], axis=0)
+
+
+def target_scores(population: Population, report: TargetReport) -> tuple[Array, Array]:
+    """Measured scores and their standard errors, [candidates] each; NaN where there is none.
+
+    A report over several targets shows their mean, its standard error that of independent measurements.
+    """
+    single = [target for target in population.targets if target.task == report.target]
+    chosen = single or list(population.targets)
+    values = np.mean([target.values for target in chosen], axis=0)
+    errors = np.sqrt(np.sum([target.stderr**2 for target in chosen], axis=0)) / len(chosen)
+    return values, errors
