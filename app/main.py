@@ -2,6 +2,7 @@
 
 import streamlit as st
 
-st.set_page_config(page_title="forecast", page_icon=":material/insights:", layout="wide")
+# An emoji: the icon of a material symbol would be fetched from its maker's servers.
+st.set_page_config(page_title="forecast", page_icon="📈", layout="wide")
 pages = [st.Page("pages/models.py", title="Models", icon=":material/leaderboard:", default=True)]
 st.navigation(pages, position="top").run()

@@ -25,7 +25,9 @@ SENTENCES = (
 )
 TRAJECTORIES = tuple(
     Trajectory("sums", f"q{i}", "human", SENTENCES[2 * i], SENTENCES[2 * i + 1]) for i in range(3)
-) + tuple(Trajectory("sums", f"long{i}", "human", SENTENCES[0] * (i + 1), SENTENCES[3] * (3 - i)) for i in range(3))
+) + tuple(
+    Trajectory("sums", f"long{i}", "human", SENTENCES[0] * (i + 1), SENTENCES[3] * (3 - i)) for i in range(3)
+)
 
 
 def save_tokenizer(folder: Path, bos: bool = False) -> PreTrainedTokenizerFast:
@@ -63,7 +65,9 @@ def save_model(folder: Path, config: Any, seed: int = 0, bos: bool = False) -> A
     return model
 
 
-def resolve(source: Path | str, engine: dict[str, Any] | None = None, **settings: Any) -> tuple[Candidate, Config]:
+def resolve(
+    source: Path | str, engine: dict[str, Any] | None = None, **settings: Any
+) -> tuple[Candidate, Config]:
     """A candidate named `tiny` and the run it belongs to."""
     config = Config.model_validate(
         {

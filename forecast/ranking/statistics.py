@@ -25,15 +25,17 @@ def spearman(x: Array, y: Array) -> Array:
         [...], rounded to 12 digits so that equal figures compare equal; NaN where x or y is constant or holds
         NaN, or n < 3.
     """
-    a, b = _unit_ranks(x), _unit_ranks(y)
-    return np.round((a * b).sum(axis=-1), 12)
+    *shape, n = np.broadcast_shapes(x.shape, y.shape)
+    if n < MIN_CANDIDATES:
+        return np.full(shape, np.nan)
+    return np.round((_unit_ranks(x) * _unit_ranks(y)).sum(axis=-1), 12)
 
 
 def kendall(x: Array, y: Array) -> float:
-    """Kendall's tau-b; NaN where x or y is constant, or n < 3."""
+    """Kendall's tau-b, rounded to 12 digits; NaN where x or y is constant, or n < 3."""
     if len(x) < MIN_CANDIDATES:
         return float("nan")
-    return float(kendalltau(x, y).statistic)
+    return round(float(kendalltau(x, y).statistic), 12)
 
 
 def agreement(rho: Array, either_way: NDArray[np.bool_]) -> Array:
@@ -70,10 +72,7 @@ def best_of_many_p(
 
 def _unit_ranks(values: Array) -> Array:
     """Average ranks along the last axis, centred and scaled to length 1; NaN where they are all equal."""
-    values = np.asarray(values, float)
-    if values.shape[-1] < MIN_CANDIDATES:
-        return np.full_like(values, np.nan)
-    found = np.asarray(rankdata(values, axis=-1))
+    found = np.asarray(rankdata(np.asarray(values, float), axis=-1))
     found -= found.mean(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
         return np.asarray(found / np.sqrt((found * found).sum(axis=-1, keepdims=True)))

@@ -62,7 +62,7 @@ def published(path: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A new database that takes the place of `path` if the block ends well, and else leaves no trace."""
     if not storage.is_remote(path):
         storage.sweep_temporaries(str(Path(path).parent))
-    # In a folder of its own: DuckDB keeps a log beside its file, and cannot work at a path with a question mark.
+    # In a folder of its own: DuckDB keeps a log beside its file, and no path may hold a question mark.
     with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
         aside = Path(scratch) / FILE_NAME
         with duckdb.connect(str(aside), config={"temp_directory": scratch}) as db:

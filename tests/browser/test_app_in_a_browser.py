@@ -108,7 +108,7 @@ def test_page_is_drawn_and_nothing_complains(address: str) -> None:
         assert page.get_by_text("n = 4 candidates and 6 questions").count() == 1
         assert page.locator("[data-testid=stException]").count() == 0
         browser.close()
-    assert not complaints
+    assert not complaints, [url for url in requests if not url.startswith(address)]
     assert all(url.startswith((address, address.replace("http", "ws"), "data:", "blob:")) for url in requests)
 
 

@@ -74,7 +74,7 @@ def test_asked_to_fail_while_loading() -> None:
 
 def test_asked_to_give_nan() -> None:
     one = engine("fake://1?fail=nan")
-    with pytest.raises(CandidateError, match="'tiny': NaN .* solution token 0 of instance 'q0', task 'sums'"):
+    with pytest.raises(CandidateError, match=r"'tiny': NaN .* token 0 of instance 'q0', task 'sums'"):
         one.score(encoded(one))
 
 
@@ -112,7 +112,10 @@ def test_asked_to_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_sources_that_make_no_sense(source: str, said: str) -> None:
     candidate, config = resolve(source, engine={"kind": "fake"})
-    with pytest.raises(CandidateError, match=f"'tiny': expected fake://NUMBER, .* got {source!r} .*{said}".replace("?", r"\?")):
+    with pytest.raises(
+        CandidateError,
+        match=f"'tiny': expected fake://NUMBER, .* got {source!r} .*{said}".replace("?", r"\?"),
+    ):
         FakeEngine(candidate, config.engine)
 
 

@@ -127,7 +127,9 @@ def weights_of(engine: Any) -> list[Callable[[], Any]]:
     return [weakref.ref(parameter) for parameter in engine._model.parameters()]
 
 
-def test_large_models_are_not_kept(folder: Path, readings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_are_not_kept(
+    folder: Path, readings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loading, "KEEP_BYTES", 1000)
     engine = load(folder)
     weights = weights_of(engine)
@@ -151,7 +153,9 @@ def test_closing_gives_back_the_copy_and_forgetting_the_base(folder: Path) -> No
     assert not any(weight() is not None for weight in kept)
 
 
-def test_one_base_model_is_kept_at_most(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_base_model_is_kept_at_most(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_model(tmp_path / "other", config(), seed=1)
     load(folder)
     kept_while_reading = []

@@ -1,4 +1,4 @@
-"""The engine on tiny random models of many families, against the model's own logits, and everything it must refuse."""
+"""The engine on tiny random models of many families, against the models themselves; what it must refuse."""
 
 import json
 import math
@@ -68,7 +68,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     "opt (projected head, offset positions)": lambda: transformers.OPTConfig(
         **without(shape(ffn_dim=64, word_embed_proj_dim=16, do_layer_norm_before=False), "pad_token_id")
     ),
-    "bloom (alibi)": lambda: transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=VOCABULARY),
+    "bloom (alibi)": lambda: transformers.BloomConfig(
+        hidden_size=32, n_layer=2, n_head=4, vocab_size=VOCABULARY
+    ),
     "mixtral (experts)": lambda: transformers.MixtralConfig(**shape(num_local_experts=4)),
     "mamba (state space)": lambda: transformers.MambaConfig(
         hidden_size=32, num_hidden_layers=2, vocab_size=VOCABULARY
@@ -104,14 +106,16 @@ def change_config(folder: Path, **settings: Any) -> None:
 
 @torch.inference_mode()
 def own_logits(model: Any, one: Encoded, vocab_size: int = VOCABULARY) -> torch.Tensor:
-    """Logits [S, V] in fp64 by the whole model, one sequence at a time, where it predicts the scored tokens."""
+    """Logits [S, V] in fp64 where the whole model, given this sequence alone, predicts the scored tokens."""
     logits = model.eval()(input_ids=torch.from_numpy(one.input_ids)[None], use_cache=False).logits[0]
     return logits[one.first_scored - 1 : -1, :vocab_size].double()
 
 
 def assert_matches(stats: SequenceStats, logits: torch.Tensor, one: Encoded) -> None:
-    """Values to 1e-4 nats. Rank and ties are exact but for entries within 1e-4 of the target's logit, which rounding
-    may put on either side: the rank lies between the counts that leave them out and take them in."""
+    """Values agree to 1e-4 nats; rank and ties exactly, but for entries within 1e-4 of the target's logit.
+
+    Rounding may put those on either side, so the rank lies between the counts without and with them.
+    """
     targets = torch.from_numpy(one.input_ids[one.first_scored :])
     plain = reference_stats(logits, targets)
     for name in ("logprob", "entropy", "top1_logprob"):
@@ -135,7 +139,9 @@ def test_equals_the_model_itself(model_folder: Path) -> None:
     assert len(stats) == len(sequences) == len(TRAJECTORIES)
     for one, one_stats in zip(sequences, stats, strict=True):
         assert one_stats.rank.dtype == one_stats.ties.dtype == np.int32
-        assert one_stats.logprob.dtype == one_stats.entropy.dtype == one_stats.top1_logprob.dtype == np.float32
+        assert (
+            one_stats.logprob.dtype == one_stats.entropy.dtype == one_stats.top1_logprob.dtype == np.float32
+        )
         assert_matches(one_stats, own_logits(model, one), one)
 
 
@@ -210,7 +216,9 @@ def test_masked_entries_contribute_nothing(tmp_path: Path) -> None:
     model = save_model(folder, MODELS["phi (bias on the head)"]())
     used = {int(token) for one in encoded(load(folder)) for token in one.input_ids}
     unused = sorted(set(range(VOCABULARY)) - used)
-    change_weights(folder, lambda weights: weights["lm_head.bias"].index_fill_(0, torch.tensor(unused), -torch.inf))
+    change_weights(
+        folder, lambda weights: weights["lm_head.bias"].index_fill_(0, torch.tensor(unused), -torch.inf)
+    )
     model.lm_head.bias.data[unused] = -torch.inf
     engine = load(folder)
     sequences = encoded(engine)
@@ -223,16 +231,22 @@ class TestNumbersThatAreNotFinite:
     def test_nan_weights(self, folder: Path) -> None:
         change_weights(folder, lambda weights: weights["lm_head.weight"][7].fill_(torch.nan))
         engine = load(folder)
-        with pytest.raises(CandidateError, match=r"'tiny': NaN or infinite .* solution token 0 of instance 'q1'"):
+        with pytest.raises(
+            CandidateError, match=r"'tiny': NaN or infinite .* solution token 0 of instance 'q1'"
+        ):
             engine.score(encoded(engine)[1:2])
 
     def test_the_first_bad_token_is_named(self, tmp_path: Path) -> None:
-        # In a recurrent model all that follows the first occurrence of a token has seen its embedding, and no more.
+        # In a recurrent model all that follows the first occurrence of a token has seen its embedding, and
+        # no more.
         folder = tmp_path / "model"
         settings = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": VOCABULARY}
         save_model(folder, transformers.MambaConfig(**settings, tie_word_embeddings=False))
         one = encoded(load(folder))[1]
-        prompt, solution = one.input_ids[: one.first_scored].tolist(), one.input_ids[one.first_scored :].tolist()
+        prompt, solution = (
+            one.input_ids[: one.first_scored].tolist(),
+            one.input_ids[one.first_scored :].tolist(),
+        )
         token = next(token for token in solution[3:] if token not in prompt + solution[:3])
         bad = solution.index(token)
         change_weights(folder, lambda weights: weights["backbone.embeddings.weight"][token].fill_(torch.nan))
@@ -254,14 +268,18 @@ class TestNumbersThatAreNotFinite:
         save_model(folder, MODELS["phi (bias on the head)"]())
         change_weights(folder, lambda weights: weights["lm_head.bias"][7].fill_(torch.inf))
         engine = load(folder, dtype=dtype)
-        with pytest.raises(CandidateError, match=r"'tiny'.*solution token 0 of instance 'q0'.*dtype too narrow"):
+        with pytest.raises(
+            CandidateError, match=r"'tiny'.*solution token 0 of instance 'q0'.*dtype too narrow"
+        ):
             engine.score(encoded(engine)[:1])
 
 
 class TestFiles:
     def test_missing_weights(self, folder: Path) -> None:
         change_weights(folder, lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))
-        with pytest.raises(CandidateError, match=r"'tiny': missing weights: model\.layers\.1\.mlp\.up_proj\.weight$"):
+        with pytest.raises(
+            CandidateError, match=r"'tiny': missing weights: model\.layers\.1\.mlp\.up_proj\.weight$"
+        ):
             load(folder)
 
     def test_missing_head(self, folder: Path) -> None:
@@ -292,7 +310,7 @@ class TestFiles:
 
     def test_an_unknown_architecture(self, folder: Path) -> None:
         change_config(folder, model_type="unheard-of", architectures=["Unheard"])
-        with pytest.raises(CandidateError, match="'tiny'.*cannot be loaded.*unheard-of"):
+        with pytest.raises(CandidateError, match=r"'tiny'.*cannot be loaded.*unheard-of"):
             load(folder)
 
     def test_no_tokenizer(self, folder: Path) -> None:
@@ -412,7 +430,9 @@ class TestVocabulary:
         token = int(one.input_ids[one.first_scored :].max())
         piece = re.escape(repr(engine.tokenizer.convert_ids_to_tokens(token)))
         narrow = load(folder, vocab_size=token)
-        expected = rf"'tiny': token {token} \({piece}\) at position \d+ of instance 'q1'.*vocabulary of {token}"
+        expected = (
+            rf"'tiny': token {token} \({piece}\) at position \d+ of instance 'q1'.*vocabulary of {token}"
+        )
         with pytest.raises(CandidateError, match=expected):
             narrow.score([one])
 
@@ -429,7 +449,9 @@ class TestVocabulary:
         save_tokenizer(folder)
         engine = load(folder)
         assert engine.facts.vocab_size == 250
-        with pytest.raises(CandidateError, match=r"'tiny': token 2[5-9]\d .* outside the vocabulary of 250; the tokenizer"):
+        with pytest.raises(
+            CandidateError, match=r"'tiny': token 2[5-9]\d .* outside the vocabulary of 250; the tokenizer"
+        ):
             engine.score(encoded(engine))
 
 
@@ -459,7 +481,9 @@ class TestModelsThatAreNotUnderstood:
             return 1.01
 
         monkeypatch.setattr(torch_engine, "_logit_scale", scaled)
-        with pytest.raises(CandidateError, match="'tiny': the output head of LlamaForCausalLM does something"):
+        with pytest.raises(
+            CandidateError, match="'tiny': the output head of LlamaForCausalLM does something"
+        ):
             load(folder)
 
     def test_a_masked_language_model(self, tmp_path: Path) -> None:

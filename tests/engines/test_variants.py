@@ -1,5 +1,6 @@
 """Rounding against a plain loop, pruning against a model that was built smaller."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ SHAPE: dict[str, Any] = {
 
 def model_of(config: Any, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
+    return transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval()
 
 
 def llama(**others: Any) -> Any:
@@ -102,7 +103,9 @@ class TestRoundToNearest:
 
     @settings(max_examples=60, deadline=None, derandomize=True)
     @given(st.integers(2, 8), st.integers(1, 40), st.integers(8, 20), st.integers(0, 1000))
-    def test_rounding_twice_is_rounding_once(self, bits: int, inputs: int, group_size: int, seed: int) -> None:
+    def test_rounding_twice_is_rounding_once(
+        self, bits: int, inputs: int, group_size: int, seed: int
+    ) -> None:
         options = Quantize(bits=bits, group_size=group_size)
         once = round_to_nearest(random_weight(3, inputs, seed=seed), options)
         torch.testing.assert_close(round_to_nearest(once, options), once, rtol=1e-6, atol=0)
@@ -141,7 +144,9 @@ class TestQuantizeWeights:
 
     def test_models_without_linear_layers_are_refused(self) -> None:
         model = model_of(transformers.MixtralConfig(**SHAPE, num_local_experts=4))
-        with pytest.raises(CandidateError, match=r"hold only [\d,]+ of the decoder's [\d,]+ parameters in Mixtral"):
+        with pytest.raises(
+            CandidateError, match=r"hold only [\d,]+ of the decoder's [\d,]+ parameters in Mixtral"
+        ):
             quantize_weights(model, Quantize(bits=4))
 
 

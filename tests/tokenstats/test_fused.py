@@ -1,7 +1,8 @@
 """The fast statistics against the plain definitions in fp64, on odd shapes and at the edges of arithmetic.
 
-Logits reach `token_stats` as the product of `hidden` and `head`. Where a test needs given logits exactly, the head is
-the identity; where it needs the same logits whatever the order of summation, all factors are small integers.
+Logits reach `token_stats` as the product of `hidden` and `head`. Where a test needs given logits exactly,
+the head is the identity; where it needs the same logits whatever the order of summation, all factors are
+small integers.
 """
 
 import math
@@ -44,7 +45,11 @@ def assert_same(fast: TokenStats, plain: TokenStats, nats: float = NATS) -> None
     torch.testing.assert_close(fast.ties.long(), plain.ties, rtol=0, atol=0)
     for name in ("logprob", "entropy", "top1_logprob"):
         torch.testing.assert_close(
-            getattr(fast, name).double(), getattr(plain, name), rtol=1e-6, atol=nats, msg=lambda m, n=name: f"{n}: {m}"
+            getattr(fast, name).double(),
+            getattr(plain, name),
+            rtol=1e-6,
+            atol=nats,
+            msg=lambda m, n=name: f"{n}: {m}",
         )
 
 
@@ -52,7 +57,11 @@ def assert_same(fast: TokenStats, plain: TokenStats, nats: float = NATS) -> None
 @pytest.mark.parametrize("v", [123, 507, 1000])
 @pytest.mark.parametrize("n", [0, 1, 255])
 def test_equals_the_reference(n: int, v: int, dtype: torch.dtype) -> None:
-    hidden, head, targets = integers(n, 16, seed=1, dtype=dtype), integers(v, 16, seed=2, dtype=dtype), targets_of(n, v)
+    hidden, head, targets = (
+        integers(n, 16, seed=1, dtype=dtype),
+        integers(v, 16, seed=2, dtype=dtype),
+        targets_of(n, v),
+    )
     fast = token_stats(hidden, head, targets)
     assert [t.dtype for t in fast] == [torch.float32, torch.float32, torch.int32, torch.int32, torch.float32]
     assert all(t.shape == (n,) for t in fast)
@@ -64,7 +73,9 @@ def test_equals_the_reference(n: int, v: int, dtype: torch.dtype) -> None:
     ("bias", "logit_scale", "softcap"),
     [(True, 1.0, None), (False, 0.0625, None), (False, 1.0, 30.0), (True, 0.25, 5.0)],
 )
-def test_bias_scale_and_softcap(bias: bool, logit_scale: float, softcap: float | None, dtype: torch.dtype) -> None:
+def test_bias_scale_and_softcap(
+    bias: bool, logit_scale: float, softcap: float | None, dtype: torch.dtype
+) -> None:
     hidden, head = integers(255, 16, seed=1, dtype=dtype), integers(507, 16, seed=2, dtype=dtype)
     added = integers(507, seed=3, dtype=dtype) if bias else None
     logits = hidden.double() @ head.double().T + (0 if added is None else added.double())
@@ -107,7 +118,9 @@ def test_logits_stay_within_the_budget(budget: int, monkeypatch: pytest.MonkeyPa
         return logits
 
     monkeypatch.setattr(torch.nn.functional, "linear", measured)
-    token_stats(integers(255, 16, seed=1), integers(507, 16, seed=2), targets_of(255, 507), budget_bytes=budget)
+    token_stats(
+        integers(255, 16, seed=1), integers(507, 16, seed=2), targets_of(255, 507), budget_bytes=budget
+    )
     assert sum(sizes) == 255 * 507 * 4
     assert max(sizes) <= max(budget, 507 * 4)
 
@@ -179,7 +192,10 @@ def test_a_broken_row_leaves_the_others_alone() -> None:
 
 
 def test_fp16_overflow_gives_nan() -> None:
-    hidden, head = torch.full((1, 4), 200.0, dtype=torch.float16), torch.full((3, 4), 200.0, dtype=torch.float16)
+    hidden, head = (
+        torch.full((1, 4), 200.0, dtype=torch.float16),
+        torch.full((3, 4), 200.0, dtype=torch.float16),
+    )
     assert token_stats(hidden, head, torch.tensor([0])).logprob.isnan().all()
 
 
@@ -203,7 +219,9 @@ def test_targets_that_do_not_fit(targets: list[int], message: str) -> None:
 def logits_and_targets(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     n, v = draw(st.integers(1, 6)), draw(st.integers(1, 40))
     # Few distinct values make ties, wide ones make certainty.
-    value = draw(st.sampled_from([st.integers(-2, 2), st.floats(-30, 30, width=32), st.floats(-1e4, 1e4, width=32)]))
+    value = draw(
+        st.sampled_from([st.integers(-2, 2), st.floats(-30, 30, width=32), st.floats(-1e4, 1e4, width=32)])
+    )
     rows = draw(st.lists(st.lists(value, min_size=v, max_size=v), min_size=n, max_size=n))
     targets = draw(st.lists(st.integers(0, v - 1), min_size=n, max_size=n))
     return torch.tensor(rows, dtype=torch.float32), torch.tensor(targets)
@@ -230,5 +248,7 @@ def test_names_of_entries_do_not_matter(case: tuple[torch.Tensor, torch.Tensor],
     order = list(range(logits.shape[1]))
     random.shuffle(order)  # type: ignore[attr-defined]
     place = torch.tensor(order).argsort()
-    for one, other in zip(of_logits(logits, targets), of_logits(logits[:, order], place[targets]), strict=True):
+    for one, other in zip(
+        of_logits(logits, targets), of_logits(logits[:, order], place[targets]), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
