@@ -20,7 +20,8 @@ def scatter(points: Sequence[dict[str, Any]], proxy: Proxy, target: str) -> alt.
     x = alt.X(
         "proxy:Q",
         title=f"{proxy.metric.name} × {proxy.weighting.name} ({direction[proxy.metric.better]})",
-        scale=alt.Scale(zero=False, padding=24),
+        # The better candidates stand on the right, whichever way the proxy runs.
+        scale=alt.Scale(zero=False, padding=24, reverse=proxy.metric.better == "low"),
     )
     y = alt.Y("measured:Q", title=f"measured: {target}", scale=alt.Scale(zero=False, padding=12))
     base = alt.Chart(alt.Data(values=list(points)))
@@ -38,8 +39,8 @@ def scatter(points: Sequence[dict[str, Any]], proxy: Proxy, target: str) -> alt.
             alt.Tooltip("measured:Q", format=".3f"),
         ],
     )
-    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(x=x, y=y, text="candidate:N")
-    return alt.layer(bars, dots, names).properties(height=430)
+    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11, color="#808495").encode(x=x, y=y, text="candidate:N")
+    return alt.layer(bars, dots, names).properties(height=430).interactive()
 
 
 def heatmap(correlations: Sequence[Correlation]) -> alt.LayerChart:

@@ -173,6 +173,7 @@ def app_(
         "server.address": host,
         "server.port": port,
         "server.headless": "true",
+        "client.toolbarMode": "viewer",
         "browser.gatherUsageStats": "false",
     }
     command = [sys.executable, "-m", "streamlit", "run", str(script)]

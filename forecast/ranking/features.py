@@ -1,4 +1,4 @@
-"""Features: the 80 proxies of each candidate over some tasks, turned so that higher should be better."""
+"""The two sides of a correlation: features, turned so that higher should be better, and mean scores."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.proxies import PROXIES
-from forecast.ranking.population import Population
+from forecast.ranking.population import Population, Target
 
 Array = NDArray[np.float64]
 
@@ -39,3 +39,12 @@ def features(
             values = (values - values.mean(axis=-2, keepdims=True)) / np.where(same, 1.0, spread)
         parts.append(values)
     return tied(np.mean(parts, axis=0))
+
+
+def mean_scores(targets: Sequence[Target]) -> tuple[Array, Array]:
+    """Mean of the targets and its standard error, taken as independent: [candidates] each.
+
+    NaN for candidates that lack the score, or the standard error, of one of them.
+    """
+    values = tied(np.mean([target.values for target in targets], axis=0))
+    return values, np.sqrt(np.sum([target.stderr**2 for target in targets], axis=0)) / len(targets)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.proxies import PROXIES, Proxy
+from forecast.ranking.features import mean_scores
 from forecast.ranking.population import Population
 from forecast.ranking.results import TargetReport
 
@@ -21,12 +22,5 @@ def proxy_values(population: Population, report: TargetReport, proxy: Proxy) -> 
 
 
 def target_scores(population: Population, report: TargetReport) -> tuple[Array, Array]:
-    """Measured scores and their standard errors, [candidates] each; NaN where there is none.
-
-    A report over several targets shows their mean, its standard error that of independent measurements.
-    """
-    single = [target for target in population.targets if target.task == report.target]
-    chosen = single or list(population.targets)
-    values = np.mean([target.values for target in chosen], axis=0)
-    errors = np.sqrt(np.sum([target.stderr**2 for target in chosen], axis=0)) / len(chosen)
-    return values, errors
+    """Measured scores and their standard errors, [candidates] each; NaN where there is none."""
+    return mean_scores([target for target in population.targets if target.task in report.measured])

@@ -47,6 +47,7 @@ class TargetReport:
     """All 80 proxies against one target."""
 
     target: str
+    measured: tuple[str, ...]  # the tasks whose scores it is: one, or those of a mean
     tasks: tuple[str, ...]  # whose proxies forecast it
     n_candidates: int
     n_items: int | None

@@ -16,7 +16,7 @@ from forecast.errors import NoDataError
 from forecast.proxies import PLAIN_CROSS_ENTROPY, PROXIES
 from forecast.ranking.bootstrap import interval
 from forecast.ranking.cautions import cautions
-from forecast.ranking.features import features, tied
+from forecast.ranking.features import features, mean_scores
 from forecast.ranking.population import Population, Target
 from forecast.ranking.results import Correlation, Ranking, Standing, TargetReport
 from forecast.ranking.statistics import MIN_CANDIDATES, best_of_many_p, kendall, ranks, spearman
@@ -86,7 +86,7 @@ def _report(
 ) -> TargetReport:
     wanted = [population.tasks_for(target.task, settings.targets) for target in targets]
     tasks = tuple(dict.fromkeys(task for one in wanted for task in one))
-    scores = _mean_scores(targets)
+    scores, _ = mean_scores(targets)
     have = np.isfinite(scores)
     n = int(have.sum())
     columns = features(population, tasks)[have].T  # [80, n]
@@ -109,13 +109,15 @@ def _report(
     )
     counts = [target.n_items for target in targets if target.n_items is not None]
     return TargetReport(
-        name, tasks, n, sum(counts) if counts else None, correlations, _number(p), _number(null_mean)
+        target=name,
+        measured=tuple(target.task for target in targets),
+        tasks=tasks,
+        n_candidates=n,
+        n_items=sum(counts) if counts else None,
+        correlations=correlations,
+        best_p=_number(p),
+        best_null_mean=_number(null_mean),
     )
-
-
-def _mean_scores(targets: Sequence[Target]) -> Array:
-    """Mean over the targets, NaN for candidates that lack one of them."""
-    return tied(np.mean([target.values for target in targets], axis=0))
 
 
 def _shown(report: TargetReport | None) -> tuple[str, ...]:
@@ -149,8 +151,7 @@ def _standings(
     own_ranks = {name: ranks((-1 if name in turned else 1) * columns[:, _PLACES[name]]) for name in shown}
     measured = errors = np.full(len(population.candidates), np.nan)
     if leading:
-        measured = _mean_scores(leading)
-        errors = np.sqrt(np.sum([target.stderr**2 for target in leading], axis=0)) / len(leading)
+        measured, errors = mean_scores(leading)
     measured_ranks = ranks(measured)
     found = [
         Standing(

@@ -49,6 +49,23 @@ def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
             yield db
 
 
+def serving_identity(output: str) -> str:
+    """Changes whenever another serving file takes the place of the present one.
+
+    Raises:
+        NoDataError: nothing has been aggregated yet.
+    """
+    path = warehouse_path(output)
+    if not storage.exists(path):
+        raise NoDataError(f"no warehouse at {path}; run `forecast aggregate` (or `forecast run`) first")
+    if storage.is_remote(path):
+        fs, inner = storage.filesystem(path)
+        info = fs.get_file_info(inner)
+        return f"{info.mtime_ns} {info.size}"
+    stat = Path(path).stat()
+    return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
+
+
 def read_failures(db: duckdb.DuckDBPyConnection) -> list[Failure]:
     """What failed when the warehouse was built."""
     rows = db.execute(
@@ -73,20 +90,3 @@ def published(path: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def serving_identity(output: str) -> str:
-    """Changes whenever another serving file takes the place of the present one.
-
-    Raises:
-        NoDataError: nothing has been aggregated yet.
-    """
-    path = warehouse_path(output)
-    if not storage.exists(path):
-        raise NoDataError(f"no warehouse at {path}; run `forecast run` with its configuration first")
-    if storage.is_remote(path):
-        fs, inner = storage.filesystem(path)
-        info = fs.get_file_info(inner)
-        return f"{info.mtime_ns} {info.size}"
-    stat = Path(path).stat()
-    return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
