@@ -4,12 +4,11 @@ import json
 import math
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from forecast.config import CandidateConfig, Config
 from forecast.errors import CandidateError, InputError
-from forecast.inputs.fingerprint import digest_of, file_identity, files_digest
+from forecast.inputs.fingerprint import digest_of, files_digest, remembered
 from forecast.inputs.rows import local_path
 
 # The names under which transformers looks for weights, in its order; other weight files of a folder
@@ -219,7 +218,8 @@ def gguf_parameters(path: Path, name: str) -> int:
         CandidateError: the file is damaged or shorter than its header promises.
     """
     try:
-        return _gguf_elements(path, file_identity(path))
+        # Reading the vocabulary in a header takes seconds, and every command plans.
+        return int(remembered(path, "gguf elements", _gguf_elements))
     except Exception as error:  # the reader maps the file and fails in as many ways as bytes can be missing
         raise CandidateError(
             f"candidate {name!r}: {path} is not a GGUF file or is truncated ({error}); "
@@ -227,8 +227,7 @@ def gguf_parameters(path: Path, name: str) -> int:
         ) from None
 
 
-@lru_cache(maxsize=64)  # reading the vocabulary in a header takes seconds, and variants share one file
-def _gguf_elements(path: Path, identity: tuple[int, ...]) -> int:
+def _gguf_elements(path: Path) -> int:
     import gguf
 
     tensors = gguf.GGUFReader(path).tensors

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from forecast import storage
@@ -28,20 +28,31 @@ def content_hash(path: Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
+    return str(remembered(path, "content", _hash_of_content))
+
+
+def remembered(path: Path, what: str, compute: Callable[[Path], str | int]) -> str | int:
+    """A value that depends on nothing but a file's content, remembered between processes.
+
+    Args:
+        what: names the value; another computation takes another name.
+    """
     real = path.resolve()
     identity = file_identity(real)
-    memory = _cache_folder() / (hashlib.blake2b(str(real).encode(), digest_size=16).hexdigest() + ".json")
+    name = hashlib.blake2b(f"{what}\0{real}".encode(), digest_size=16).hexdigest()
+    memory = _cache_folder() / f"{name}.json"
     try:
         known = json.loads(memory.read_text())
         if known["identity"] == list(identity):
-            return str(known["hash"])
+            found: str | int = known["value"]
+            return found
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no memory of it, or a damaged one: read the file
-    digest = _hash_of_content(real)
+    value = compute(real)
     if time.time() - real.stat().st_ctime > _SETTLED_SECONDS:
         with contextlib.suppress(OSError):  # a read-only home costs a second reading, nothing else
-            storage.write_bytes(str(memory), json.dumps({"identity": identity, "hash": digest}).encode())
-    return digest
+            storage.write_bytes(str(memory), json.dumps({"identity": identity, "value": value}).encode())
+    return value
 
 
 def file_identity(path: Path) -> tuple[int, ...]:
@@ -69,4 +80,4 @@ def _hash_of_content(path: Path) -> str:
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "hashes"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "files"

@@ -13,7 +13,7 @@ from forecast.inputs.fingerprint import content_hash, digest_of, files_digest
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "forecast" / "hashes"
+    return tmp_path / "cache" / "forecast" / "files"
 
 
 @pytest.fixture
