@@ -1,7 +1,6 @@
 """The plan: pure, and addressed by what shapes the numbers and by nothing else."""
 
 import json
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +103,7 @@ def test_where_the_files_of_a_candidate_lie_is_not_in_the_address(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
     before = addresses(planned())
-    os.rename(tmp_path / "model", tmp_path / "moved")
+    (tmp_path / "model").rename(tmp_path / "moved")
     assert addresses(planned(candidates=[{"name": "m", "source": str(tmp_path / "moved")}])) == before
 
 

@@ -103,7 +103,8 @@ def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
     if files.gguf is not None:
         kind = {"gguf_file": files.gguf.name, "quantization_config": GgufConfig(dequantize=True)}
     else:
-        kind = {"use_safetensors": None if candidate.settings.allow_pickle else True}
+        # What was located and fingerprinted, and nothing that transformers might find beside it.
+        kind = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,

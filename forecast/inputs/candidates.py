@@ -66,7 +66,13 @@ def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
     requested = settings.dtype or config.engine.dtype
     dtype = native_dtype(config.cluster.gpus_per_actor > 0) if requested == "auto" else requested
     form = settings.prompt_form or config.prompt_form
-    if settings.source.startswith("fake://") or config.engine.kind == "fake":
+    made_up = settings.source.startswith("fake://")
+    if made_up != (config.engine.kind == "fake"):
+        raise CandidateError(
+            f"candidate {settings.name!r}: fake:// sources and engine: {{kind: fake}} go together, "
+            f"but the source is {settings.source!r} and the engine {config.engine.kind!r}"
+        )
+    if made_up:
         digest, parameters = None, settings.parameters
         identity: object = settings.source
     else:

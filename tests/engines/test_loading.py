@@ -139,6 +139,21 @@ def test_large_models_are_not_kept(
     assert len(readings) == 2
 
 
+def test_closing_lets_go_of_every_tensor(tmp_path: Path) -> None:
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    save_model(tmp_path, transformers.PhiConfig(**shape, vocab_size=VOCABULARY))
+    engine = load(tmp_path)
+
+    def held() -> list[str]:
+        return [
+            key for key, value in vars(engine).items() if isinstance(value, torch.Tensor | torch.nn.Module)
+        ]
+
+    assert len(held()) == 4
+    engine.close()
+    assert held() == []
+
+
 def test_closing_gives_back_the_copy_and_forgetting_the_base(folder: Path) -> None:
     engine = load(folder)
     weights = weights_of(engine)

@@ -336,3 +336,20 @@ def test_native_dtype_needs_native_instructions(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(candidates.Path, "read_text", lambda self, flags=flags: f"flags : {flags}\n")
         assert native_dtype(on_gpu=False) == expected
     assert native_dtype(on_gpu=True) == "bfloat16"
+
+
+@pytest.mark.parametrize(("source", "kind"), [("fake://1", "torch"), ("org/model", "fake")])
+def test_made_up_candidates_and_the_fake_engine_go_together(source: str, kind: str) -> None:
+    config = Config.model_validate(
+        {
+            "name": "x",
+            "output": "out",
+            "engine": {"kind": kind},
+            "candidates": [{"name": "a", "source": source}],
+            "trajectories": [{"task": "t", "path": "t.jsonl"}],
+        }
+    )
+    with pytest.raises(
+        CandidateError, match=r"candidate 'a': fake:// sources and engine: \{kind: fake\} go together"
+    ):
+        resolve_candidate(config.candidates[0], config)
