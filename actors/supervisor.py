@@ -116,6 +116,7 @@ class _Queue:
             self._waiting.setdefault(unit.candidate.candidate_id, []).append(unit)
             self._cost[unit.candidate.candidate_id] += _cost(unit)
         self._holder: dict[int, str] = {}
+        self._files: dict[int, str | None] = {}  # of the candidate that an actor was given last
         self._dropped: set[str] = set()
 
     def take(self, actor: int) -> Unit | None:
@@ -124,11 +125,21 @@ class _Queue:
         if chosen is None or not self._waiting[chosen]:
             self._holder.pop(actor, None)
             held = Counter(self._holder.values())
+            last = self._files.get(actor)
             waiting = [candidate_id for candidate_id, units in self._waiting.items() if units]
             if not waiting:
                 return None
-            chosen = min(waiting, key=lambda candidate_id: (held[candidate_id], -self._cost[candidate_id]))
+            # A further variant of the files that the actor read last is loaded in no time.
+            chosen = min(
+                waiting,
+                key=lambda cid: (
+                    held[cid],
+                    self._waiting[cid][0].candidate.files_digest != last,
+                    -self._cost[cid],
+                ),
+            )
             self._holder[actor] = chosen
+            self._files[actor] = self._waiting[chosen][0].candidate.files_digest
         unit = self._waiting[chosen].pop()
         self._cost[chosen] -= _cost(unit)
         return unit

@@ -52,7 +52,7 @@ class FakeEngine:
         """Read the options from the source.
 
         Raises:
-            CandidateError: not a `fake://` source, an option that is unknown, or asked to fail.
+            CandidateError: a number or an option that makes no sense, or asked to fail.
         """
         source = candidate.settings.source
         self._name = candidate.name
@@ -115,7 +115,7 @@ def _options(source: str) -> tuple[float, str | None, float, int | None]:
     options = {key: values[-1] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
     ability, delay = float(url.netloc), float(options.pop("delay", 0))
     fail, context = options.pop("fail", None), options.pop("context", None)
-    if url.scheme != "fake" or url.path:
+    if url.path:
         raise ValueError("it has another form")
     if options:
         raise ValueError(f"unknown option {min(options)!r}")

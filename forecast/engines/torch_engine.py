@@ -95,8 +95,8 @@ class TorchEngine:
 
     @torch.inference_mode()
     def _score_batch(self, batch: list[Encoded]) -> list[SequenceStats]:
-        # Padding repeats a sequence's own last token: attention weighs it with 0, but 0 times NaN or infinity is NaN,
-        # so a token that the sequence does not hold could spoil it.
+        # Padding repeats a sequence's own last token: attention weighs it with 0, but 0 times NaN or infinity
+        # is NaN, so a token that the sequence does not hold could spoil it.
         longest = max(len(one.input_ids) for one in batch)
         ids_BL = np.stack([np.pad(one.input_ids, (0, longest - len(one.input_ids)), "edge") for one in batch])
         counts = [len(one.n_bytes) for one in batch]

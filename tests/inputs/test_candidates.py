@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import huggingface_hub
+import huggingface_hub.constants
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
