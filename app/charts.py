@@ -39,7 +39,9 @@ def scatter(points: Sequence[dict[str, Any]], proxy: Proxy, target: str) -> alt.
             alt.Tooltip("measured:Q", format=".3f"),
         ],
     )
-    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11, color="#808495").encode(x=x, y=y, text="candidate:N")
+    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11, color="#808495").encode(
+        x=x, y=y, text="candidate:N"
+    )
     return alt.layer(bars, dots, names).properties(height=430).interactive()
 
 

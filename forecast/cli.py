@@ -73,8 +73,8 @@ def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addres
     else:
         _print_ranking(ranked)
         _print_failures(ranked[1])  # those of scoring among them
-        _out.print(f"\nresults: {plan.config.output}", soft_wrap=True)
-        _out.print(f"open the app: forecast app {config}", soft_wrap=True)
+        _out.print(f"\nresults: {plan.config.output}", markup=False, soft_wrap=True)
+        _out.print(f"open the app: forecast app {config}", markup=False, soft_wrap=True)
     _exit(bool(ranked[1]))
 
 
@@ -112,7 +112,7 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     if json_:
         _print_json(record)
     else:
-        _out.print(f"warehouse: {record['warehouse']}", soft_wrap=True)
+        _out.print(f"warehouse: {record['warehouse']}", markup=False, soft_wrap=True)
         _print_failures(failed)
     _exit(bool(failures))
 
@@ -202,7 +202,7 @@ def _score(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
             "nothing can be scored:\n" + "\n".join(failure.error for failure in plan.failures)
         )
     for failure in plan.failures:
-        _err.print(failure.error, style="red")
+        _err.print(failure.error, style="red", markup=False)
     waiting = [unit for unit in plan.units if unit.address not in done]
     failures = list(plan.failures)
     if waiting:

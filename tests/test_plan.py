@@ -179,16 +179,6 @@ def test_options_are_read_raw_and_whole_whatever_the_window(planned: Callable[..
     assert addresses(planned(window="all"), "choices") == addresses(planned(), "choices")
 
 
-def test_options_and_solutions_of_one_text_are_different_units(tmp_path: Path) -> None:
-    """They may be read with different prompt forms."""
-    rows = [{"id": "1", "expert": str(i), "prompt": "p", "solution": f" {o}"} for i, o in enumerate("xy")]
-    options = {"t": [{"id": "1", "prompt": "p", "options": ["x", "y"], "answer": 0}]}
-    plan = make_plan(config_of(tmp_path, {"t": rows[:1]}, {"a": "fake://1"}, options, window="all"))
-    both = make_plan(config_of(tmp_path, {"t": rows}, {"a": "fake://1"}, options, window="all"))
-    assert [u.shard.kind for u in plan.units] == ["trajectories", "choices"]
-    assert len(set(addresses(both))) == 3
-
-
 def test_a_larger_limit_keeps_the_full_shards(tmp_path: Path) -> None:
     config = config_of(tmp_path, {"t": solutions(*"abcdefgh")}, {"a": "fake://1"}, shard_trajectories=3)
 

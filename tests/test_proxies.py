@@ -87,7 +87,7 @@ def lake_instances(plan: Plan) -> dict[Key, list[Token]]:
     keys = ("candidate_id", "task", "expert", "instance_id")
     found: dict[Key, list[Token]] = {}
     for row in rows.sort("position").iter_rows(named=True):
-        found.setdefault(tuple(row[k] for k in keys), []).append(row)  # type: ignore[arg-type]
+        found.setdefault(tuple(row[k] for k in keys), []).append(row)
     return found
 
 
@@ -111,7 +111,7 @@ def random_token(rng: np.random.Generator, vocab_size: int) -> Token:
     """Any token that a model can produce, the extremes often."""
     top1 = float(rng.choice([0.0, -rng.exponential(0.5)]))
     is_top = rng.random() < 0.5
-    rank = 1 if is_top else int(rng.choice([2, 3, 5, 6, rng.integers(2, vocab_size)]))
+    rank = 1 if is_top else int(rng.choice([2, 3, 5, 6, int(rng.integers(2, vocab_size))]))
     return {
         "token_id": int(rng.integers(0, 12)),
         "n_bytes": int(rng.integers(0, 6)),
@@ -226,6 +226,7 @@ def edges(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float
             {"logprob": -0.1, "rank": 3, "entropy": 1.0, "token_id": 2},
             {"logprob": -0.1, "rank": 1, "entropy": 3.0, "token_id": 1},
         ],
+        "long and equal": [{"logprob": -0.1, "rank": 1 + i % 9, "token_id": 3} for i in range(500)],
         "known": [
             {"logprob": 0.0, "top1_logprob": 0.0, "rank": 1, "entropy": 0.5, "token_id": 5},
             {"logprob": 0.0, "top1_logprob": 0.0, "rank": 1, "entropy": 0.0, "token_id": 6},
@@ -259,7 +260,8 @@ def test_equal_cross_entropies_have_no_spread_and_count_as_uniform(
     edges: dict[str, dict[str, float]],
 ) -> None:
     for metric in METRICS:
-        assert edges["equal"][f"{metric.name}__gaussian_nll"] == edges["equal"][f"{metric.name}__uniform"]
+        for name in ("equal", "long and equal"):
+            assert edges[name][f"{metric.name}__gaussian_nll"] == edges[name][f"{metric.name}__uniform"], name
     assert edges["equal"]["rank__uniform"] == pytest.approx(5 / 3)
 
 

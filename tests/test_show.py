@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +62,14 @@ def test_texts_of_the_tokens_are_the_solution(scored: Plan) -> None:
     assert [token.text for token in reading.tokens] == [" It", " may", " be", " b", "."]
     assert [token.position for token in reading.tokens] == [0, 1, 2, 3, 4]
     assert reading.unscored_text == ""
+
+
+def test_rows_in_any_order(scored: Plan) -> None:
+    before = read_trajectory(scored, "one", "t", "a", None)
+    path = scored.path(scored.units[0])
+    table = pq.read_table(path)
+    pq.write_table(table.take(list(reversed(range(table.num_rows)))), path)
+    assert read_trajectory(scored, "one", "t", "a", None) == before
 
 
 def test_what_is_not_given_is_the_first_there_is(scored: Plan) -> None:

@@ -178,7 +178,7 @@ def test_names_are_printed_as_they_are() -> None:
     text = printed(ranking_tables(ranking_of(target, measured("[b]", [1, 2, 3, 4, 5, 6.0]), names=names)))
     for name in (*names, "[i]exam[/i]", "[b]"):
         assert name in text, name
-    candidate = {**PLAN["candidates"][0], "candidate": "[bold]"}  # type: ignore[index,dict-item]
+    candidate = {**PLAN["candidates"][0], "candidate": "[bold]"}  # type: ignore[index]
     plan = {**PLAN, "name": "[/run]", "candidates": [candidate], "tasks": {"[t]": 1}, "output": "/[out]"}
     text = printed(plan_table(plan))
     assert all(name in text for name in ("[bold]", "Plan of [/run]", "[t] (1", "/[out]"))

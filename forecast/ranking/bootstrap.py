@@ -77,7 +77,7 @@ def around(figure: Array, drawn: Array, confidence: float) -> tuple[Array, Array
         drawn: [b, k] of resamples, NaN where one has no figure.
     """
     tail = (1 - confidence) / 2
-    known = np.isfinite(figure) & (np.isnan(drawn).mean(axis=0) <= tail)
+    known = np.isnan(drawn).mean(axis=0) <= tail
     low, high = np.full_like(figure, np.nan), np.full_like(figure, np.nan)
     if known.any():
         bottom, top = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)

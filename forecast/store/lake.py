@@ -106,10 +106,13 @@ def read_rows(parts: Iterable[tuple[str, Receipt]]) -> pa.Table:
 
 def _read_rows(path: str, receipt: Receipt) -> pa.Table:
     with _damage_named(path), _parquet(path) as file:
-        table = file.read(columns=TOKEN_ROW.names()).replace_schema_metadata(None)
+        table = file.read().replace_schema_metadata(None)
+        rows = pl.DataFrame(table)
+        if rows.schema != TOKEN_ROW:
+            raise ValueError(f"its columns are {', '.join(table.column_names)}")
         if table.num_rows != receipt.rows:
             raise ValueError(f"it has {table.num_rows} rows, its receipt says {receipt.rows}")
-        if impossible := pl.DataFrame(table).filter(~_POSSIBLE.fill_null(False)).rows(named=True):
+        if impossible := rows.filter(~_POSSIBLE.fill_null(False)).rows(named=True):
             raise ValueError(f"impossible values: {impossible[0]}")
         return table
 

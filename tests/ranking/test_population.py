@@ -169,3 +169,11 @@ def test_candidates_that_are_equal_but_for_rounding_are_tied() -> None:
     assert len({float(row.mean()) for row in values}) > 1, "this is what rounding does"
     found = features(population_of({"t": proxies_of(values)}), ["t"])
     assert (found == found[0]).all()
+
+
+def test_averages_over_tasks_that_are_equal_but_for_rounding_are_tied() -> None:
+    """A candidate that is good, fair, poor at three tasks and one that is fair, poor, good at them."""
+    values = np.array([0.1, 0.5, 0.8, 0.3, 0.9])
+    tasks = {name: proxies_of(np.tile(np.roll(values, i)[:, None], (1, 2))) for i, name in enumerate("tuvwx")}
+    found = features(population_of(tasks), list(tasks))
+    assert (found == 0).all()

@@ -118,3 +118,21 @@ def test_a_missing_column_is_an_error(plan: Plan) -> None:
     rewrite(plan, plan.units[0], rows_of(plan, plan.units[0]).drop("entropy"))
     with pytest.raises(InputError, match=plan.units[0].address):
         rows_of(plan, plan.units[0])
+
+
+def test_no_flipped_bit_goes_unnoticed(plan: Plan) -> None:
+    """Decompression alone lets many through, as other numbers."""
+    fill(plan)
+    unit = plan.units[0]
+    path = Path(plan.path(unit))
+    whole, rows = path.read_bytes(), rows_of(plan, unit)
+    noticed = 0
+    for at in range(0, len(whole), 13):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            found = rows_of(plan, unit)
+        except InputError:
+            noticed += 1
+        else:
+            assert found.equals(rows), f"byte {at}"
+    assert noticed > 20

@@ -21,8 +21,7 @@ frequency AS (
 spread AS (
     SELECT expert, instance_id,
         avg(-logprob ORDER BY position) AS ce_mean,
-        -- asked exactly: rounding could leave a tiny spread among equal values, and weights that are noise
-        CASE WHEN min(logprob) < max(logprob) THEN stddev_pop(-logprob ORDER BY position) ELSE 0 END AS ce_sd
+        stddev_pop(-logprob ORDER BY position) AS ce_sd  -- updated value by value: exactly 0 for equal ones
     FROM token
     GROUP BY expert, instance_id
 ),
