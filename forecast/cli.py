@@ -5,6 +5,7 @@ task or file failed (all are listed; what did not fail is complete); 130 interru
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -74,7 +75,7 @@ def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addres
         _print_ranking(ranked)
         _print_failures(ranked[1])  # those of scoring among them
         _out.print(f"\nresults: {plan.config.output}", markup=False, soft_wrap=True)
-        _out.print(f"open the app: forecast app {config}", markup=False, soft_wrap=True)
+        _out.print(f"open the app: {_own_name()} app {config}", markup=False, soft_wrap=True)
     _exit(bool(ranked[1]))
 
 
@@ -284,6 +285,15 @@ def _print_failures(failed: list[dict[str, str]]) -> None:
 
     if failed:
         _err.print(failures_text(failed))
+
+
+def _own_name() -> str:
+    """How to call this program from here, also where its virtual environment is not activated."""
+    beside = Path(sys.executable).with_name("forecast")
+    if shutil.which("forecast") or not beside.exists():
+        return "forecast"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
 
 
 def _print_json(record: dict[str, Any]) -> None:

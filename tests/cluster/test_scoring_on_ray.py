@@ -1,14 +1,11 @@
 """Scoring over Ray: failures of candidates stay theirs, killed processes lose and double nothing."""
 
 import json
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from driving import lake_rows, run_forecast, start_forecast
+from driving import kill_an_actor, kill_driver, lake_rows, run_forecast, start_forecast, wait_for_files
 
 Make = Callable[..., Path]
 
@@ -54,22 +51,15 @@ def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp
     # First the driver dies, as hard as it gets, in the middle of its work.
     lake = tmp_path / "out-hit" / "lake"
     driver = start_forecast("score", hit)
-    _wait_for_files(lake, 2)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate()
-    # Ray's two monitoring agents notice within about a minute; whatever could work or write goes at once.
-    workers = [p for p in family if "Agent" not in _title(p)]
-    assert not psutil.wait_procs(workers, timeout=30)[1], "Ray outlived the driver that had started it"
+    wait_for_files(lake, 2)
+    kill_driver(driver)
     written = {path: path.stat().st_mtime_ns for path in lake.rglob("*.parquet")}
     assert 0 < len(written) < 12
 
     # Then, in the re-issued command, an actor.
     driver = start_forecast("run", hit, "--json")
-    _wait_for_files(lake, len(written) + 1)
-    actors = [p for p in psutil.Process(driver.pid).children(recursive=True) if "ScoringActor" in _title(p)]
-    assert actors
-    actors[0].kill()
+    wait_for_files(lake, len(written) + 1)
+    kill_an_actor(psutil.Process(driver.pid))
     out, err = driver.communicate(timeout=240)
     assert driver.returncode == 0, err
     record = json.loads(out)
@@ -120,20 +110,6 @@ def test_too_many_actors_is_said_before_anything_starts(make_config: Make, tmp_p
     assert code == 1
     assert "need 3 actors of 1 CPUs and 1 GPUs" in err
     assert not (tmp_path / "out-run" / "lake").exists()
-
-
-def _wait_for_files(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while len(list(folder.rglob("*.parquet"))) < count:
-        assert time.monotonic() < deadline, f"fewer than {count} units after two minutes"
-        time.sleep(0.02)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def _nodes(address: str) -> list[dict[str, object]]:
