@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -55,8 +55,6 @@ def main() -> None:
         _fail(str(error), 2)
     except ForecastError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where this one stopped", 130)
 
 
 @app.command(epilog="Example: forecast run configs/demo.yaml")
@@ -207,7 +205,10 @@ def _score(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
     waiting = [unit for unit in plan.units if unit.address not in done]
     failures = list(plan.failures)
     if waiting:
-        failures += _score_units(plan, waiting, address)
+        try:
+            failures += _score_units(plan, waiting, address)
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command goes on where this one stopped", 130)
     save_failures(plan, failures)
     return score_record(plan, failures), plan
 
@@ -300,7 +301,7 @@ def _print_json(record: dict[str, Any]) -> None:
     print(json.dumps(record, indent=2, ensure_ascii=False))
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     _err.print("error: " + message, style="red", markup=False, soft_wrap=True)
     sys.exit(code)
 

@@ -1,6 +1,7 @@
 """Scoring over Ray: failures of candidates stay theirs, killed processes lose and double nothing."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp
     code, out, _ = run_forecast("score", hit, "--json")
     assert code == 0
     assert {path: path.stat().st_mtime_ns for path in lake.rglob("*.parquet")} == started
+
+
+def test_interrupting_says_how_to_go_on(make_config: Make, tmp_path: Path) -> None:
+    config = make_config({"slow": "fake://1?delay=0.2"})
+    driver = start_forecast("score", config)
+    wait_for_files(tmp_path / "out-run" / "lake", 1)
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert "the same command goes on where this one stopped" in err
+    assert run_forecast("score", config)[0] == 0
 
 
 def test_an_existing_cluster_gives_the_same_rows(make_config: Make, tmp_path: Path) -> None:
