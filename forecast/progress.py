@@ -23,12 +23,12 @@ class ScoringProgress:
         """Args: units and estimated tokens that are still to be scored."""
         self._console = console
         self._units, self._tokens = units, max(1, estimated_tokens)
-        self._done_units = self._done_estimate = self._read = 0
+        self._done_units = self._done_estimate = self._read = self._printed_units = 0
         self._started = time.monotonic()
         self._last_line = self._started
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("units"),
@@ -48,6 +48,8 @@ class ScoringProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if not self._console.is_terminal and self._done_units != self._printed_units:
+            self._print_line()
 
     def advance(self, candidate: str, tokens_read: int, estimated_tokens: int) -> None:
         """One more unit is in the lake."""
@@ -56,16 +58,20 @@ class ScoringProgress:
         self._done_estimate += estimated_tokens
         now = time.monotonic()
         elapsed = now - self._started
-        speed = f"{self._read / max(elapsed, 1e-6):,.0f} tokens/s"
         left = elapsed * (self._tokens - self._done_estimate) / max(self._done_estimate, 1)
         text = f"{_duration(max(0.0, left))} left" if self._done_units < self._units else ""
-        self._bar.update(self._task, advance=1, description=candidate, speed=speed, left=text)
-        finished = self._done_units == self._units
-        if not self._console.is_terminal and (finished or now - self._last_line >= _SECONDS_BETWEEN_LINES):
-            self._last_line = now
-            self._console.print(
-                f"{self._done_units}/{self._units} units, {speed}{', ' + text if text else ''} ({candidate})"
-            )
+        self._bar.update(self._task, advance=1, description=candidate, speed=self._speed(), left=text)
+        if not self._console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._print_line(f", {text}" if text else "", candidate)
+
+    def _speed(self) -> str:
+        return f"{self._read / max(time.monotonic() - self._started, 1e-6):,.0f} tokens/s"
+
+    def _print_line(self, left: str = "", candidate: str = "") -> None:
+        self._last_line, self._printed_units = time.monotonic(), self._done_units
+        where = f" ({candidate})" if candidate else ""
+        line = f"{self._done_units}/{self._units} units, {self._speed()}{left}{where}"
+        self._console.print(line, markup=False)
 
     def failed(self, message: str) -> None:
         """A candidate was given up."""

@@ -52,11 +52,7 @@ class TorchEngine:
         self._device = _device(config.device)
         self._batch_tokens = config.batch_tokens or _BATCH_TOKENS.get(self._device.type, 4096)
         self._model, self.tokenizer = load_candidate(candidate)
-        if candidate.settings.drop_layers:
-            drop_layers(self._model, candidate.settings.drop_layers)
-        self._model.to(self._device)
-        if candidate.settings.quantize is not None:
-            quantize_weights(self._model, candidate.settings.quantize)
+        self._make_variant(candidate)
         self._body, head = self._model.base_model, self._model.get_output_embeddings()
         if self._body is self._model or head is None:
             raise CandidateError(
@@ -77,6 +73,16 @@ class TorchEngine:
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )
         self._check_model()
+
+    def _make_variant(self, candidate: Candidate) -> None:
+        try:
+            if candidate.settings.drop_layers:
+                drop_layers(self._model, candidate.settings.drop_layers)
+            self._model.to(self._device)
+            if candidate.settings.quantize is not None:
+                quantize_weights(self._model, candidate.settings.quantize)
+        except CandidateError as error:
+            raise CandidateError(f"candidate {self._name!r}: {error}") from None
 
     def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
         """See `Engine.score`; sequences of similar length share a batch, whatever their order.

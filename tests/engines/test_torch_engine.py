@@ -505,3 +505,10 @@ def test_facts_say_where_and_with_what_it_ran(folder: Path) -> None:
     facts = load_engine(candidate, EngineConfig(device="cpu")).facts
     assert facts.device == "cpu"
     assert facts.versions == {"torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def test_a_variant_that_cannot_be_made_names_the_candidate(folder: Path) -> None:
+    with pytest.raises(
+        CandidateError, match=r"candidate 'tiny': drop_layers 99 does not fit a model of \d+ layers"
+    ):
+        load(folder, drop_layers=99)
