@@ -1,9 +1,12 @@
 """What the pages show, read from the serving file and kept until another file takes its place."""
 
+import logging
 import os
 from dataclasses import dataclass
 
+import duckdb
 import streamlit as st
+from pydantic import ValidationError
 
 from forecast.config import Config
 from forecast.errors import NoDataError
@@ -13,6 +16,25 @@ from forecast.ranking.results import Ranking
 from forecast.ranking.univariate import rank_candidates
 from forecast.store.warehouse import open_warehouse, read_failures, serving_identity
 
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something of the run that is not in the ranking, or not wholly."""
+
+    name: str  # of a candidate, a task or a file
+    status: str  # incomplete or failed
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The candidates that can be compared, and how."""
+
+    population: Population
+    ranking: Ranking
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -21,9 +43,9 @@ class RunView:
     name: str
     built_at: str  # UTC, ISO 8601
     window: str
-    population: Population
-    ranking: Ranking
-    failures: tuple[Failure, ...]
+    left_out: tuple[LeftOut, ...]
+    ranked: Ranked | None
+    problem: str | None  # why there is no ranking
 
 
 def output_folder() -> str:
@@ -38,35 +60,79 @@ def output_folder() -> str:
     return output
 
 
-def current_run() -> tuple[RunView, str]:
-    """The run as it stands in the serving file, and that file's identity.
+def current_identity() -> str | None:
+    """Which serving file is there now; None where there is none."""
+    try:
+        return serving_identity(output_folder())
+    except NoDataError:
+        return None
+
+
+def current_run(identity: str | None) -> RunView:
+    """The run as it stands in the serving file of this identity.
 
     Raises:
-        NoDataError: nothing has been aggregated yet.
+        NoDataError: nothing has been aggregated yet, or not by this version of the program.
     """
     output = output_folder()
-    identity = serving_identity(output)
-    return _read(output, identity), identity
+    if identity is None:
+        raise NoDataError(
+            f"there are no results in {output} yet; `forecast run CONFIG` makes them, with the CONFIG that "
+            "this app was started with"
+        )
+    try:
+        return _read(output, identity)
+    except (duckdb.Error, ValidationError) as error:
+        _log.exception("cannot read the warehouse in %s", output)
+        raise NoDataError(
+            f"the warehouse in {output} cannot be read ({_first_line(error)}); if another version of the "
+            "program built it, `forecast aggregate CONFIG` builds it again"
+        ) from error
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the warehouse and resampling")
 def _read(output: str, identity: str) -> RunView:
+    """`identity` is not used but to tell one serving file from the next."""
     with open_warehouse(output) as db:
         row = db.execute('SELECT name, built_at, "window", config FROM run').fetchone()
         if row is None:
-            raise NoDataError(f"the warehouse in {output} is empty; run `forecast aggregate` again")
-        config = Config.model_validate_json(row[3])
-        population = load_population(db)
-        failures = tuple(read_failures(db))
-    return RunView(row[0], row[1], row[2], population, rank_candidates(population, config.ranking), failures)
+            raise NoDataError(f"the warehouse in {output} is empty; run `forecast aggregate CONFIG` again")
+        name, built_at, window, config = row
+        settings = Config.model_validate_json(config).ranking
+        left_out = _left_out(db)
+        try:
+            population = load_population(db)
+            ranked, problem = Ranked(population, rank_candidates(population, settings)), None
+        except NoDataError as error:
+            ranked, problem = None, str(error)
+    return RunView(name, built_at, window, left_out, ranked, problem)
+
+
+def _left_out(db: duckdb.DuckDBPyConnection) -> tuple[LeftOut, ...]:
+    """Candidates without numbers in the order of the configuration, then whatever else failed."""
+    rows = db.execute(
+        "SELECT candidate, status, error FROM candidates WHERE status <> 'complete' ORDER BY place"
+    ).fetchall()
+    candidates = [LeftOut(name, status, reason or "no reason was kept") for name, status, reason in rows]
+    told = {(entry.name, entry.reason) for entry in candidates}
+    others = [
+        LeftOut(_subject(failure), "failed", failure.error)
+        for failure in read_failures(db)
+        if (failure.name, failure.error) not in told
+    ]
+    return (*candidates, *others)
+
+
+def _subject(failure: Failure) -> str:
+    return " · ".join(part for part in (failure.name, failure.task, failure.instance_id) if part)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 @st.fragment(run_every="5s")
 def follow(identity: str | None) -> None:
     """Draw the page again when another serving file has taken the place of the one it shows."""
-    try:
-        now: str | None = serving_identity(output_folder())
-    except NoDataError:
-        now = None
-    if now != identity:
+    if current_identity() != identity:
         st.rerun()

@@ -1,158 +1,152 @@
 """Models: which candidate leads, how sure that is, and what the proxies agree with."""
 
-from typing import Any
-
-import polars as pl
 import streamlit as st
 
-from app.charts import finite, heatmap, scatter
-from app.data import RunView, current_run, follow
-from forecast.errors import ForecastError
+from app import words
+from app.data import LeftOut, Ranked, RunView, current_identity, current_run, follow
+from app.heatmap import heatmap
+from app.scatter import dots_of, scatter
+from app.standings import correlations_csv, ranking_csv, show_standings
+from app.words import plain
+from forecast.errors import NoDataError
 from forecast.proxies import METRICS, PROXIES, WEIGHTINGS
-from forecast.ranking.points import proxy_values, target_scores
-from forecast.ranking.results import TargetReport
+from forecast.ranking.results import Correlation, TargetReport
 
 
 def page() -> None:
     """Draw the page."""
+    identity = current_identity()
     try:
-        run, identity = current_run()
-    except ForecastError as error:
-        st.title("Models")
-        st.info(f"Nothing to show yet: {error}. This page appears by itself as soon as there is something.")
-        follow(None)
-        return
-    ranking = run.ranking
-    st.title(run.name)
-    read = ", ".join(f"{n} {task}" for task, n in ranking.n_instances.items())
-    st.caption(
-        f"{len(ranking.standings)} candidates have read {read} solutions · window {run.window} · "
-        f"built {run.built_at.replace('T', ' ').replace('+00:00', '')} UTC"
-    )
-    if run.failures:
-        with st.expander(f":red[**{len(run.failures)} failed**] and are not in the ranking", expanded=True):
-            for failure in run.failures:
-                st.code(failure.error, language=None, wrap_lines=True)
-    _standings(run)
-    for warning in ranking.warnings:
-        st.caption(f":material/info: {warning}")
-    if ranking.reports:
-        _agreement(run)
+        run = current_run(identity)
+    except NoDataError as error:
+        st.title("Nothing to show yet")
+        st.info(f"{words.message(str(error))} This page appears by itself as soon as there are results.")
     else:
-        st.info(
-            "No measured scores yet, so nothing says how far the proxies can be trusted. "
-            "Add measured_scores or direct_evaluation to the configuration."
-        )
+        _run(run)
     follow(identity)
 
 
-def _standings(run: RunView) -> None:
-    ranking = run.ranking
-    measured = any(s.measured is not None for s in ranking.standings)
-    rows: list[dict[str, Any]] = []
-    for s in ranking.standings:
-        row: dict[str, Any] = {
-            "rank": s.forecast_rank,
-            "candidate": s.candidate,
-            "family": s.family,
-            "parameters": None if s.parameters is None else s.parameters / 1e6,
-        }
-        if measured:
-            row |= {"measured": s.measured, "± se": s.measured_stderr, "measured rank": s.measured_rank}
-        rows.append(row | {name: s.values[name] for name in ranking.shown})
-    table = pl.DataFrame(rows, infer_schema_length=None)
-    against = f", which agrees best with {ranking.reports[0].target}" if ranking.reports else ""
-    st.subheader("Ranking")
-    st.caption(f"In the order of **{_title(ranking.shown[0])}**{against}.")
-    st.dataframe(
-        table,
-        hide_index=True,
-        height=35 * (len(rows) + 1) + 3 if len(rows) <= 20 else 740,
-        column_config={
-            "rank": st.column_config.NumberColumn(format="%g", width="small"),
-            "candidate": st.column_config.TextColumn(width="medium", pinned=True),
-            "parameters": st.column_config.NumberColumn("parameters (M)", format="%.1f"),
-            "measured": st.column_config.NumberColumn(format="%.3f"),
-            "± se": st.column_config.NumberColumn(format="%.3f"),
-            "measured rank": st.column_config.NumberColumn(format="%g"),
-            **{name: st.column_config.NumberColumn(_title(name), format="%.4g") for name in ranking.shown},
-        },
-    )
-    st.download_button(
-        "Download as CSV",
-        table.write_csv().encode(),
-        file_name=f"{run.name}-ranking.csv",
-        mime="text/csv",
-        icon=":material/download:",
-    )
-
-
-def _agreement(run: RunView) -> None:
-    ranking = run.ranking
-    st.subheader("Do the proxies agree with what was measured?")
-    left, middle, right = st.columns(3)
-    names = [report.target for report in ranking.reports]
-    target = left.selectbox("Measured", names, key="target")
-    report = next(r for r in ranking.reports if r.target == target)
-    best = report.best()
-    first = best or report.plain_cross_entropy()
-    metrics, weightings = [m.name for m in METRICS], [w.name for w in WEIGHTINGS]
-    metric = middle.selectbox("Metric", metrics, index=metrics.index(first.metric), key=f"metric {target}")
-    weighting = right.selectbox(
-        "Weighting", weightings, index=weightings.index(first.weighting), key=f"weighting {target}"
-    )
-    proxy = next(p for p in PROXIES if (p.metric.name, p.weighting.name) == (metric, weighting))
-    picture, words = st.columns([3, 1])
-    scores, errors = target_scores(run.population, report)
-    values = proxy_values(run.population, report, proxy)
-    points = [
-        {
-            "candidate": name,
-            "family": run.population.families[i] or "unknown",
-            "proxy": finite(values[i]),
-            "measured": float(scores[i]),
-            "low": finite(scores[i] - errors[i]),
-            "high": finite(scores[i] + errors[i]),
-        }
-        for i, name in enumerate(run.population.candidates)
-        if finite(scores[i]) is not None
-    ]
-    picture.altair_chart(scatter(points, proxy, target))
-    with words:
-        _words(report, proxy.name, ranking.confidence)
-    st.markdown(f"**Spearman's rho of all 80 proxies** against {target}, n = {report.n_candidates}")
-    st.altair_chart(heatmap(report.correlations))
-    st.caption(
-        "rho is the rank correlation over the candidates. Proxies for which low is better are turned round: "
-        "positive (blue) always means that good candidates rank high. Entropy's direction is not known "
-        "beforehand, and its rho stands as it is."
-    )
-
-
-def _words(report: TargetReport, name: str, confidence: float) -> None:
-    chosen = next(c for c in report.correlations if c.proxy == name)
-    plain = report.plain_cross_entropy()
-    st.metric("Spearman's rho", "undefined" if chosen.spearman is None else f"{chosen.spearman:+.2f}")
-    interval = (
-        "no interval"
-        if chosen.ci_low is None or chosen.ci_high is None
-        else f"{confidence:.0%} interval over texts [{chosen.ci_low:+.2f}, {chosen.ci_high:+.2f}]"
-    )
-    tau = "undefined" if chosen.kendall is None else f"{chosen.kendall:+.2f}"
-    items = f" and {report.n_items} questions" if report.n_items else ""
-    st.markdown(f"{interval}  \ntau-b {tau}  \nn = {report.n_candidates} candidates{items}")
-    if plain.spearman is not None and chosen is not plain:
-        st.markdown(f"plain cross-entropy: {plain.spearman:+.2f}")
-    best = report.best()
-    if best is not None and best.proxy == name and report.best_p is not None:
-        st.caption(
-            f"The best of 80, picked after looking. On shuffled scores the best of 80 reaches "
-            f"{report.best_null_mean:.2f} on average; as much as this by chance: p = {report.best_p:.3f}."
+def _run(run: RunView) -> None:
+    st.title(plain(run.name), anchor=False)
+    _facts(run)
+    _left_out(run.left_out)
+    if run.ranked is None:
+        st.error(f"There is no ranking. {words.message(run.problem or 'no reason is known')}")
+        return
+    ranking = run.ranked.ranking
+    st.markdown(words.lead(ranking))
+    show_standings(ranking)
+    _downloads(run.name, run.ranked)
+    if ranking.warnings:
+        notes = "\n".join(f"- {plain(warning)}." for warning in ranking.warnings)
+        st.warning(f"**Read with care**\n\n{notes}", icon=":material/info:")
+    if ranking.reports:
+        _agreement(run.ranked)
+    else:
+        st.info(
+            "No measured scores yet, so nothing says how far the proxies can be trusted. "
+            "Add `measured_scores` or `direct_evaluation` to the configuration."
         )
 
 
-def _title(name: str) -> str:
-    return name.replace("__", " × ")
+def _facts(run: RunView) -> None:
+    built = run.built_at.replace("T", " ").replace("+00:00", " UTC")
+    facts = [f"window {run.window}", f"built {built}"]
+    if run.ranked is not None:
+        population = run.ranked.population
+        read = " and ".join(
+            f"{sum(len(expert.index) for expert in task.experts.values())} of {name}"
+            for name, task in population.proxies.items()
+        )
+        facts.insert(0, f"{len(population.candidates)} candidates ranked, each has read solutions: {read}")
+    st.caption(plain(" · ".join(facts)))
+
+
+def _left_out(entries: tuple[LeftOut, ...]) -> None:
+    if not entries:
+        return
+    count = f"{len(entries)} failed or unfinished: not in the figures below, or only in part"
+    with st.expander(f":red[**{count}**]", expanded=True, icon=":material/error:"):
+        for entry in entries:
+            st.markdown(f"**{plain(entry.name)}** · {plain(entry.status)}")
+            st.code(entry.reason, language=None, wrap_lines=True)
+
+
+def _downloads(name: str, ranked: Ranked) -> None:
+    with st.container(horizontal=True):
+        st.download_button(
+            "Ranking as CSV",
+            ranking_csv(ranked.ranking),
+            file_name=f"{name}-ranking.csv",
+            mime="text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        if ranked.ranking.reports:
+            st.download_button(
+                "All correlations as CSV",
+                correlations_csv(ranked.ranking),
+                file_name=f"{name}-correlations.csv",
+                mime="text/csv",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+
+
+def _agreement(ranked: Ranked) -> None:
+    ranking = ranked.ranking
+    st.subheader("Do the proxies agree with what was measured?", anchor=False)
+    report, chosen = _choose(ranking.reports)
+    proxy = next(p for p in PROXIES if p.name == chosen.proxy)
+    dots = dots_of(ranked.population, report, proxy)
+    picture, side = st.columns([3, 1], gap="medium")
+    chart, unnamed = scatter(dots, proxy, _measured_title(ranked, report))
+    with picture:
+        st.altair_chart(chart, alt=f"{words.proxy_title(proxy.name)} against {report.target}")
+        st.caption(words.scatter_caption(report, len(ranked.population.candidates) - len(dots), unnamed))
+    with side:
+        st.metric("Spearman's rho", words.signed(chosen.spearman))
+        st.markdown(f"{words.certainty(chosen, ranking.confidence)}  \n{plain(words.counted(report))}")
+        plain_one = report.plain_cross_entropy()
+        if chosen.proxy != plain_one.proxy:
+            st.markdown(f"Plain cross-entropy: {plain(words.signed(plain_one.spearman))}")
+        if (luck := words.chance(report, chosen)) is not None:
+            st.caption(luck)
+    st.markdown(f"**All 80 proxies against {plain(report.target)}** · rho, n = {report.n_candidates}")
+    st.altair_chart(heatmap(report.correlations, chosen.proxy), alt="rho of all 80 proxies")
+    st.caption(words.RHO_CAPTION)
+
+
+def _choose(reports: tuple[TargetReport, ...]) -> tuple[TargetReport, Correlation]:
+    """The selectors; the proxy that agrees best is chosen until the reader chooses another."""
+    left, middle, right = st.columns(3)
+    names = [report.target for report in reports]
+    target = left.selectbox("Measured", names, key="target")
+    report = next(r for r in reports if r.target == target)
+    first = report.best() or report.plain_cross_entropy()
+    metrics, weightings = [m.name for m in METRICS], [w.name for w in WEIGHTINGS]
+    # The key names the leading proxy: when a new warehouse has another one, that is shown.
+    metric = middle.selectbox(
+        "Metric of a token",
+        metrics,
+        index=metrics.index(first.metric),
+        key=f"metric {target} {first.proxy}",
+        help="\n".join(f"- **{plain(m.name)}** {plain(m.meaning)}" for m in METRICS),
+    )
+    weighting = right.selectbox(
+        "Weighting of the tokens",
+        weightings,
+        index=weightings.index(first.weighting),
+        key=f"weighting {target} {first.proxy}",
+        help="\n".join(f"- **{plain(w.name)}** {plain(w.meaning)}" for w in WEIGHTINGS),
+    )
+    chosen = next(c for c in report.correlations if (c.metric, c.weighting) == (metric, weighting))
+    return report, chosen
+
+
+def _measured_title(ranked: Ranked, report: TargetReport) -> str:
+    metrics = {t.metric for t in ranked.population.targets if t.task in report.measured}
+    return f"{report.target}: {metrics.pop()}" if len(metrics) == 1 else report.target
 
 
 page()
