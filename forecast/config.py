@@ -226,12 +226,17 @@ class MeasuredSource(_Frozen):
 
 
 class EngineConfig(_Frozen):
-    """How candidates are run; dtype `auto`: bfloat16 where the machine computes it natively, else float32."""
+    """How candidates are run; dtype `auto`: bfloat16 where the machine computes it natively, else float32.
+
+    `share_prefixes`: what several texts begin with (a prompt's solutions, a question's options, a few-shot
+    header) is computed once, where the model allows it.
+    """
 
     kind: Literal["torch", "fake"] = "torch"
     dtype: Dtype = "float32"
     device: str = "auto"
     batch_tokens: int | None = Field(default=None, ge=1)
+    share_prefixes: bool = True
 
 
 class ClusterConfig(_Frozen):

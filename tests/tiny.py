@@ -81,10 +81,13 @@ def resolve(
     return resolve_candidate(config.candidates[0], config), config
 
 
-def load(source: Path | str, batch_tokens: int | None = None, **settings: Any) -> Any:
+def load(
+    source: Path | str, batch_tokens: int | None = None, share_prefixes: bool = True, **settings: Any
+) -> Any:
     """The engine of a candidate named `tiny`."""
     candidate, _ = resolve(source, **settings)
-    engine: Engine = load_engine(candidate, EngineConfig(batch_tokens=batch_tokens))
+    config = EngineConfig(batch_tokens=batch_tokens, share_prefixes=share_prefixes)
+    engine: Engine = load_engine(candidate, config)
     return engine
 
 

@@ -1,26 +1,25 @@
-"""Engine on torch and transformers: one forward pass, output head at the scored positions only.
+"""Engine on torch and transformers: each common beginning read once, output head at scored positions only.
 
-Sequences of a batch are padded on the right and no mask is passed: a causal model's earlier positions
-cannot see what follows them. That the model is causal, and that its output head is understood, is checked
-when it is loaded.
-
-Legend: B sequences of a batch, L its longest length, D hidden size, V vocabulary, N scored tokens of the
-batch.
+That the model is causal, that its output head is understood, and whether beginnings can be shared, is checked
+when it is loaded. How sequences are batched and shared: `forecast.engines.reading`.
 """
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from torch import nn
 
 from forecast.config import EngineConfig
 from forecast.encoding import Encoded
 from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.loading import load_candidate
+from forecast.engines.prefixes import Costs, Tokens
+from forecast.engines.reading import Predicted, Reader, can_share
 from forecast.engines.variants import drop_layers, quantize_weights
 from forecast.errors import CandidateError
 from forecast.inputs.candidates import Candidate
@@ -32,6 +31,14 @@ from forecast.tokenstats.fused import token_stats
 # 0.96, 0.64 on two. There the statistics add 1 % (fp32) or 5 % (bf16) to forward pass and output head.
 # GPUs: not measured.
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
+# What sharing beginnings has to be weighed against, see `forecast.engines.prefixes.Costs`: how much slower
+# than a matrix product attention runs per operation, and what a further call of the body costs, in tokens.
+# AMD EPYC 9005, one thread, torch 2.13, 512 tokens, heads of 64: products 109 (fp32) and 485 (bf16) GFLOP/s,
+# attention with a mask 87 and 84. (GPUs: guessed.)
+_ATTENTION_SLOWNESS = {("cpu", torch.float32): 1.25, ("cpu", torch.bfloat16): 5.8}
+_CALL_TOKENS = {"cpu": 24, "cuda": 500}
+_PROBE_TOKENS = 7
+_DTYPES = (np.float32, np.float32, np.int32, np.int32, np.float32)  # of the statistics, in their order
 # The self-check compares two computations of the same numbers, relative to the largest: rounding only.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 # Names that transformers gives to tables of learned positions.
@@ -51,6 +58,7 @@ class TorchEngine:
         self._name = candidate.name
         self._device = _device(config.device)
         self._batch_tokens = config.batch_tokens or _BATCH_TOKENS.get(self._device.type, 4096)
+        self._share_prefixes = config.share_prefixes
         self._model, self.tokenizer = load_candidate(candidate)
         self._make_variant(candidate)
         self._body, head = self._model.base_model, self._model.get_output_embeddings()
@@ -73,6 +81,7 @@ class TorchEngine:
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )
         self._check_model()
+        self._reader: Reader | None = self._make_reader(text_config)
 
     def _make_variant(self, candidate: Candidate) -> None:
         try:
@@ -85,44 +94,50 @@ class TorchEngine:
             raise CandidateError(f"candidate {self._name!r}: {error}") from None
 
     def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
-        """See `Engine.score`; sequences of similar length share a batch, whatever their order.
+        """See `Engine.score`; the order of the sequences changes nothing.
 
         Raises:
             CandidateError: a token id that the model does not have, or logits that are NaN or infinite.
         """
         for one in sequences:
             self._check_ids(one)
-        results: list[SequenceStats | None] = [None] * len(sequences)
-        for batch in _batches(sequences, self._batch_tokens):
-            stats = self._score_batch([sequences[i] for i in batch])
-            for i, one_stats in zip(batch, stats, strict=True):
-                results[i] = one_stats
-        return [one_stats for one_stats in results if one_stats is not None]
+        if self._reader is None:
+            raise RuntimeError("the engine is closed")
+        if not sequences:
+            return []
+        counts = [len(one.n_bytes) for one in sequences]
+        begins = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        firsts = np.asarray([one.first_scored for one in sequences], dtype=np.int64)
+        flat = [np.empty(begins[-1], dtype) for dtype in _DTYPES]
+        with torch.inference_mode():
+            ids = [one.input_ids for one in sequences]
+            for found in self._reader.read(ids, firsts.tolist()):
+                self._fill(flat, begins[found.sequence] + found.position - firsts[found.sequence], found, ids)
+        parts = [np.split(array, begins[1:-1]) for array in flat]
+        results = [SequenceStats(*arrays) for arrays in zip(*parts, strict=True)][: len(sequences)]
+        for one, one_stats in zip(sequences, results, strict=True):
+            self._check_finite(one, one_stats)
+        return results
 
-    @torch.inference_mode()
-    def _score_batch(self, batch: list[Encoded]) -> list[SequenceStats]:
-        # Padding repeats a sequence's own last token: attention weighs it with 0, but 0 times NaN or infinity
-        # is NaN, so a token that the sequence does not hold could spoil it.
-        longest = max(len(one.input_ids) for one in batch)
-        ids_BL = np.stack([np.pad(one.input_ids, (0, longest - len(one.input_ids)), "edge") for one in batch])
-        counts = [len(one.n_bytes) for one in batch]
-        rows_N = np.repeat(np.arange(len(batch)), counts)
-        columns_N = np.concatenate([np.arange(one.first_scored, len(one.input_ids)) for one in batch])
-        hidden_BLD = self._hidden(torch.from_numpy(ids_BL).to(self._device))
+    def _fill(
+        self, flat: list[NDArray[Any]], places: NDArray[np.int64], found: Predicted, ids: list[Tokens]
+    ) -> None:
+        """Statistics of predicted tokens, put where they belong."""
+        targets = np.fromiter(
+            (ids[i][p] for i, p in zip(found.sequence, found.position, strict=True)),
+            dtype=np.int64,
+            count=len(found.position),
+        )
         stats = token_stats(
-            hidden_BLD[torch.from_numpy(rows_N), torch.from_numpy(columns_N - 1)],
+            found.hidden,
             self._head,
-            torch.from_numpy(ids_BL[rows_N, columns_N]).to(self._device),
+            torch.from_numpy(targets).to(self._device),
             bias=self._bias,
             logit_scale=self._logit_scale,
             softcap=self._softcap,
         )
-        ends = np.cumsum(counts)[:-1]
-        parts = [np.split(tensor.cpu().numpy(), ends) for tensor in stats]
-        results = [SequenceStats(*arrays) for arrays in zip(*parts, strict=True)]
-        for one, one_stats in zip(batch, results, strict=True):
-            self._check_finite(one, one_stats)
-        return results
+        for array, tensor in zip(flat, stats, strict=True):
+            array[places] = tensor.cpu().numpy()
 
     def _hidden(self, ids_BL: torch.Tensor) -> torch.Tensor:
         return self._body(input_ids=ids_BL, use_cache=False)[0]
@@ -176,9 +191,28 @@ class TorchEngine:
                 "no next-token probabilities; only causal language models can be candidates"
             )
 
+    @torch.inference_mode()
+    def _make_reader(self, text_config: Any) -> Reader:
+        """A reader that shares common beginnings where that leaves the model's numbers as they are."""
+        if _depends_on_the_batch(text_config):
+            self._body.register_forward_pre_hook(_forget_longest)
+            return Reader(self._body, self._device, batch_tokens=1)
+        probe = np.arange(_PROBE_TOKENS, dtype=np.int64)
+        fits = min(self.facts.vocab_size, self.facts.context_length or _PROBE_TOKENS) >= _PROBE_TOKENS
+        reach = _reach(text_config)
+        shares = (
+            self._share_prefixes
+            and fits
+            and (reach is None or reach >= _PROBE_TOKENS)
+            and can_share(self._body, self._device, probe, _TOLERANCE[self._head.dtype])
+        )
+        costs = _costs(self._body, text_config, self._device) if shares else None
+        return Reader(self._body, self._device, self._batch_tokens, costs, reach)
+
     def close(self) -> None:
         """Give the memory back; a small base model stays for further variants, see `load_candidate`."""
         self._model = self._body = self._head = self._bias = None
+        self._reader = None
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -234,6 +268,42 @@ def _logit_scale(text_config: Any) -> float:
     return scale
 
 
+def _costs(body: nn.Module, text_config: Any, device: torch.device) -> Costs:
+    """Attention takes four operations per pair of tokens and channel, all else two per weight and token."""
+    layers = text_config.num_hidden_layers
+    embedded = sum(m.weight.numel() for m in body.modules() if isinstance(m, nn.Embedding))
+    weights = sum(p.numel() for p in body.parameters()) - embedded
+    slowness = _ATTENTION_SLOWNESS.get((device.type, next(body.parameters()).dtype), 4.0)
+    return Costs(
+        pair=slowness * 4 * text_config.hidden_size * layers / (2 * max(weights, 1)),
+        call=_CALL_TOKENS.get(device.type, 100),
+    )
+
+
+def _reach(text_config: Any) -> int | None:
+    """Up to which length every token sees all before it; None without a limit, 0 where that is not known."""
+    kinds = set(getattr(text_config, "layer_types", None) or ["full_attention"])
+    limits = [getattr(text_config, key, None) for key in ("sliding_window", "attention_chunk_size")]
+    known = [limit for limit in limits if isinstance(limit, int)]
+    if kinds - {"full_attention"} and not known:
+        return 0
+    return min(known, default=None)
+
+
+def _depends_on_the_batch(text_config: Any) -> bool:
+    """Whether positions are encoded by the longest of a batch, as transformers does for these kinds."""
+    found = str(getattr(text_config, "rope_parameters", None) or getattr(text_config, "rope_scaling", None))
+    return any(kind in found for kind in ("'dynamic'", "'longrope'"))
+
+
+def _forget_longest(body: nn.Module, _: Any) -> None:
+    """Let positions be encoded by the next sequence alone, not by the longest that was read before it."""
+    for module in body.modules():
+        for key in list(vars(module)):
+            if key.endswith("max_seq_len_cached"):
+                setattr(module, key, 0)
+
+
 def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """The largest difference where both are finite, relative to the largest value of `theirs` there."""
     finite = torch.isfinite(ours) & torch.isfinite(theirs)
@@ -241,16 +311,3 @@ def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
         return 0.0
     ours, theirs = ours[finite].float(), theirs[finite].float()
     return ((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30)).item()
-
-
-def _batches(sequences: Sequence[Encoded], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, each of at most `budget` tokens with padding, or one sequence."""
-    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].input_ids), reverse=True)
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) + 1) * len(sequences[batch[0]].input_ids) > budget:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch

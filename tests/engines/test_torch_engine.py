@@ -19,6 +19,7 @@ from forecast.config import EngineConfig
 from forecast.encoding import Encoded
 from forecast.engines import SequenceStats, load_engine, torch_engine
 from forecast.errors import CandidateError
+from forecast.inputs.trajectories import Trajectory
 from forecast.tokenstats.reference import reference_stats
 
 # Two fp32 computations of one logit differ by less than this; values in nats too.
@@ -161,6 +162,76 @@ def test_padding_brings_no_foreign_token(folder: Path) -> None:
     assert not any(0 in one.input_ids for one in sequences)
     change_weights(folder, lambda weights: weights["model.embed_tokens.weight"][0].fill_(torch.nan))
     assert len(load(folder, batch_tokens=10_000).score(sequences)) == len(sequences)
+
+
+SHARING = {"gemma2 (softcap, sliding window)": 16}  # the longest sequence that is shared; else any
+NOT_SHARING = {"falcon-h1 (lm_head_multiplier, state space)", "bloom (alibi)", "mamba (state space)"}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_texts_begin_with_is_computed_once(kind: str, tmp_path: Path) -> None:
+    save_model(tmp_path, MODELS[kind]())
+    whole, apart = load(tmp_path), load(tmp_path, share_prefixes=False)
+    prompt = "Janet has 16 eggs. How many are left?"
+    experts = [
+        Trajectory("sums", "q", f"expert {i}", prompt, solution)
+        for i, solution in enumerate((" 13 eggs", " 3 - 16", " It takes 2", " It has 2"))
+    ]
+    if kind in SHARING:
+        experts = [replace(one, prompt="eggs:", solution=one.solution[:3]) for one in experts]
+    sequences = encoded(whole, experts)
+    assert max(len(one.input_ids) for one in sequences) <= SHARING.get(kind, 256)
+    read = [0, 0]
+    found = []
+    for i, engine in enumerate((whole, apart)):
+
+        def count(_: Any, args: Any, kwargs: dict[str, torch.Tensor], i: int = i) -> None:
+            read[i] += kwargs["input_ids"].numel()
+
+        handle = engine._body.register_forward_pre_hook(count, with_kwargs=True)
+        found.append(engine.score(sequences))
+        handle.remove()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.logprob, other.logprob, rtol=0, atol=CLOSE)
+        np.testing.assert_allclose(one.entropy, other.entropy, rtol=0, atol=CLOSE)
+    if kind in NOT_SHARING:
+        assert read[0] == read[1]
+    else:
+        assert read[0] < 0.7 * read[1]
+
+
+def test_what_a_window_hides_is_not_shared(tmp_path: Path) -> None:
+    save_model(tmp_path, MODELS["gemma2 (softcap, sliding window)"]())
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    engine = load(tmp_path)
+    prompt = TRAJECTORIES[0].prompt
+    sequences = encoded(
+        engine,
+        [
+            Trajectory("sums", "q", str(i), prompt, f" It takes {i} - 1 eggs of blue fiber, so 13 are left")
+            for i in range(3)
+        ],
+    )
+    assert min(len(one.input_ids) for one in sequences) > 16
+    for one, stats in zip(sequences, engine.score(sequences), strict=True):
+        assert_matches(stats, own_logits(model, one), one)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_positions_that_depend_on_the_batch_are_read_one_by_one(kind: str, tmp_path: Path) -> None:
+    factors = {"factor": 2.0} if kind == "dynamic" else {"short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
+    rope = {"rope_type": kind, "rope_theta": 10_000.0, "original_max_position_embeddings": 24, **factors}
+    save_model(tmp_path, llama(rope_parameters=rope, max_position_embeddings=24))
+    engine = load(tmp_path, batch_tokens=10_000, context_length=256)
+    sequences = encoded(engine)
+    lengths = [len(one.input_ids) for one in sequences]
+    assert min(lengths) < 24 < max(lengths)
+    for one, stats in zip(sequences, engine.score(sequences), strict=True):
+        # Such models keep the longest length that they have seen, so each sequence gets a model of its own.
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+        with torch.inference_mode():
+            logits = model.eval()(input_ids=torch.from_numpy(one.input_ids[:-1])[None]).logits[0]
+        assert_matches(stats, logits[one.first_scored - 1 :].double(), one)
 
 
 def test_nothing_to_score(folder: Path) -> None:

@@ -1,0 +1,276 @@
+"""Which computation sequences can share: a tree of common beginnings, laid out for a model to read.
+
+Solutions of several experts to one problem, the options of a question and all items under one few-shot header
+begin alike, and what a causal model computes for a token depends on nothing that follows. So each common
+beginning needs to be read once: several sequences stand in one row in which a token sees only its own
+ancestors (a pack), or, where that would be too long, the states of the beginning are kept and the rest is
+read against them (a path).
+
+Legend: L tokens of a row, P tokens of the path before it, n nodes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int64]
+
+# The longest row with a mask of its own, which takes L x (P + L) numbers.
+_LONGEST_ROW = 4096
+# Deeper trees hardly save anything more; their members are read apart from there on.
+_DEEPEST = 64
+
+
+@dataclass(frozen=True)
+class Node:
+    """Tokens `start..stop` of all its members, which agree up to `stop`; some end there, the rest part."""
+
+    start: int
+    stop: int
+    members: tuple[int, ...]  # indices of the sequences that pass through or end here
+    children: tuple["Node", ...] = ()
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @cached_property
+    def tokens(self) -> int:
+        """Of the whole subtree, each counted once."""
+        return len(self) + sum(child.tokens for child in self.children)
+
+    def from_start(self, start: int) -> "Node":
+        """The node with what comes before it, down from `start`."""
+        return replace(self, start=start)
+
+    def walk(self) -> Iterable["Node"]:
+        """The subtree, parents before children."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True)
+class Path:
+    """A beginning whose states are kept while `packs` and `paths` are read against them."""
+
+    node: Node
+    packs: tuple[tuple[Node, ...], ...]
+    paths: tuple["Path", ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read a set of sequences: alone, as trees of one row each, or against kept beginnings."""
+
+    alone: tuple[int, ...] = ()
+    trees: tuple[Node, ...] = ()
+    paths: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What reading costs, in units of one token's way through a body without attention."""
+
+    pair: float  # one token looking at another
+    call: float  # a further call of the body, with its poor use of small batches
+
+    def row(self, tokens: int, before: int) -> float:
+        """Tokens with a mask of their own after so many others."""
+        return tokens + self.pair * tokens * (before + tokens)
+
+    def causal(self, tokens: int) -> float:
+        """Tokens of a plain sequence, of which each looks at half the others on average."""
+        return tokens + self.pair * tokens * tokens / 2
+
+
+def plan_reading(sequences: Mapping[int, Tokens], costs: Costs) -> Reading:
+    """The cheapest way to read these sequences; it does not depend on their order.
+
+    Args:
+        sequences: token ids by index, none empty.
+        costs: see there; rows with a mask attend to more than they need, kept beginnings mean more calls.
+    """
+    found: dict[int, _Against] = {}
+    readings = [_cheapest(tree, costs, found)[1] for tree in common_beginnings(sequences)]
+    return Reading(
+        tuple(i for one in readings for i in one.alone),
+        tuple(tree for one in readings for tree in one.trees),
+        tuple(path for one in readings for path in one.paths),
+    )
+
+
+_Against = tuple[float, tuple[tuple[Node, ...], ...], tuple[Path, ...]]
+
+
+def _cheapest(node: Node, costs: Costs, found: dict[int, _Against]) -> tuple[float, Reading]:
+    """How to read a tree that follows nothing, and what that costs; `found` is for `_after`."""
+    if len(node.members) == 1:
+        return costs.causal(len(node)), Reading(alone=node.members)
+    parted = [_cheapest(part, costs, found) for part in _parted(node)]
+    best = (
+        sum(cost for cost, _ in parted),
+        Reading(
+            tuple(i for _, one in parted for i in one.alone),
+            tuple(tree for _, one in parted for tree in one.trees),
+            tuple(path for _, one in parted for path in one.paths),
+        ),
+    )
+    if node.tokens <= _LONGEST_ROW and (cost := costs.row(node.tokens, 0)) < best[0]:
+        best = cost, Reading(trees=(node,))
+    if node.children:
+        after, packs, paths = _after(node, costs, found)
+        if (cost := costs.call + costs.causal(len(node)) + after) < best[0]:
+            best = cost, Reading(paths=(Path(node, packs, paths),))
+    return best
+
+
+def _after(start: Node, costs: Costs, found: dict[int, _Against]) -> _Against:
+    """How to read a node's children against the states of all that comes before them, and what that costs.
+
+    The same children are asked for again wherever a node above is tried out in parts, hence `found`.
+    """
+    if (key := id(start.children)) not in found:
+        found[key] = _against(start.children, start.stop, costs, found)
+    return found[key]
+
+
+def _against(nodes: Sequence[Node], before: int, costs: Costs, found: dict[int, _Against]) -> _Against:
+    packed: list[Node] = []
+    paths: list[Path] = []
+    total = 0.0
+    waiting = list(reversed(nodes))
+    while waiting:
+        node = waiting.pop()
+        whole = costs.call + costs.row(node.tokens, before)
+        if not node.children:
+            packed.append(node)
+            continue
+        inner, packs, deeper = _after(node, costs, found)
+        kept = costs.call + costs.row(len(node), before) + inner
+        parts = _parted(node)
+        apart = sum(costs.call + costs.row(part.tokens, before) for part in parts)
+        if node.tokens <= _LONGEST_ROW and whole <= min(kept, apart):
+            packed.append(node)
+        elif kept <= apart:
+            total += kept
+            paths.append(Path(node, packs, deeper))
+        else:
+            waiting += reversed(parts)
+    rows: list[list[Node]] = []
+    filled = 0
+    for node in sorted(packed, key=lambda one: one.tokens):
+        # Neighbours in a row look at each other in vain, which small ones may, for one call less.
+        joins = bool(rows) and 2 * costs.pair * filled * node.tokens < costs.call
+        if joins and filled + node.tokens <= _LONGEST_ROW:
+            rows[-1].append(node)
+            filled += node.tokens
+        else:
+            rows.append([node])
+            filled = node.tokens
+    total += sum(costs.call + costs.row(sum(node.tokens for node in row), before) for row in rows)
+    return total, tuple(tuple(row) for row in rows), tuple(paths)
+
+
+def common_beginnings(sequences: Mapping[int, Tokens]) -> list[Node]:
+    """The forest of common beginnings: one tree per first token, in the order of the tokens."""
+    # Big-endian bytes sort like the numbers that they hold.
+    order = sorted(sequences, key=lambda i: (sequences[i].astype(">i8").tobytes(), i))
+    shared = [_agreement(sequences[a], sequences[b]) for a, b in pairwise(order)]
+    return _parts(order, shared, {i: len(s) for i, s in sequences.items()}, start=0, depth=0)
+
+
+def _agreement(a: Tokens, b: Tokens) -> int:
+    """How many tokens at the beginning are the same."""
+    length = min(len(a), len(b))
+    differ = np.flatnonzero(a[:length] != b[:length])
+    return int(differ[0]) if len(differ) else length
+
+
+def _parts(
+    order: Sequence[int], shared: Sequence[int], lengths: Mapping[int, int], start: int, depth: int
+) -> list[Node]:
+    """Nodes that begin at `start`; neighbours in `order` agree on `shared` tokens, all on `start`."""
+    if not order:
+        return []
+    groups: list[tuple[int, int]] = []
+    begin = 0
+    for i in range(1, len(order) + 1):
+        if i == len(order) or shared[i - 1] <= start or depth == _DEEPEST:
+            groups.append((begin, i))
+            begin = i
+    return [_node(order[a:b], shared[a : b - 1], lengths, start, depth) for a, b in groups]
+
+
+def _node(
+    order: Sequence[int], shared: Sequence[int], lengths: Mapping[int, int], start: int, depth: int
+) -> Node:
+    stop = min(shared, default=lengths[order[0]])
+    ending = sum(lengths[i] == stop for i in order)  # the shortest stand first
+    children = _parts(order[ending:], shared[ending:], lengths, stop, depth + 1)
+    return Node(start, stop, tuple(order), tuple(children))
+
+
+def _parted(node: Node) -> list[Node]:
+    """The children of a node that is not worth its while, each with the node's own tokens."""
+    inner = {i for child in node.children for i in child.members}
+    ended = [Node(node.start, node.stop, (i,)) for i in node.members if i not in inner]
+    return [*ended, *(child.from_start(node.start) for child in node.children)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Trees as one row: what the model reads, and where each node stands in it."""
+
+    tokens: Tokens  # [L]
+    positions: NDArray[np.int64]  # [L], place of each token in its own sequence
+    seen: NDArray[np.bool_]  # [L, L], which tokens of the row a token (first axis) may look at
+    nodes: tuple[tuple[Node, int], ...]  # each with the index of its first token in the row
+
+
+def lay_out(trees: Sequence[Node], sequences: Sequence[Tokens]) -> Row:
+    """One row of all nodes, parents before children; a token sees what its own sequences have up to it."""
+    nodes: list[Node] = []
+    parents: list[int] = []
+
+    def add(node: Node, parent: int) -> None:
+        own = len(nodes)
+        nodes.append(node)
+        parents.append(parent)
+        for child in node.children:
+            add(child, own)
+
+    for tree in trees:
+        add(tree, -1)
+    lengths = [len(node) for node in nodes]
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    related_nn = np.eye(len(nodes), dtype=bool)
+    for own, parent in enumerate(parents):
+        if parent >= 0:
+            related_nn[own] |= related_nn[parent]
+    node_L = np.repeat(np.arange(len(nodes)), lengths)
+    seen = related_nn[node_L][:, node_L] & np.tri(len(node_L), dtype=bool)
+    return Row(
+        tokens=np.concatenate([sequences[n.members[0]][n.start : n.stop] for n in nodes]),
+        positions=np.concatenate([np.arange(n.start, n.stop) for n in nodes]),
+        seen=seen,
+        nodes=tuple(zip(nodes, (int(s) for s in starts), strict=True)),
+    )
+
+
+def read_tokens(reading: Reading, sequences: Sequence[Any]) -> int:
+    """Tokens that are computed, padding apart."""
+
+    def of_path(path: Path) -> int:
+        packs = sum(node.tokens for pack in path.packs for node in pack)
+        return len(path.node) + packs + sum(of_path(inner) for inner in path.paths)
+
+    return (
+        sum(len(sequences[i]) for i in reading.alone)
+        + sum(tree.tokens for tree in reading.trees)
+        + sum(of_path(path) for path in reading.paths)
+    )
