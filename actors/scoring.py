@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ray
@@ -10,7 +11,7 @@ from forecast.config import Config
 from forecast.engines import Engine, load_engine
 from forecast.errors import CandidateError
 from forecast.plan import Unit
-from forecast.scoring import score_unit
+from forecast.scoring import score_units
 from forecast.store.lake import Receipt, write_unit
 
 
@@ -18,7 +19,6 @@ from forecast.store.lake import Receipt, write_unit
 class Refusal:
     """The candidate's own error; scoring it elsewhere would fail the same way."""
 
-    address: str
     error: str
 
 
@@ -37,14 +37,17 @@ class ScoringActor:
         """Answers once the process is up."""
         return True
 
-    def score(self, unit: Unit, path: str) -> Receipt | Refusal:
-        """Score a unit and write its file; repeating it writes the same file again."""
+    def score(self, units: Sequence[Unit], paths: Sequence[str]) -> list[Receipt] | Refusal:
+        """Score units of one candidate and write their files; repeating it writes the same files again."""
         try:
-            engine = self._engine(unit)
-            scored = score_unit(unit, engine, self._config)
+            engine = self._engine(units[0])
+            scored = score_units(units, engine, self._config)
         except CandidateError as error:
-            return Refusal(unit.address, str(error))
-        return write_unit(path, unit, scored, engine.facts)
+            return Refusal(str(error))
+        return [
+            write_unit(path, unit, one, engine.facts)
+            for path, unit, one in zip(paths, units, scored, strict=True)
+        ]
 
     def _engine(self, unit: Unit) -> Engine:
         if self._loaded is not None:

@@ -7,7 +7,7 @@ so issuing a command again resumes it.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -46,11 +46,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Shard:
-    """Trajectories of one task and expert (or options of one task) that are scored together."""
+    """Trajectories of one task and expert (or options of one task) that are scored together.
+
+    `block` counts blocks of the task's prompts: shards of several experts with the same block share prompts.
+    """
 
     kind: Kind
     task: str
     trajectories: tuple[Trajectory, ...]
+    block: int = 0
 
     @property
     def n_bytes(self) -> int:
@@ -115,9 +119,7 @@ def make_plan(config: Config) -> Plan:
             failures.append(Failure("task", task, str(error)))
             continue
         trajectories[task] = tuple(loaded)
-        for expert in dict.fromkeys(t.expert for t in loaded):
-            own = [t for t in loaded if t.expert == expert]
-            shards += _shards("trajectories", task, own, config.shard_trajectories)
+        shards += _shards(task, loaded, config.shard_trajectories)
     choices: dict[str, tuple[ChoiceItem, ...]] = {}
     for choice_source in config.direct_evaluation:
         try:
@@ -130,7 +132,7 @@ def make_plan(config: Config) -> Plan:
         for start in range(0, len(items), 2 * config.shard_trajectories):
             block = items[start : start + 2 * config.shard_trajectories]
             options = tuple(t for item in block for t in item.trajectories())
-            shards.append(Shard("choices", choice_source.task, options))
+            shards.append(Shard("choices", choice_source.task, options, block=start))
     candidates: list[Candidate] = []
     for settings in config.candidates:
         try:
@@ -157,9 +159,22 @@ def estimated_flops(unit: Unit) -> int | None:
     return None if parameters is None else 2 * parameters * estimated_tokens(unit.shard)
 
 
-def _shards(kind: Kind, task: str, trajectories: Sequence[Trajectory], size: int) -> list[Shard]:
-    starts = range(0, len(trajectories), size)
-    return [Shard(kind, task, tuple(trajectories[start : start + size])) for start in starts]
+def joint_units(units: Iterable[Unit]) -> list[tuple[Unit, ...]]:
+    """Units of one candidate whose texts share prompts, which are cheaper to score together."""
+    groups: dict[tuple[str, Kind, str, int], list[Unit]] = {}
+    for unit in units:
+        key = (unit.candidate.candidate_id, unit.shard.kind, unit.shard.task, unit.shard.block)
+        groups.setdefault(key, []).append(unit)
+    return [tuple(group) for group in groups.values()]
+
+
+def _shards(task: str, trajectories: Sequence[Trajectory], size: int) -> list[Shard]:
+    """One expert's solutions to one block of prompts each: one more expert changes no other's shards."""
+    place = {prompt: i for i, prompt in enumerate(dict.fromkeys(t.prompt for t in trajectories))}
+    parts: dict[tuple[str, int], list[Trajectory]] = {}
+    for t in trajectories:
+        parts.setdefault((t.expert, place[t.prompt] // size), []).append(t)
+    return [Shard("trajectories", task, tuple(own), block) for (_, block), own in parts.items()]
 
 
 def _shard_digest(shard: Shard) -> str:

@@ -1,6 +1,8 @@
 """A unit of work from texts to token rows: encode, run the engine, lay the statistics out as a table."""
 
+import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,37 +37,58 @@ class ScoredUnit:
 
     rows: pl.DataFrame  # TOKEN_ROW
     unscored: tuple[Unscored, ...]
-    tokens_read: int  # prompts included
+    tokens_read: int  # prompts included, also where they were shared
     seconds: float
 
 
-def score_unit(unit: Unit, engine: Engine, config: Config) -> ScoredUnit:
-    """Score one unit with its loaded candidate; rows in the order of the shard's trajectories.
+def score_units(units: Sequence[Unit], engine: Engine, config: Config) -> list[ScoredUnit]:
+    """Score units of one candidate at once; each one's rows in the order of its shard's trajectories.
+
+    What the units' texts have in common is computed once, so `seconds` is each one's share by tokens.
 
     Raises:
         CandidateError: the candidate's tokenizer or numbers are at fault.
     """
     started = time.perf_counter()
-    encoded = encode(
+    encoded = [_encode(unit, engine, config) for unit in units]
+    scored = [[one for one in each if isinstance(one, Encoded)] for each in encoded]
+    stats = iter(engine.score([one for each in scored for one in each]))
+    frames = [
+        [
+            _token_rows(unit.candidate.candidate_id, one, own)
+            for one, own in zip(each, itertools.islice(stats, len(each)), strict=True)
+        ]
+        for unit, each in zip(units, scored, strict=True)
+    ]
+    tokens = [sum(len(one.input_ids) for one in each) for each in scored]
+    seconds = time.perf_counter() - started
+    return [
+        ScoredUnit(
+            rows=pl.concat([TOKEN_ROW.to_frame(), *frames[i]]),
+            unscored=tuple(one for one in encoded[i] if isinstance(one, Unscored)),
+            tokens_read=tokens[i],
+            seconds=seconds * (tokens[i] / sum(tokens) if sum(tokens) else 1 / len(units)),
+        )
+        for i in range(len(units))
+    ]
+
+
+def score_unit(unit: Unit, engine: Engine, config: Config) -> ScoredUnit:
+    """Score one unit with its loaded candidate; see `score_units`."""
+    return score_units([unit], engine, config)[0]
+
+
+def _encode(unit: Unit, engine: Engine, config: Config) -> list[Encoded | Unscored]:
+    options = unit.shard.kind == "choices"
+    return encode(
         unit.shard.trajectories,
         engine.tokenizer,
         candidate=unit.candidate.name,
         # The options of a direct evaluation follow their prompt as plain text, as in OLMES.
-        prompt_form=unit.candidate.prompt_form if unit.shard.kind == "trajectories" else "raw",
-        window=config.window if unit.shard.kind == "trajectories" else Window(),
+        prompt_form="raw" if options else unit.candidate.prompt_form,
+        window=Window() if options else config.window,
         context_length=engine.facts.context_length,
         truncate_prefix=config.too_long == "truncate_prefix",
-    )
-    scored = [one for one in encoded if isinstance(one, Encoded)]
-    frames = [
-        _token_rows(unit.candidate.candidate_id, one, stats)
-        for one, stats in zip(scored, engine.score(scored), strict=True)
-    ]
-    return ScoredUnit(
-        rows=pl.concat([TOKEN_ROW.to_frame(), *frames]),
-        unscored=tuple(one for one in encoded if isinstance(one, Unscored)),
-        tokens_read=sum(len(one.input_ids) for one in scored),
-        seconds=time.perf_counter() - started,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from lakes import config_of, fill, solutions
 
 from forecast.config import Config
-from forecast.plan import Plan, Unit, estimated_flops, estimated_tokens, make_plan
+from forecast.plan import Plan, Unit, estimated_flops, estimated_tokens, joint_units, make_plan
 
 TASKS = {"t": [*solutions(*"abcde"), *solutions(*"ab", expert="model")], "u": solutions("a")}
 CHOICES = {"c": [{"id": i, "prompt": f"{i}?", "options": ["x", "y"], "answer": 0} for i in "abcde"]}
@@ -60,6 +60,24 @@ def test_shards_hold_each_text_once_by_task_and_expert(tmp_path: Path) -> None:
     ]
     assert plan.path(plan.units[0]).startswith(str(tmp_path / "out" / "lake") + "/")
     assert plan.path(plan.units[-1]).startswith(str(tmp_path / "out" / "choices") + "/")
+
+
+def test_experts_share_blocks_of_prompts_and_an_expert_more_changes_nothing(tmp_path: Path) -> None:
+    def plan_of(*experts: str) -> Plan:
+        texts = [
+            t for expert in experts for t in solutions(*("bd" if expert == "part" else "abcd"), expert=expert)
+        ]
+        return make_plan(config_of(tmp_path, {"t": texts}, {"a": "fake://1"}, CHOICES, shard_trajectories=2))
+
+    both, all_three = plan_of("human", "model"), plan_of("human", "model", "part")
+    assert set(addresses(both)) < set(addresses(all_three))
+    groups = [
+        [(u.shard.trajectories[0].expert, len(u.shard.trajectories)) for u in g]
+        for g in joint_units(all_three.units)
+    ]
+    assert groups[:2] == [[("human", 2), ("model", 2), ("part", 1)]] * 2
+    assert all(len(group) == 1 for group in groups[2:]) and len(groups) == 4  # options
+    assert sorted(u.address for g in joint_units(all_three.units) for u in g) == sorted(addresses(all_three))
 
 
 def test_planning_writes_nothing_and_says_the_same_twice(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from forecast.engines import Engine, SequenceStats, load_engine
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Shard, Unit
-from forecast.scoring import TOKEN_ROW, ScoredUnit, score_unit
+from forecast.scoring import TOKEN_ROW, ScoredUnit, score_unit, score_units
 
 
 def score(
@@ -160,3 +160,22 @@ def test_text_beyond_ascii_keeps_its_bytes() -> None:
     rows = score((trajectory,)).rows
     assert rows["n_bytes"].sum() == len(trajectory.solution.encode())
     assert rows["instance_id"].unique().to_list() == ["é"]
+
+
+def test_units_scored_together_get_their_own_rows() -> None:
+    candidate, config = resolve("fake://1.5", engine={"kind": "fake"})
+    experts = [
+        tuple(replace(t, expert=expert, solution=t.solution + expert) for t in TRAJECTORIES[: 3 - i])
+        for i, expert in enumerate("abc")
+    ]
+    units = [
+        Unit(candidate, Shard("trajectories", "sums", own), f"{i}") for i, own in enumerate([*experts, ()])
+    ]
+    engine = load_engine(candidate, config.engine)
+    together = score_units(units, engine, config)
+    for unit, one in zip(units, together, strict=True):
+        alone = score_unit(unit, engine, config)
+        assert_frame_equal(one.rows, alone.rows)
+        assert one.tokens_read == alone.tokens_read
+    assert together[-1].rows.height == together[-1].seconds == 0
+    assert together[0].seconds > together[2].seconds > 0

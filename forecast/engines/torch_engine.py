@@ -108,7 +108,7 @@ class TorchEngine:
         counts = [len(one.n_bytes) for one in sequences]
         begins = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         firsts = np.asarray([one.first_scored for one in sequences], dtype=np.int64)
-        flat = [np.empty(begins[-1], dtype) for dtype in _DTYPES]
+        flat = [np.full(begins[-1], np.nan if dtype is np.float32 else 0, dtype) for dtype in _DTYPES]
         with torch.inference_mode():
             ids = [one.input_ids for one in sequences]
             for found in self._reader.read(ids, firsts.tolist()):

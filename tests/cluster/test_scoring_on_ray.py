@@ -44,6 +44,18 @@ def test_failing_candidates_leave_the_others_complete(make_config: Make, tmp_pat
     assert {entry["candidate"] for entry in ranked["failed"]} == {"unloadable", "damaged", "deadly"}
 
 
+def test_experts_who_share_prompts_keep_files_of_their_own(make_config: Make, tmp_path: Path) -> None:
+    sources = [{"task": "sums", "path": "solutions.jsonl", "expert": expert} for expert in ("human", "other")]
+    config = make_config({"a": "fake://2"}, trajectories=sources)
+    code, out, err = run_forecast("score", config, "--json")
+    assert code == 0, err
+    rows = lake_rows(tmp_path / "out-run" / "lake")
+    own, others = (rows.filter(rows["expert"] == expert).drop("expert") for expert in ("human", "other"))
+    assert own.height > 0 and own.sort(own.columns).equals(others.sort(own.columns))
+    (done,) = json.loads(out)["candidates"]
+    assert done["done"] == done["units"] == len(list((tmp_path / "out-run" / "lake").rglob("*.parquet"))) == 6
+
+
 def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp_path: Path) -> None:
     candidates = {name: f"fake://{i}?delay=0.1" for i, name in enumerate(("a", "b", "c", "d"))}
     calm, hit = make_config(candidates, "calm"), make_config(candidates, "hit")
