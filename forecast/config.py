@@ -225,18 +225,28 @@ class MeasuredSource(_Frozen):
         return self
 
 
+class VllmConfig(_Frozen):
+    """Settings of vLLM: GPUs for one candidate, its share of their memory, and whether to skip compiling."""
+
+    tensor_parallel: int = Field(default=1, ge=1)
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    eager: bool = True
+
+
 class EngineConfig(_Frozen):
     """How candidates are run; dtype `auto`: bfloat16 where the machine computes it natively, else float32.
 
-    `share_prefixes`: what several texts begin with (a prompt's solutions, a question's options, a few-shot
-    header) is computed once, where the model allows it.
+    `kind: vllm` needs vLLM installed; `vllm` holds its settings. `share_prefixes`: what several texts begin
+    with (a prompt's solutions, a question's options, a few-shot header) is computed once, where the model
+    allows it.
     """
 
-    kind: Literal["torch", "fake"] = "torch"
+    kind: Literal["torch", "vllm", "fake"] = "torch"
     dtype: Dtype = "float32"
     device: str = "auto"
     batch_tokens: int | None = Field(default=None, ge=1)
     share_prefixes: bool = True
+    vllm: VllmConfig = VllmConfig()
 
 
 class ClusterConfig(_Frozen):

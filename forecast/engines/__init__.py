@@ -17,6 +17,10 @@ def load_engine(candidate: Candidate, config: EngineConfig) -> Engine:
         from forecast.engines.fake import FakeEngine
 
         return FakeEngine(candidate, config)
+    if candidate.engine == "vllm":
+        from forecast.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(candidate, config)
     from forecast.engines.torch_engine import TorchEngine  # torch takes seconds to import
 
     return TorchEngine(candidate, config)

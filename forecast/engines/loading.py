@@ -36,16 +36,11 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     settings = candidate.settings
     with _gguf_read_once(settings.source):
-        files = locate_files(settings)
-        if files.digest() != candidate.files_digest:
-            raise CandidateError(
-                f"candidate {candidate.name!r}: its files changed since the run was planned; "
-                "run the same command again"
-            )
+        files = planned_files(candidate)
         key = (candidate.files_digest, candidate.dtype, settings.allow_pickle, settings.allow_remote_code)
         if key not in _kept:
             forget_models()  # first, so that two base models never stand side by side
-            tokenizer = _load_tokenizer(candidate, files)
+            tokenizer = load_tokenizer(candidate, files)
             model = _load_model(candidate, files)
             # Code from elsewhere need not survive being copied.
             if settings.allow_remote_code or _bytes(model) > KEEP_BYTES:
@@ -53,6 +48,21 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
             _kept[key] = model, tokenizer
     model, tokenizer = _kept[key]
     return copy.deepcopy(model), tokenizer
+
+
+def planned_files(candidate: Candidate) -> ModelFiles:
+    """Where the candidate's files are.
+
+    Raises:
+        CandidateError: they are not the ones that were planned.
+    """
+    files = locate_files(candidate.settings)
+    if files.digest() != candidate.files_digest:
+        raise CandidateError(
+            f"candidate {candidate.name!r}: its files changed since the run was planned; "
+            "run the same command again"
+        )
+    return files
 
 
 def forget_models() -> None:
@@ -84,7 +94,12 @@ def _gguf_read_once(source: str) -> Iterator[None]:
         gguf.GGUFReader, gguf.get_tensor_name_map = original
 
 
-def _load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
+def load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
+    """The candidate's tokenizer.
+
+    Raises:
+        CandidateError: it cannot be loaded.
+    """
     try:
         return AutoTokenizer.from_pretrained(
             files.folder,
@@ -98,7 +113,17 @@ def _load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
         ) from error
 
 
-def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
+def check_weights(candidate: Candidate, files: ModelFiles) -> int:
+    """Number of parameters of a model whose files are complete, found without reading the weights.
+
+    Raises:
+        CandidateError: the files lack weights or do not fit the model.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    return sum(p.numel() for p in _load_model(candidate, files, device_map="meta").parameters())
+
+
+def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> Any:
     kind: dict[str, Any]
     if files.gguf is not None:
         kind = {"gguf_file": files.gguf.name, "quantization_config": GgufConfig(dequantize=True)}
@@ -113,6 +138,7 @@ def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
             local_files_only=True,
             output_loading_info=True,
             **kind,
+            **placement,
         )
     except Exception as error:
         raise CandidateError(

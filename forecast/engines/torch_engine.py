@@ -17,13 +17,14 @@ from torch import nn
 from forecast.config import EngineConfig
 from forecast.encoding import Encoded
 from forecast.engines.base import EngineFacts, SequenceStats
+from forecast.engines.checks import check_finite, check_ids, real_vocab_size
 from forecast.engines.loading import load_candidate
 from forecast.engines.prefixes import Costs, Tokens
 from forecast.engines.reading import Predicted, Reader, can_share
-from forecast.engines.variants import drop_layers, quantize_weights
+from forecast.engines.variants import make_variant
 from forecast.errors import CandidateError
 from forecast.inputs.candidates import Candidate
-from forecast.tokenstats.fused import token_stats
+from forecast.tokenstats import token_stats
 
 # Tokens of one batch, padding included. On CPUs small batches win: SmolLM2-135M on GSM8K solutions of about
 # 200 tokens (AMD EPYC 9005, torch 2.13), throughput at 512, 2048 and 8192 relative to one sequence at a
@@ -60,14 +61,14 @@ class TorchEngine:
         self._batch_tokens = config.batch_tokens or _BATCH_TOKENS.get(self._device.type, 4096)
         self._share_prefixes = config.share_prefixes
         self._model, self.tokenizer = load_candidate(candidate)
-        self._make_variant(candidate)
+        make_variant(self._model, candidate, self._device)
         self._body, head = self._model.base_model, self._model.get_output_embeddings()
         if self._body is self._model or head is None:
             raise CandidateError(
                 f"candidate {self._name!r}: {type(self._model).__name__} is not a body with an output head"
             )
         text_config = self._model.config.get_text_config()
-        vocab_size = _vocab_size(candidate, self.tokenizer, head.weight.shape[0])
+        vocab_size = real_vocab_size(candidate, self.tokenizer, head.weight.shape[0])
         self._head = head.weight[:vocab_size]
         self._bias = None if getattr(head, "bias", None) is None else head.bias[:vocab_size]
         self._logit_scale = _logit_scale(text_config)
@@ -83,16 +84,6 @@ class TorchEngine:
         self._check_model()
         self._reader: Reader | None = self._make_reader(text_config)
 
-    def _make_variant(self, candidate: Candidate) -> None:
-        try:
-            if candidate.settings.drop_layers:
-                drop_layers(self._model, candidate.settings.drop_layers)
-            self._model.to(self._device)
-            if candidate.settings.quantize is not None:
-                quantize_weights(self._model, candidate.settings.quantize)
-        except CandidateError as error:
-            raise CandidateError(f"candidate {self._name!r}: {error}") from None
-
     def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
         """See `Engine.score`; the order of the sequences changes nothing.
 
@@ -100,7 +91,7 @@ class TorchEngine:
             CandidateError: a token id that the model does not have, or logits that are NaN or infinite.
         """
         for one in sequences:
-            self._check_ids(one)
+            check_ids(self._name, self.tokenizer, one, self._input_rows, self.facts.vocab_size)
         if self._reader is None:
             raise RuntimeError("the engine is closed")
         if not sequences:
@@ -116,7 +107,7 @@ class TorchEngine:
         parts = [np.split(array, begins[1:-1]) for array in flat]
         results = [SequenceStats(*arrays) for arrays in zip(*parts, strict=True)][: len(sequences)]
         for one, one_stats in zip(sequences, results, strict=True):
-            self._check_finite(one, one_stats)
+            check_finite(self._name, one, one_stats)
         return results
 
     def _fill(
@@ -141,29 +132,6 @@ class TorchEngine:
 
     def _hidden(self, ids_BL: torch.Tensor) -> torch.Tensor:
         return self._body(input_ids=ids_BL, use_cache=False)[0]
-
-    def _check_ids(self, one: Encoded) -> None:
-        # A foreign tokenizer would end in an IndexError, or on a GPU take the whole process with it.
-        limits = np.full(len(one.input_ids), self._input_rows)
-        limits[one.first_scored :] = min(self._input_rows, self.facts.vocab_size)
-        bad = np.flatnonzero(one.input_ids >= limits)
-        if len(bad):
-            token = int(one.input_ids[bad[0]])
-            raise CandidateError(
-                f"candidate {self._name!r}: token {token} ({self.tokenizer.convert_ids_to_tokens(token)!r}) "
-                f"at position {bad[0]} of instance {one.trajectory.instance_id!r}, task "
-                f"{one.trajectory.task!r}, is outside the vocabulary of {limits[bad[0]]}; "
-                "the tokenizer does not belong to this model, or vocab_size is too low"
-            )
-
-    def _check_finite(self, one: Encoded, stats: SequenceStats) -> None:
-        bad = np.flatnonzero(~(np.isfinite(stats.logprob) & np.isfinite(stats.entropy)))
-        if len(bad):
-            raise CandidateError(
-                f"candidate {self._name!r}: NaN or infinite logits at solution token "
-                f"{one.first_position + bad[0]} of instance {one.trajectory.instance_id!r}, task "
-                f"{one.trajectory.task!r}; the weights may be damaged, or the dtype too narrow for this model"
-            )
 
     @torch.inference_mode()
     def _check_model(self) -> None:
@@ -222,18 +190,6 @@ def _device(requested: str) -> torch.device:
     if requested != "auto":
         return torch.device(requested)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _vocab_size(candidate: Candidate, tokenizer: Any, rows: int) -> int:
-    """Real entries of the output matrix: rows behind the tokenizer's last id are padding for the hardware."""
-    size = candidate.settings.vocab_size
-    if size is None:
-        return min(rows, max(tokenizer.get_vocab().values()) + 1)
-    if size > rows:
-        raise CandidateError(
-            f"candidate {candidate.name!r}: vocab_size {size} is more than the output matrix has ({rows})"
-        )
-    return size
 
 
 def _context_length(candidate: Candidate, body: nn.Module, text_config: Any) -> int | None:

@@ -8,6 +8,23 @@ from transformers.pytorch_utils import Conv1D
 
 from forecast.config import Quantize
 from forecast.errors import CandidateError
+from forecast.inputs.candidates import Candidate
+
+
+def make_variant(model: Any, candidate: Candidate, device: torch.device) -> None:
+    """Turn a loaded model into the candidate's variant, in place, and move it to the device.
+
+    Raises:
+        CandidateError: its settings do not fit the model; names the candidate.
+    """
+    try:
+        if candidate.settings.drop_layers:
+            drop_layers(model, candidate.settings.drop_layers)
+        model.to(device)
+        if candidate.settings.quantize is not None:
+            quantize_weights(model, candidate.settings.quantize)
+    except CandidateError as error:
+        raise CandidateError(f"candidate {candidate.name!r}: {error}") from None
 
 
 def decoder_layers(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:

@@ -1,5 +1,29 @@
 """Exact statistics of a candidate's full next-token distribution at each scored token.
 
 Five numbers are enough for every proxy metric (see `forecast.proxies`): logprob, entropy, rank, ties and
-top1_logprob. `fused.token_stats` is the one entry; `reference` computes the same in fp64, slowly, for tests.
+top1_logprob. `token_stats` computes them from hidden states and an output head in bounded memory,
+`logit_stats` from logits that are already there, `sharded.sharded_token_stats` where the head is spread
+over the ranks of a process group. `reference` computes the same in fp64, slowly, for tests.
+
+Names are imported when they are first used: planning reads `version` and must not need torch.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forecast.tokenstats.entry import logit_stats, token_stats
+    from forecast.tokenstats.types import TokenStats
+
+__all__ = ["TokenStats", "logit_stats", "token_stats"]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("logit_stats", "token_stats"):
+        from forecast.tokenstats import entry
+
+        return getattr(entry, name)
+    if name == "TokenStats":
+        from forecast.tokenstats.types import TokenStats
+
+        return TokenStats
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

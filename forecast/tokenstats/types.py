@@ -1,4 +1,4 @@
-"""The record that statistics come in."""
+"""The records that statistics come in, and what lies between a product and its logits."""
 
 from typing import NamedTuple
 
@@ -20,3 +20,22 @@ class TokenStats(NamedTuple):
     rank: torch.Tensor
     ties: torch.Tensor
     top1_logprob: torch.Tensor
+
+
+class LogitTransform(NamedTuple):
+    """What a model does to the product of hidden states and head: `softcap(scale * product)`.
+
+    scale: positive factor (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
+    softcap: `c` of `c * tanh(x / c)` (Gemma 2's final soft-cap), None where there is none.
+    """
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def apply_(self, logits: torch.Tensor) -> torch.Tensor:
+        """Transform fp32 values in place. A value's result does not depend on where it stands."""
+        if self.scale != 1.0:
+            logits.mul_(self.scale)
+        if self.softcap is not None:
+            logits.div_(self.softcap).tanh_().mul_(self.softcap)
+        return logits
