@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 VENV_VLLM := .venv-vllm
 PIP_VLLM := $(VENV_VLLM)/bin/pip --disable-pip-version-check
 
-.PHONY: demo app test test-slow test-vllm check format install install-dev clean
+.PHONY: demo app test test-slow test-vllm bench check format install install-dev clean
 .DELETE_ON_ERROR:
 
 # Stamps: an install is repeated only when what it depends on has changed.
@@ -57,6 +57,10 @@ test-slow: $(VENV)/.installed-dev
 
 test-vllm: $(VENV_VLLM)/.installed
 	$(VENV_VLLM)/bin/python -m pytest tests/on_vllm
+
+# Half an hour; the machine should have nothing else to do. Results go to tests/benchmarks/results.
+bench: $(VENV_VLLM)/.installed
+	for name in statistics end_to_end scaling; do $(VENV_VLLM)/bin/python tests/benchmarks/bench_$$name.py || exit; done
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
