@@ -308,6 +308,16 @@ class Config(_Frozen):
         return value
 
     @model_validator(mode="after")
+    def _a_gpu_for_each_part_of_a_candidate(self) -> "Config":
+        parts, gpus = self.engine.vllm.tensor_parallel, self.cluster.gpus_per_actor
+        if self.engine.kind == "vllm" and parts > 1 and gpus not in (0, parts):
+            raise ValueError(
+                f"engine.vllm.tensor_parallel is {parts}, so an actor needs as many GPUs, but "
+                f"cluster.gpus_per_actor is {gpus:g}; set it to {parts}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _targets_have_trajectories(self) -> "Config":
         known = dict.fromkeys(t.task for t in self.trajectories)
         unknown = dict.fromkeys(t for tasks in self.ranking.targets.values() for t in tasks if t not in known)

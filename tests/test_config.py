@@ -104,6 +104,12 @@ def test_templates_name_columns(template: str) -> None:
         (lambda: config(candidates=[CANDIDATE, CANDIDATE]), "names must differ; repeated: a"),
         (lambda: config(direct_evaluation=[CHOICES, CHOICES]), "must differ; repeated: quiz"),
         (lambda: config(ranking={"targets": {"quiz": ["smus"]}}), "without trajectories: smus; .* sums"),
+        (
+            lambda: config(
+                engine={"kind": "vllm", "vllm": {"tensor_parallel": 2}}, cluster={"gpus_per_actor": 1}
+            ),
+            "tensor_parallel is 2.*gpus_per_actor is 1; set it to 2",
+        ),
         (lambda: config(cluster={"cpus_per_actor": float("inf")}), "finite"),
     ],
 )

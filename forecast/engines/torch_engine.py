@@ -25,6 +25,7 @@ from forecast.engines.variants import make_variant
 from forecast.errors import CandidateError
 from forecast.inputs.candidates import Candidate
 from forecast.tokenstats import token_stats
+from forecast.tokenstats.linear import speed_up
 
 # Tokens of one batch, padding included. On CPUs small batches win: SmolLM2-135M on GSM8K solutions of about
 # 200 tokens (AMD EPYC 9005, torch 2.13), throughput at 512, 2048 and 8192 relative to one sequence at a
@@ -34,9 +35,9 @@ from forecast.tokenstats import token_stats
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 # What sharing beginnings has to be weighed against, see `forecast.engines.prefixes.Costs`: how much slower
 # than a matrix product attention runs per operation, and what a further call of the body costs, in tokens.
-# AMD EPYC 9005, one thread, torch 2.13, 512 tokens, heads of 64: products 109 (fp32) and 485 (bf16) GFLOP/s,
-# attention with a mask 87 and 84. (GPUs: guessed.)
-_ATTENTION_SLOWNESS = {("cpu", torch.float32): 1.25, ("cpu", torch.bfloat16): 5.8}
+# AMD EPYC 9005, one thread, torch 2.13, 512 tokens, heads of 64: products 190 (fp32, oneDNN) and 485 (bf16)
+# GFLOP/s, attention with a mask 87 and 84. (GPUs: guessed.)
+_ATTENTION_SLOWNESS = {("cpu", torch.float32): 2.2, ("cpu", torch.bfloat16): 5.8}
 _CALL_TOKENS = {"cpu": 24, "cuda": 500}
 _PROBE_TOKENS = 7
 _DTYPES = (np.float32, np.float32, np.int32, np.int32, np.float32)  # of the statistics, in their order
@@ -62,6 +63,7 @@ class TorchEngine:
         self._share_prefixes = config.share_prefixes
         self._model, self.tokenizer = load_candidate(candidate)
         make_variant(self._model, candidate, self._device)
+        speed_up(self._model)
         self._body, head = self._model.base_model, self._model.get_output_embeddings()
         if self._body is self._model or head is None:
             raise CandidateError(

@@ -80,6 +80,8 @@ class VllmEngine:
             "gpu_memory_utilization": options.gpu_memory_utilization,
             "max_num_batched_tokens": config.batch_tokens,
             "max_model_len": settings.context_length,
+            # Inside a Ray actor vLLM would start actors of its own, for which nothing is reserved.
+            "distributed_executor_backend": "mp" if options.tensor_parallel > 1 else None,
         }
         try:
             return vllm.LLM(

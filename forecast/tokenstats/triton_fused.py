@@ -44,7 +44,8 @@ class Tile(NamedTuple):
     stages: int
 
 
-# Not measured on a GPU; as they compile for compute capability 8.0 and 9.0 they spill no registers.
+# Not measured on a GPU. Compiled for compute capability 8.0 and 9.0 a thread takes 127 to 210 registers and
+# spills at most 16 bytes; with 4 warps it was 255 and up to 80 bytes.
 HALF_TILE = Tile(64, 128, 64, 8, 3)
 FLOAT_TILE = Tile(64, 64, 32, 8, 3)
 

@@ -10,6 +10,7 @@ positions and nothing else, in our batches, without sharing. vLLM runs in a proc
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -180,6 +181,7 @@ def in_own_process(part: str, dtype: str, args: argparse.Namespace) -> dict[str,
 
 def one_part(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{args.threads - 1}")
     run = vllm_contenders if args.part == "vllm" else torch_contenders
     with save_model(args.dtype) as folder:
         record = run(folder, args.dtype, args.items, args.rounds)

@@ -9,6 +9,7 @@ log_softmax over all positions at once, and what follows from it.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -73,7 +74,10 @@ def timed(run: Callable[[], object], device: str) -> float:
 def peak_extra_bytes(n: int, v: int, dtype: str, how: str, device: str) -> int:
     """Memory beyond the inputs; in a process of its own, since a process' peak never falls."""
     command = [sys.executable, __file__, "--peak", how, "--n", str(n), "--v", str(v), "--dtype", dtype]
-    done = subprocess.run([*command, "--device", device], check=True, capture_output=True, text=True)
+    # Memory that is freed goes back to the system at once, so that none is used again unseen.
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    command += ["--device", device]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 

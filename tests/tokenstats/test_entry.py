@@ -1,56 +1,31 @@
 """The fast statistics against the plain definitions in fp64, on odd shapes and at the edges of arithmetic.
 
 Logits reach `token_stats` as the product of `hidden` and `head`. Where a test needs given logits exactly,
-the head is the identity; where it needs the same logits whatever the order of summation, all factors are
-small integers.
+the head is the identity.
 """
 
 import math
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenstats.cases import NATS, assert_same, integers, normal, targets_of
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from forecast.tokenstats.fused import token_stats
+from forecast.tokenstats import TokenStats, logit_stats, token_stats
 from forecast.tokenstats.reference import reference_stats
-from forecast.tokenstats.types import TokenStats
 
 INF = math.inf
-# fp32 sums of a thousand terms; logits up to about 60.
-NATS = 2e-5
-
-
-def integers(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-2, 3, shape, generator=generator).to(dtype)
-
-
-def normal(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def targets_of(n: int, v: int) -> torch.Tensor:
-    """Ids from all over the vocabulary, the first and the last among them."""
-    return torch.linspace(0, v - 1, n).round().long()
 
 
 def of_logits(logits: torch.Tensor, targets: torch.Tensor, **options: object) -> TokenStats:
     """Statistics of logits [N, V] that are given as they are."""
     return token_stats(logits, torch.eye(logits.shape[1]), targets, **options)  # type: ignore[arg-type]
-
-
-def assert_same(fast: TokenStats, plain: TokenStats, nats: float = NATS) -> None:
-    torch.testing.assert_close(fast.rank.long(), plain.rank, rtol=0, atol=0)
-    torch.testing.assert_close(fast.ties.long(), plain.ties, rtol=0, atol=0)
-    for name in ("logprob", "entropy", "top1_logprob"):
-        torch.testing.assert_close(
-            getattr(fast, name).double(),
-            getattr(plain, name),
-            rtol=1e-6,
-            atol=nats,
-            msg=lambda m, n=name: f"{n}: {m}",
-        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -107,22 +82,61 @@ def test_the_block_size_changes_nothing(rows: int, dtype: torch.dtype) -> None:
     assert_same(blocked, reference_stats(hidden.double() @ head.double().T, targets))
 
 
-@pytest.mark.parametrize("budget", [1, 20_000, 100_000])
-def test_logits_stay_within_the_budget(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    linear = torch.nn.functional.linear
+class Allocations(TorchDispatchMode):
+    """Notes the size of every new tensor in bytes."""
 
-    def measured(*arguments: torch.Tensor) -> torch.Tensor:
-        logits = linear(*arguments)
-        sizes.append(logits.numel() * logits.element_size())
-        return logits
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
 
-    monkeypatch.setattr(torch.nn.functional, "linear", measured)
-    token_stats(
-        integers(255, 16, seed=1), integers(507, 16, seed=2), targets_of(255, 507), budget_bytes=budget
-    )
-    assert sum(sizes) == 255 * 507 * 4
-    assert max(sizes) <= max(budget, 507 * 4)
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def storages(tree: Any) -> dict[int, int]:
+            found = [t.untyped_storage() for t in tree_leaves(tree) if isinstance(t, torch.Tensor)]
+            return {storage.data_ptr(): storage.nbytes() for storage in found}
+
+        result = func(*args, **(kwargs or {}))
+        old = storages((args, kwargs))
+        self.sizes += [size for place, size in storages(result).items() if place not in old]
+        return result
+
+
+@pytest.mark.parametrize("budget", [20_000, 100_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_no_tensor_is_larger_than_the_budget(budget: int, dtype: torch.dtype) -> None:
+    hidden, targets = integers(255, 16, seed=1), targets_of(255, 507)
+    head = integers(507, 16, seed=2, dtype=dtype)  # in bfloat16: narrower than hidden, so it is widened
+    with Allocations() as seen:
+        token_stats(hidden, head, targets, budget_bytes=budget)
+        logit_stats(torch.zeros(255, 507), targets, budget_bytes=budget)
+    seen.sizes.remove(255 * 507 * 4)  # the given logits
+    assert max(seen.sizes) <= budget
+
+
+def test_one_row_at_a_time_is_the_least() -> None:
+    hidden, head, targets = integers(9, 16, seed=1), integers(507, 16, seed=2), targets_of(9, 507)
+    with Allocations() as seen:
+        stats = token_stats(hidden, head, targets, budget_bytes=1)
+    assert max(seen.sizes) == 2 * 507 * 4  # tile and work
+    assert_same(stats, reference_stats(hidden @ head.T, targets))
+
+
+_PEAK = """
+import resource, torch
+from forecast.tokenstats import token_stats
+torch.set_num_threads(1)
+n, v = 2048, 50_257  # 412 MB of logits
+hidden, head = torch.randn(n, 8), torch.randn(v, 8)
+targets = torch.randint(v, (n,))
+token_stats(hidden[:9], head, targets[:9], budget_bytes=16 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+token_stats(hidden, head, targets, budget_bytes=16 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_of_the_process_stays_within_reach_of_the_budget() -> None:
+    done = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 48 << 10  # KiB
 
 
 def test_the_order_of_rows_changes_nothing() -> None:
@@ -213,6 +227,131 @@ def test_inputs_are_left_alone() -> None:
 def test_targets_that_do_not_fit(targets: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         token_stats(torch.zeros(2, 4), torch.zeros(9, 4), torch.tensor(targets))
+
+
+@pytest.mark.parametrize("padding", [1, 5, 506])
+def test_rows_of_padding_are_left_out(padding: int) -> None:
+    hidden, head, bias = integers(9, 16, seed=1), integers(507, 16, seed=2), integers(507, seed=3)
+    v = 507 - padding
+    targets = targets_of(9, v)
+    head[v:], bias[v:] = 100.0, math.nan
+    plain = token_stats(hidden, head[:v], targets, bias=bias[:v])
+    cut = token_stats(hidden, head, targets, bias=bias, vocab_size=v)
+    of_given = logit_stats(hidden @ head.T + bias, targets, vocab_size=v)
+    for one, other, third in zip(plain, cut, of_given, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        torch.testing.assert_close(one, third, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=f"outside the vocabulary of {v}"):
+        token_stats(hidden, head, torch.full((9,), v), vocab_size=v)
+
+
+@pytest.mark.parametrize("vocab_size", [-1, 508])
+def test_a_vocabulary_that_does_not_fit(vocab_size: int) -> None:
+    with pytest.raises(ValueError, match=f"vocab_size {vocab_size} does not fit"):
+        token_stats(torch.zeros(1, 4), torch.zeros(507, 4), torch.tensor([0]), vocab_size=vocab_size)
+    with pytest.raises(ValueError, match=f"vocab_size {vocab_size} does not fit"):
+        logit_stats(torch.zeros(1, 507), torch.tensor([0]), vocab_size=vocab_size)
+
+
+_DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("budget", [1, 30_000, 1 << 20])
+@pytest.mark.parametrize("head_dtype", _DTYPES, ids=str)
+@pytest.mark.parametrize("hidden_dtype", _DTYPES, ids=str)
+def test_mixed_dtypes_multiply_in_the_wider_one(
+    hidden_dtype: torch.dtype, head_dtype: torch.dtype, budget: int
+) -> None:
+    # Halves beside integers: the sums need more bits than bfloat16 has, and fewer than fp16 has.
+    hidden = integers(15, 16, seed=1, dtype=hidden_dtype)
+    head = integers(123, 16, seed=2, dtype=head_dtype) + 0.5
+    bias, targets = integers(123, seed=3, dtype=torch.bfloat16), targets_of(15, 123)
+    product = hidden.double() @ head.double().T + bias.double()
+    logits = product.to(torch.promote_types(hidden_dtype, head_dtype))
+    stats = token_stats(hidden, head, targets, bias=bias, budget_bytes=budget)
+    assert_same(stats, reference_stats(logits, targets))
+
+
+def test_parameters_that_want_gradients() -> None:
+    head = torch.nn.Parameter(integers(9, 4, seed=2))
+    assert not token_stats(integers(5, 4, seed=1), head, targets_of(5, 9)).logprob.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("hidden", "head", "bias"),
+    [((2, 4), (9, 5), (9,)), ((2, 4), (9, 4), (8,)), ((4,), (9, 4), (9,)), ((3, 4), (9, 4), (9,))],
+)
+def test_shapes_that_do_not_fit(hidden: tuple[int], head: tuple[int], bias: tuple[int]) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        token_stats(torch.zeros(hidden), torch.zeros(head), torch.tensor([0, 1]), bias=torch.zeros(bias))
+
+
+def test_integers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"hidden must be of a floating dtype, not torch\.int64"):
+        token_stats(torch.zeros(1, 2, dtype=torch.long), torch.zeros(3, 2), torch.tensor([0]))
+    with pytest.raises(ValueError, match="logits must be of a floating dtype"):
+        logit_stats(torch.zeros(1, 2, dtype=torch.long), torch.tensor([0]))
+
+
+def test_paths_that_cannot_be_taken() -> None:
+    arguments = torch.zeros(1, 2), torch.zeros(3, 2), torch.tensor([0])
+    with pytest.raises(ValueError, match="unknown path 'cuda': one of auto, torch"):
+        token_stats(*arguments, path="cuda")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="makes the logits itself"):
+        logit_stats(torch.zeros(1, 2), torch.tensor([0]), path="triton_fused")
+    with pytest.raises((ValueError, ImportError), match=r'use path "torch"|path "torch" needs nothing'):
+        token_stats(*arguments, path="triton")
+
+
+@pytest.mark.parametrize("dtype", _DTYPES, ids=str)
+@pytest.mark.parametrize("n", [0, 1, 255])
+def test_given_logits(n: int, dtype: torch.dtype) -> None:
+    logits, targets = (normal(n, 507, seed=1) * 3).to(dtype), targets_of(n, 507)
+    before = logits.clone()
+    for budget in (1, 40_000, 1 << 24):
+        assert_same(logit_stats(logits, targets, budget_bytes=budget), reference_stats(logits, targets))
+    assert torch.equal(logits, before)
+
+
+def test_given_logits_of_any_strides() -> None:
+    logits, targets = normal(507, 255, seed=1).T, targets_of(255, 507)
+    assert_same(logit_stats(logits, targets), reference_stats(logits, targets))
+    wide = normal(255, 600, seed=2)
+    assert_same(logit_stats(wide[:, 7:514], targets), reference_stats(wide[:, 7:514], targets))
+
+
+def test_given_logits_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"logits \[2, 9\] and targets \[3\] do not fit"):
+        logit_stats(torch.zeros(2, 9), torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="outside the vocabulary of 9"):
+        logit_stats(torch.zeros(2, 9), torch.tensor([0, 9]))
+
+
+def test_all_masked_is_nan() -> None:
+    stats = logit_stats(torch.full((2, 9), -INF), torch.tensor([0, 8]))
+    assert all(t.isnan().all() for t in (stats.logprob, stats.entropy, stats.top1_logprob))
+
+
+@pytest.mark.parametrize("v", [15, 16, 17, 507, 1000])
+def test_soft_caps_keep_ties_wherever_they_stand(v: int) -> None:
+    # Vector units treat the end of a row apart; equal logits must stay equal there too.
+    row = (normal(3, seed=1) * 20).repeat(v)[:v]
+    plain = logit_stats(row.expand(v, v), torch.arange(v))
+    capped = token_stats(torch.ones(v, 1), row[:, None], torch.arange(v), softcap=30.0)
+    assert capped.ties.min() >= (v - 2) // 3 - 1
+    assert torch.equal(capped.ties, plain.ties) and torch.equal(capped.rank, plain.rank)
+
+
+def test_planning_needs_no_torch() -> None:
+    code = "import sys, forecast.tokenstats.version; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_package_has_no_other_names() -> None:
+    import forecast.tokenstats
+
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        forecast.tokenstats.nonsense  # noqa: B018
 
 
 @st.composite
