@@ -1,7 +1,8 @@
 """The command line: thin commands over the library; Ray is imported only by those that score.
 
 Exit codes: 0 all done; 1 it could not be done; 2 wrong usage or configuration; 3 done, but some candidate,
-task or file failed (all are listed; what did not fail is complete); 130 interrupted.
+task or file failed (all are listed; what did not fail is complete); 4 parity: differences beyond
+the tolerance; 130 interrupted.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from forecast.cli_parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.config import Config
 from forecast.config_file import load_config
 from forecast.errors import ConfigError, ForecastError
@@ -146,6 +148,36 @@ def show(
         _print_json(reading.as_record())
     else:
         _out.print(reading_view(reading, table))
+
+
+@app.command(epilog="Example: forecast parity configs/demo.yaml --against dtype=bfloat16 --tolerance 0.5")
+def parity(
+    config: ConfigPath,
+    against: Against = None,
+    base: Base = None,
+    candidate: Only = None,
+    trajectories: First = 32,
+    tolerance: Tolerance = None,
+    json_: Json = False,
+    address: Address = None,
+) -> None:
+    """Score the same trajectories with two engines, dtypes or devices: how far apart, and does it matter?"""
+    from forecast.parity.tables import parity_tables
+
+    chosen = (base or (), against or (), candidate or (), trajectories, tolerance)
+    found = parity_of(
+        load_config(config),
+        *chosen,
+        address=address,
+        score=lambda setup: _score(setup, address)[1],
+        say=lambda text: _err.print(text, markup=False),
+    )
+    if json_:
+        _print_json(found.as_record())
+    else:
+        _out.print(parity_tables(found))
+        _print_failures(list(found.failed))
+    raise typer.Exit(found.exit_code)
 
 
 @app.command(name="app", epilog="Example: forecast app configs/demo.yaml --port 8501")

@@ -174,7 +174,7 @@ def test_show_names_what_there_is(folder: Path) -> None:
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for command in ("run", "score", "aggregate", "rank", "show", "app"):
+    for command in ("run", "score", "aggregate", "rank", "show", "parity", "app"):
         code, out, _ = run_forecast(command, "--help")
         assert code == 0
         assert f"forecast {command} configs/demo.yaml" in " ".join(out.split())
