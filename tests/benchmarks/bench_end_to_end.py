@@ -90,6 +90,7 @@ def torch_contenders(folder: str, dtype: str, items: int, rounds: int) -> dict[s
     texts = workloads(items)
     sizes = (1, 8, 32)
     models = {size: harness(folder, dtype, size) for size in sizes}
+    plain = models[1].model  # untouched by us
     record: dict[str, Any] = {}
     for workload, own in texts.items():
         sequences = encoded(ours, own)
@@ -98,18 +99,19 @@ def torch_contenders(folder: str, dtype: str, items: int, rounds: int) -> dict[s
         tried = {}
         for size, model in models.items():
             started = time.perf_counter()
-            run_harness(model, own[: max(3, items // 4)])
+            run_harness(model, own[:3])
             tried[size] = time.perf_counter() - started
         best = min(tried, key=lambda size: tried[size])
         contenders = {
             "ours": lambda sequences=sequences: (ours._reader.forget(), ours.score(sequences)),
             "lm_eval": lambda own=own, best=best: run_harness(models[best], own),
-            "plain_transformers": lambda sequences=sequences: plain_transformers(apart._model, sequences),
         }
         if workload == "zero_shot":
+            contenders["plain_transformers"] = lambda s=sequences: plain_transformers(plain, s)
             contenders["bare_forward"] = lambda sequences=sequences: bare_forward(apart, sequences)
             contenders["ours_apart"] = lambda sequences=sequences: apart.score(sequences)
-        seconds = interleaved(contenders, rounds)
+        ours.score(sequences[:1])  # warms up, as the trials above did for the harness
+        seconds = interleaved(contenders, rounds, warm_up=False)
         # The same thing is computed: the harness's sums against the sums of our log-probabilities.
         theirs = run_harness(models[best], own)
         mine = [float(stats.logprob.sum()) for stats in ours.score(sequences)]
@@ -151,7 +153,8 @@ def vllm_contenders(folder: str, dtype: str, items: int, rounds: int) -> dict[st
             prompt_logprobs(chosen, 20)
 
         contenders = {"vllm_ours": ours, "vllm_prompt_logprobs_20": top20}
-        seconds = interleaved(contenders, rounds)
+        ours(sequences[:1]), top20(sequences[:1])
+        seconds = interleaved(contenders, rounds, warm_up=False)
         tokens = sum(len(one.input_ids) for one in sequences)
         speeds = {name: tokens / each["best"] for name, each in seconds.items()}
         if workload == "zero_shot":  # minutes and gigabytes for more than a text

@@ -50,13 +50,15 @@ def machine(threads: int | None = None) -> dict[str, Any]:
     return found
 
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
+def interleaved(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: bool = True
+) -> dict[str, dict[str, float]]:
     """Seconds of each contender, all of them in every round: a change of the machine's speed hits all alike.
 
-    One round for warming up is not counted.
+    With `warm_up`, one round more that is not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_ in range(rounds + 1):
+    for round_ in range(0 if warm_up else 1, rounds + 1):
         for name, run in contenders.items():
             started = time.perf_counter()
             run()

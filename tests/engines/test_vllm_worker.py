@@ -1,4 +1,4 @@
-"""What is hooked into vLLM's workers, with stand-ins for its runners; `tests/vllm` has the real ones."""
+"""What is hooked into vLLM's workers, with stand-ins for its runners; `tests/on_vllm` has the real ones."""
 
 import sys
 from dataclasses import dataclass, field

@@ -1,5 +1,6 @@
 """The engine on real vLLM, against the torch engine; run by `make test-vllm`, with vLLM installed."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -19,10 +20,14 @@ from tiny import TRAJECTORIES, VOCABULARY, encoded, load, resolve, save_model
 
 from forecast.encoding import Encoded
 from forecast.engines import SequenceStats, load_engine, vllm_worker
+from forecast.engines.vllm_engine import VllmEngine
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
+from forecast.tokenstats.reference import reference_stats
 
-pytest.importorskip("vllm", reason="vLLM is not installed; `make test-vllm` has an environment with it")
+vllm = pytest.importorskip(
+    "vllm", reason="vLLM is not installed; `make test-vllm` has an environment with it"
+)
 
 CLOSE = 1e-4  # nats, between two fp32 computations of one logit
 
@@ -172,16 +177,43 @@ def test_softcap_and_a_sliding_window(tmp_path: Path) -> None:
     engine.close()
 
 
-def test_a_variant_is_made_before_and_cleared_away_after(folder: Path) -> None:
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Folders that were given to vLLM, each with weights in it at that time."""
+    found: list[Path] = []
+    original = VllmEngine._start
+
+    def noting(self: VllmEngine, vllm: Any, candidate: Any, config: Any, folder: str) -> Any:
+        assert (Path(folder) / "model.safetensors").exists()
+        found.append(Path(folder))
+        return original(self, vllm, candidate, config, folder)
+
+    monkeypatch.setattr(VllmEngine, "_start", noting)
+    return found
+
+
+def test_a_variant_is_written_out_only_while_it_is_loaded(folder: Path, written: list[Path]) -> None:
     expected = load(folder, drop_layers=(0,), quantize=4)
     engine = start(folder, drop_layers=(0,), quantize=4)
-    made = Path(engine._folder.name)
-    assert (made / "model.safetensors").exists()
+    assert written != [folder] and not written[0].exists()
     assert engine.facts.parameters == expected.facts.parameters
     own = encoded(expected)
     assert_same(engine.score(own), expected.score(own))
     engine.close()
-    assert not made.exists()
+
+
+def test_a_variant_that_cannot_be_loaded_leaves_no_files(
+    folder: Path, written: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(**settings: Any) -> None:
+        raise MemoryError("too little of it")
+
+    monkeypatch.setattr(vllm, "LLM", failing)
+    with pytest.raises(
+        CandidateError, match=r"'tiny': vLLM .* cannot load it: MemoryError: too little of it"
+    ):
+        start(folder, drop_layers=(0,))
+    assert len(written) == 1 and written[0] != folder and not written[0].exists()
 
 
 def test_numbers_that_are_not_finite(folder: Path, tmp_path: Path, sequences: list[Encoded]) -> None:
@@ -223,16 +255,79 @@ def test_no_place_to_hook_into(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         start(folder)
 
 
-def test_a_hook_that_gives_other_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "added", "message"),
+    [
+        ("entropy", 0.01, r"by 0\.01 nats; known to work: vLLM 0\.32\.0"),
+        ("top1_logprob", np.nan, "by nan nats; known"),
+        ("rank", 1, r"by \S+ nats and in rank; known"),
+        ("ties", 1, r"by \S+ nats and in rank; known"),
+    ],
+)
+def test_a_hook_that_gives_other_numbers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, added: float, message: str
+) -> None:
     whole = vllm_worker.logit_stats
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         stats = whole(*args, **kwargs)
-        return stats._replace(entropy=stats.entropy + 0.01)
+        return stats._replace(**{name: getattr(stats, name) + added})
 
     monkeypatch.setattr(vllm_worker, "logit_stats", wrong)
-    with pytest.raises(CandidateError, match=r"differ from its own log-probabilities by 0\.01 nats; known"):
+    with pytest.raises(CandidateError, match=f"differ from its own log-probabilities {message}"):
         start(folder)
+
+
+def test_a_context_that_does_not_fit_into_memory(tmp_path: Path) -> None:
+    save_model(tmp_path, transformers.LlamaConfig(**shape(hidden_size=512, max_position_embeddings=1 << 21)))
+    with pytest.raises(CandidateError, match=r"'tiny': vLLM .* cannot load it.*candidate's context_length"):
+        start(tmp_path)
+    engine = start(tmp_path, context_length=64)
+    assert engine.facts.context_length == 64
+    engine.close()
+
+
+def test_the_classes_of_the_v2_runner() -> None:
+    """That runner needs a GPU; what it tells its class for prompt log-probabilities is known here."""
+    from vllm.v1.worker.gpu.input_batch import InputBatch
+    from vllm.v1.worker.gpu.sample.prompt_logprob import PromptLogprobsWorker
+
+    head = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    hidden = torch.randn(7, 8, generator=torch.Generator().manual_seed(1))
+    collector = vllm_worker.Collector(30)
+    hooked = vllm_worker.PromptLogprobsInV2(PromptLogprobsWorker(4, torch.device("cpu")), collector)
+    for index, name in enumerate(("other", "ours")):
+        wanted = {vllm_worker.WANTED: [index, 2, 5, 6, 29]} if name == "ours" else None
+        hooked.add_request(name, index, vllm.SamplingParams(max_tokens=1, extra_args=wanted))
+    known = {
+        "req_ids": ["other", "ours"],
+        "query_start_loc_np": np.array([0, 2, 7], np.int32),
+        "num_computed_prefill_tokens_np": np.zeros(2, np.int32),
+        "num_scheduled_tokens": np.array([2, 5], np.int32),
+        "idx_mapping_np": np.array([0, 1], np.int32),
+    }
+    fields = inspect.signature(InputBatch).parameters
+    assert known.keys() <= fields.keys()
+    batch = InputBatch(**{name: known.get(name) for name in fields})
+    step = {
+        "all_token_ids": torch.zeros(4, 8, dtype=torch.int32),
+        "num_computed_tokens": torch.zeros(4, dtype=torch.int32),
+        "prompt_lens": np.array([2, 5, 0, 0], np.int32),
+    }
+    parameters = inspect.signature(PromptLogprobsWorker.compute_prompt_logprobs).parameters
+    assert list(parameters) == ["self", "logits_fn", "hidden_states", "input_batch", *step]
+    assert hooked.compute_prompt_logprobs(lambda rows: rows @ head.T, hidden, batch, *step.values()) == {}
+    ((index, floats, counts),) = collector.take()
+    expected = reference_stats(hidden[4:] @ head[:30].T, torch.tensor([5, 6, 29]))
+    np.testing.assert_allclose(
+        np.frombuffer(floats, np.float32).reshape(3, -1),
+        torch.stack([expected.logprob, expected.entropy, expected.top1_logprob]).numpy(),
+        atol=1e-5,
+    )
+    assert index == 1
+    assert np.frombuffer(counts, np.int32).tolist() == [*expected.rank.tolist(), *expected.ties.tolist()]
+    hooked.remove_request("ours")
+    assert hooked.token_id_scores == {}  # the rest is the original's
 
 
 TENSOR_PARALLEL = """
