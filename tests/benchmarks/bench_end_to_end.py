@@ -3,7 +3,8 @@
 All contenders of one dtype read the same texts with the same weights and threads, in turns. The harness runs
 at the best of three batch sizes and returns a sum of log-probabilities; "plain" is what people write by hand,
 log_softmax over all positions, batch of one; "bare" is the forward pass with the output head at the scored
-positions and nothing else, in our batches, without sharing. vLLM runs in a process of its own, afterwards.
+positions and nothing else, in our batches, with our matrix products, without sharing. vLLM runs afterwards, in
+a process of its own.
 
     python tests/benchmarks/bench_end_to_end.py [--items 8] [--rounds 2] [--threads 1] [--skip-vllm]
 """
@@ -27,6 +28,7 @@ from forecast.encoding import Encoded, encode
 from forecast.engines import load_engine
 from forecast.inputs.candidates import resolve_candidate
 from forecast.inputs.trajectories import Trajectory
+from forecast.tokenstats.linear import linear
 
 
 def engine_of(folder: str, dtype: str, **engine: Any) -> Any:
@@ -69,7 +71,7 @@ def bare_forward(engine: Any, sequences: list[Encoded]) -> None:
         ids = [one.input_ids for one in sequences]
         for found in engine._reader.read(ids, [one.first_scored for one in sequences]):
             for block in found.hidden.split(256):
-                torch.nn.functional.linear(block, engine._head)
+                linear(block, engine._head)
 
 
 def harness(folder: str, dtype: str, batch_size: int) -> Any:
