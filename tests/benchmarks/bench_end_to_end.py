@@ -3,8 +3,8 @@
 All contenders of one dtype read the same texts with the same weights and threads, in turns. The harness runs
 at the best of three batch sizes and returns a sum of log-probabilities; "plain" is what people write by hand,
 log_softmax over all positions, batch of one; "bare" is the forward pass with the output head at the scored
-positions and nothing else, in our batches, with our matrix products, without sharing. vLLM runs afterwards, in
-a process of its own.
+positions and nothing else, in our batches, with our matrix products, without sharing. vLLM runs afterwards,
+in a process of its own.
 
     python tests/benchmarks/bench_end_to_end.py [--items 8] [--rounds 2] [--threads 1] [--skip-vllm]
 """

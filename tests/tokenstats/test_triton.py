@@ -93,9 +93,7 @@ def of_products(
 
 @pytest.mark.parametrize("path", ["triton", "triton_fused"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(
-    ("n", "v", "d"), [(0, 123, 16), (1, 1, 1), (1, 123, 16), (33, 507, 7), (66, 129, 130)]
-)
+@pytest.mark.parametrize(("n", "v", "d"), [(0, 123, 16), (1, 1, 1), (1, 123, 16), (17, 123, 7), (33, 65, 70)])
 def test_the_entry_takes_these_paths(path: Any, dtype: torch.dtype, n: int, v: int, d: int) -> None:
     hidden, head = integers(n, d, seed=1, dtype=dtype), integers(v, d, seed=2, dtype=dtype)
     targets = targets_of(n, v)
@@ -113,8 +111,8 @@ def test_the_entry_takes_these_paths(path: Any, dtype: torch.dtype, n: int, v: i
 def test_bias_scale_and_softcap(
     path: Any, dtype: torch.dtype, with_bias: bool, scale: float, softcap: float | None
 ) -> None:
-    hidden, head = integers(33, 16, seed=1, dtype=dtype), integers(507, 16, seed=2, dtype=dtype)
-    bias, targets = integers(507, seed=3, dtype=dtype) if with_bias else None, targets_of(33, 507)
+    hidden, head = integers(17, 16, seed=1, dtype=dtype), integers(123, 16, seed=2, dtype=dtype)
+    bias, targets = integers(123, seed=3, dtype=dtype) if with_bias else None, targets_of(17, 123)
     logits = (hidden.double() @ head.double().T + (0 if bias is None else bias.double())) * scale
     if softcap is not None:
         logits = (torch.tanh(logits.float() / softcap) * softcap).double()
@@ -227,8 +225,8 @@ def test_mixed_dtypes_multiply_in_the_wider_one() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_target_ties_with_itself_whatever_the_order_of_summation(dtype: torch.dtype) -> None:
     # Real numbers: another order of summation would give other bits, and ties of -1.
-    hidden, head = normal(70, 100, seed=1).to(dtype), normal(123, 100, seed=2).to(dtype)
-    targets = torch.arange(70) + 40
+    hidden, head = normal(33, 100, seed=1).to(dtype), normal(123, 100, seed=2).to(dtype)
+    targets = torch.arange(33) * 3 + 20
     stats = of_products(hidden, head, targets)
     assert (stats.ties >= 0).all()
     assert (stats.logprob <= stats.top1_logprob).all() and (stats.top1_logprob <= 0).all()
