@@ -8,7 +8,7 @@ import torch
 
 from forecast.tokenstats import chunked
 from forecast.tokenstats.partials import Partials, concatenate, finish, nothing
-from forecast.tokenstats.products import product_blocks, product_dtype
+from forecast.tokenstats.products import block_rows, product_blocks, product_dtype
 from forecast.tokenstats.types import LogitTransform, TokenStats
 
 Path = Literal["auto", "torch", "triton", "triton_fused"]
@@ -72,8 +72,9 @@ def token_stats(
 
         return finish(*triton_fused.product_partials(hidden, head, targets, bias, transform), len(head))
     dtype = product_dtype(hidden, head)
-    block_rows, tile_rows = block_shape(path, len(head), dtype, hidden.device, budget_bytes)
-    blocks = product_blocks(hidden, head, bias, block_rows, budget_bytes // 4)
+    rows, tile_rows = block_shape(path, len(head), dtype, hidden.device, budget_bytes)
+    rows = block_rows(hidden, head, rows)
+    blocks = product_blocks(hidden, head, bias, rows, budget_bytes // 4)
     return finish(*_reduced(blocks, targets, transform, path, tile_rows, hidden.device), len(head))
 
 

@@ -15,6 +15,11 @@ def product_dtype(hidden: torch.Tensor, head: torch.Tensor) -> torch.dtype:
     return torch.promote_types(hidden.dtype, head.dtype)
 
 
+def block_rows(hidden: torch.Tensor, head: torch.Tensor, affordable: int) -> int:
+    """Rows of a block where memory is there for `affordable` rows: half, if two stand side by side."""
+    return max(1, affordable // 2) if prefers_onednn(hidden, head) else affordable
+
+
 def product_blocks(
     hidden: torch.Tensor, head: torch.Tensor, bias: torch.Tensor | None, rows: int, head_bytes: int
 ) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -29,19 +34,16 @@ def product_blocks(
         head: [V, D], any floating dtype. A head narrower than `hidden` is widened a slice at a time, once
             for each block.
         bias: [V] or None.
-        rows: the most rows of a block; blocks are of even height.
+        rows: the most rows of a block, see `block_rows`; blocks are of even height.
         head_bytes: bound on the memory of a widened slice of the head; one row is the least.
     """
     n, v = len(hidden), len(head)
     if n == 0:
         return
     dtype = product_dtype(hidden, head)
-    onednn = prefers_onednn(hidden, head)
-    if onednn:
-        rows = max(1, rows // 2)
     count = -(-n // rows)
     rows = -(-n // count)
-    if onednn:
+    if prefers_onednn(hidden, head):
         for start in range(0, n, rows):
             block = hidden[start : start + rows]
             yield (

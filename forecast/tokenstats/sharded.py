@@ -23,7 +23,7 @@ from forecast.tokenstats.entry import (
     reduce_block,
 )
 from forecast.tokenstats.partials import Partials, concatenate, finish, merge, moved_to, nothing
-from forecast.tokenstats.products import product_blocks, product_dtype
+from forecast.tokenstats.products import block_rows, product_blocks, product_dtype
 from forecast.tokenstats.types import LogitTransform, TokenStats
 
 
@@ -71,12 +71,14 @@ def sharded_token_stats(
     size = max(0, stop - start)
     head, bias = head[:size], None if bias is None else bias[:size]
     dtype = product_dtype(hidden, head)
-    block_rows, tile_rows = block_shape(path, size, dtype, hidden.device, budget_bytes)
-    block_rows = _agreed_rows(start, size, block_rows, vocab_size, hidden.device, group)
+    affordable, tile_rows = block_shape(path, size, dtype, hidden.device, budget_bytes)
+    # Agreed on after `block_rows`, which may answer otherwise on another rank's processor.
+    own_rows = block_rows(hidden, head, affordable)
+    agreed = _agreed_rows(start, size, own_rows, vocab_size, hidden.device, group)
     transform = LogitTransform(logit_scale, softcap)
     own_N = (targets >= start) & (targets < start + size)
     parts, target_logits = [nothing(0, hidden.device)], [torch.empty(0, device=hidden.device)]
-    for rows, product_BS in product_blocks(hidden, head, bias, block_rows, budget_bytes // 4):
+    for rows, product_BS in product_blocks(hidden, head, bias, agreed, budget_bytes // 4):
         raw_B = _owned(product_BS, targets[rows] - start, own_N[rows])
         dist.all_reduce(raw_B, dist.ReduceOp.MAX, group)
         part, target_B = reduce_block(product_BS, raw_B, transform, path, tile_rows)
@@ -121,7 +123,7 @@ def _owned(product_BS: torch.Tensor, local_B: torch.Tensor, own_B: torch.Tensor)
 def _agreed_rows(
     start: int,
     size: int,
-    block_rows: int,
+    own_rows: int,
     vocab_size: int,
     device: torch.device,
     group: dist.ProcessGroup | None,
@@ -131,7 +133,7 @@ def _agreed_rows(
     Raises:
         ValueError: the stretches do not make up the vocabulary; raised on every rank.
     """
-    mine = torch.tensor([start, size, block_rows], device=device)
+    mine = torch.tensor([start, size, own_rows], device=device)
     everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     dist.all_gather(everyone, mine, group)
     ranks = [tuple(one.tolist()) for one in everyone]
