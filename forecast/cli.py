@@ -5,7 +5,6 @@ task or file failed (all are listed; what did not fail is complete); 4 parity: d
 the tolerance; 130 interrupted.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from forecast.cli_parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.config import Config
 from forecast.config_file import load_config
+from forecast.console import err as _err
+from forecast.console import out as _out
+from forecast.console import print_json as _print_json
 from forecast.errors import ConfigError, ForecastError
 from forecast.plan import Failure, Plan, Unit, estimated_tokens, make_plan
 
@@ -34,9 +35,6 @@ app = typer.Typer(
     help="Forecast how language models will score downstream, from one reading of expert solutions.",
     epilog="Start with: forecast run configs/demo.yaml",
 )
-# Tables are wide; a pipe or a log file has no width of its own.
-_out = Console(width=None if sys.stdout.isatty() else 160)
-_err = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 
 ConfigPath = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Configuration file, e.g. configs/demo.yaml.")
@@ -327,10 +325,6 @@ def _own_name() -> str:
         return "forecast"
     here = Path.cwd()
     return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
-
-
-def _print_json(record: dict[str, Any]) -> None:
-    print(json.dumps(record, indent=2, ensure_ascii=False))
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Progress of a scoring run: units, tokens per second and time left; plain lines where it is no terminal."""
+"""Progress of long work, with the time left: bars for people, plain lines where it is no terminal."""
 
 import time
 from types import TracebackType
@@ -76,6 +76,47 @@ class ScoringProgress:
     def failed(self, message: str) -> None:
         """A candidate was given up."""
         self._console.print(message, style="red", markup=False)
+
+
+class WorkProgress:
+    """Progress of work whose parts have estimated costs; the time left supposes that the speed stays."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        """Args: what is being done, in a few words, e.g. `permutations`."""
+        self._console, self._what = console, what
+        self._started = self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn(what, markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=1.0, left="")
+
+    def __enter__(self) -> "WorkProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, done: float, total: float) -> None:
+        """`done` of `total` is done, in any unit of cost."""
+        now = time.monotonic()
+        share = min(1.0, done / total) if total > 0 else 1.0
+        left = f"{_duration((now - self._started) * (1 - share) / share)} left" if 0 < share < 1 else ""
+        self._bar.update(self._task, completed=share, left=left)
+        if not self._console.is_terminal and share < 1 and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._console.print(
+                f"{self._what}: {100 * share:.0f}%{', ' + left if left else ''}", markup=False
+            )
 
 
 def _duration(seconds: float) -> str:
