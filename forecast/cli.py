@@ -10,23 +10,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from forecast.cli_parity import Against, Base, First, Only, Tolerance, parity_of
+from forecast.cli_rank import rank, ranking_of
 from forecast.config import Config
 from forecast.config_file import load_config
-from forecast.console import err as _err
-from forecast.console import out as _out
-from forecast.console import print_json as _print_json
+from forecast.console import err, leave, out, print_failures, print_json
 from forecast.errors import ConfigError, ForecastError
 from forecast.plan import Failure, Plan, Unit, estimated_tokens, make_plan
-
-if TYPE_CHECKING:  # scipy takes most of a second to import
-    from forecast.ranking.univariate import Ranking
-
-PARTIAL_FAILURE = 3
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,15 +60,15 @@ def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addres
         return
     scored, plan = _score(loaded, address)
     _aggregate(plan)
-    ranked = _rank(loaded)
+    ranked = ranking_of(loaded)
     if json_:
-        _print_json({"score": scored, "rank": _rank_record(ranked)})
+        print_json({"score": scored, "rank": ranked.as_record()})
     else:
-        _print_ranking(ranked)
-        _print_failures(ranked[1])  # those of scoring among them
-        _out.print(f"\nresults: {plan.config.output}", markup=False, soft_wrap=True)
-        _out.print(f"open the app: {_own_name()} app {config}", markup=False, soft_wrap=True)
-    _exit(bool(ranked[1]))
+        ranked.print()
+        print_failures(ranked.failed)  # those of scoring among them
+        out.print(f"\nresults: {plan.config.output}", markup=False, soft_wrap=True)
+        out.print(f"open the app: {_own_name()} app {config}", markup=False, soft_wrap=True)
+    leave(bool(ranked.failed))
 
 
 @app.command(epilog="Example: forecast score configs/demo.yaml --json")
@@ -86,14 +80,14 @@ def score(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addr
         return
     record, _ = _score(loaded, address)
     if json_:
-        _print_json(record)
+        print_json(record)
     else:
-        _out.print(
+        out.print(
             f"{record['done']} of {record['units']} units, {record['rows']:,} token rows in {record['lake']}",
             soft_wrap=True,
         )
-        _print_failures(record["failed"])
-    _exit(bool(record["failed"]))
+        print_failures(record["failed"])
+    leave(bool(record["failed"]))
 
 
 @app.command(epilog="Example: forecast aggregate configs/demo.yaml")
@@ -109,23 +103,14 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     failed = [failure.as_record() for failure in failures]
     record = {"warehouse": warehouse_path(plan.config.output), "failed": failed}
     if json_:
-        _print_json(record)
+        print_json(record)
     else:
-        _out.print(f"warehouse: {record['warehouse']}", markup=False, soft_wrap=True)
-        _print_failures(failed)
-    _exit(bool(failures))
+        out.print(f"warehouse: {record['warehouse']}", markup=False, soft_wrap=True)
+        print_failures(failed)
+    leave(bool(failures))
 
 
-@app.command(epilog="Example: forecast rank configs/demo.yaml --json")
-def rank(config: ConfigPath, json_: Json = False) -> None:
-    """Rank the candidates and say how far each proxy agrees with what was measured."""
-    ranked = _rank(load_config(config))
-    if json_:
-        _print_json(_rank_record(ranked))
-    else:
-        _print_ranking(ranked)
-        _print_failures(ranked[1])
-    _exit(bool(ranked[1]))
+app.command(epilog="Examples: forecast rank configs/demo.yaml --json; forecast rank --table T.csv")(rank)
 
 
 @app.command(epilog="Example: forecast show configs/demo.yaml --candidate SmolLM2-135M --task gsm8k --table")
@@ -143,9 +128,9 @@ def show(
 
     reading = read_trajectory(make_plan(load_config(config)), candidate, task, instance, expert)
     if json_:
-        _print_json(reading.as_record())
+        print_json(reading.as_record())
     else:
-        _out.print(reading_view(reading, table))
+        out.print(reading_view(reading, table))
 
 
 @app.command(epilog="Example: forecast parity configs/demo.yaml --against dtype=bfloat16 --tolerance 0.5")
@@ -168,13 +153,13 @@ def parity(
         *chosen,
         address=address,
         score=lambda setup: _score(setup, address)[1],
-        say=lambda text: _err.print(text, markup=False),
+        say=lambda text: err.print(text, markup=False),
     )
     if json_:
-        _print_json(found.as_record())
+        print_json(found.as_record())
     else:
-        _out.print(parity_tables(found))
-        _print_failures(list(found.failed))
+        out.print(parity_tables(found))
+        print_failures(list(found.failed))
     raise typer.Exit(found.exit_code)
 
 
@@ -223,7 +208,7 @@ def _interruptible() -> Iterator[None]:
 def _score(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
     from forecast.records import save_failures, score_record
 
-    with _err.status("reading inputs and fingerprinting candidates"):
+    with err.status("reading inputs and fingerprinting candidates"):
         plan = make_plan(config)
         done = plan.done()
     if not plan.units and plan.failures:
@@ -231,7 +216,7 @@ def _score(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
             "nothing can be scored:\n" + "\n".join(failure.error for failure in plan.failures)
         )
     for failure in plan.failures:
-        _err.print(failure.error, style="red", markup=False)
+        err.print(failure.error, style="red", markup=False)
     waiting = [unit for unit in plan.units if unit.address not in done]
     failures = list(plan.failures)
     if waiting:
@@ -254,7 +239,7 @@ def _score_units(plan: Plan, waiting: list[Unit], address: str | None) -> list[F
             sys.stderr
         ),  # Ray prints news of dead workers to standard output, where our JSON goes
         connected(plan.config.cluster, address),
-        ScoringProgress(_err, len(waiting), tokens) as progress,
+        ScoringProgress(err, len(waiting), tokens) as progress,
     ):
         outcome = score_plan(
             plan,
@@ -271,31 +256,8 @@ def _aggregate(plan: Plan) -> list[Failure]:
     from forecast.records import load_failures
     from forecast.store.build import build_warehouse
 
-    with _err.status("computing the proxies"):
+    with err.status("computing the proxies"):
         return build_warehouse(plan, load_failures(plan))
-
-
-def _rank(config: Config) -> "tuple[Ranking, list[dict[str, str]]]":
-    from forecast.ranking.population import load_population
-    from forecast.ranking.univariate import rank_candidates
-    from forecast.store.warehouse import open_warehouse, read_failures
-
-    with _err.status("ranking"), open_warehouse(config.output) as db:
-        failures = read_failures(db)
-        ranking = rank_candidates(load_population(db), config.ranking)
-    return ranking, [failure.as_record() for failure in failures]
-
-
-def _rank_record(ranked: "tuple[Ranking, list[dict[str, str]]]") -> dict[str, Any]:
-    from forecast.records import rank_record
-
-    return rank_record(*ranked)
-
-
-def _print_ranking(ranked: "tuple[Ranking, list[dict[str, str]]]") -> None:
-    from forecast.tables import ranking_tables
-
-    _out.print(ranking_tables(ranked[0]))
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:
@@ -304,18 +266,11 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
 
     record = plan_record(plan)
     if as_json:
-        _print_json(record)
+        print_json(record)
     else:
-        _out.print(plan_table(record))
-        _print_failures(record["failed"])
-    _exit(bool(record["failed"]))
-
-
-def _print_failures(failed: list[dict[str, str]]) -> None:
-    from forecast.tables import failures_text
-
-    if failed:
-        _err.print(failures_text(failed))
+        out.print(plan_table(record))
+        print_failures(record["failed"])
+    leave(bool(record["failed"]))
 
 
 def _own_name() -> str:
@@ -328,13 +283,8 @@ def _own_name() -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _err.print("error: " + message, style="red", markup=False, soft_wrap=True)
+    err.print("error: " + message, style="red", markup=False, soft_wrap=True)
     sys.exit(code)
-
-
-def _exit(partial_failure: bool) -> None:
-    if partial_failure:
-        raise typer.Exit(PARTIAL_FAILURE)
 
 
 if __name__ == "__main__":

@@ -54,5 +54,5 @@ def population_of(proxies: Mapping[str, TaskProxies], *targets: Target) -> Popul
     n = next(iter(task.experts.values())).values.shape[0]
     names = tuple(f"c{i:02}" for i in range(n))
     return Population(
-        names, tuple(f"id-{name}" for name in names), (None,) * n, (None,) * n, proxies, targets
+        names, tuple(f"id-{name}" for name in names), (None,) * n, (None,) * n, proxies, targets, (None,) * n
     )

@@ -71,6 +71,7 @@ def ranking_of(
         (135_000_000, None, None, None, None, None),
         base.proxies,
         base.targets,
+        base.training_flops,
     )
     return rank_candidates(
         population, RankingConfig.model_validate({"bootstraps": 50, "permutations": 50, **settings})

@@ -75,6 +75,7 @@ class Population:
     parameters: tuple[int | None, ...]
     proxies: Mapping[str, TaskProxies]  # by task
     targets: tuple[Target, ...]
+    training_flops: tuple[float | None, ...]  # 6 N D; of a mixture of experts N are the active parameters
 
     def tasks_for(self, target: str, configured: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         """Tasks whose proxies forecast a target: as configured, else the task of that name, else all."""
@@ -93,10 +94,11 @@ def load_population(db: duckdb.DuckDBPyConnection) -> Population:
         NoDataError: no proxies in the warehouse.
     """
     rows = db.execute(
-        "SELECT candidate, candidate_id, family, parameters FROM candidates "
+        "SELECT candidate, candidate_id, family, parameters, "
+        "6.0 * coalesce(active_parameters, parameters) * nullif(training_tokens, 0) FROM candidates "
         "WHERE status = 'complete' ORDER BY place"
     ).fetchall()
-    names, ids, families, parameters = zip(*rows, strict=True) if rows else ((), (), (), ())
+    names, ids, families, parameters, flops = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     tasks = [t for (t,) in db.execute("SELECT DISTINCT task FROM instance_proxies ORDER BY task").fetchall()]
     if not tasks:
         raise NoDataError(
@@ -104,7 +106,7 @@ def load_population(db: duckdb.DuckDBPyConnection) -> Population:
             "`forecast aggregate` lists what could not be read"
         )
     proxies = {task: _task_proxies(db, task, ids) for task in tasks}
-    return Population(names, ids, families, parameters, proxies, _targets(db, names))
+    return Population(names, ids, families, parameters, proxies, _targets(db, names), flops)
 
 
 def _task_proxies(db: duckdb.DuckDBPyConnection, task: str, ids: Sequence[str]) -> TaskProxies:

@@ -264,7 +264,7 @@ def test_intervals_and_p_can_be_switched_off() -> None:
 
 
 def test_no_proxies() -> None:
-    population = Population(("a",), ("id",), (None,), (None,), {}, ())
+    population = Population(("a",), ("id",), (None,), (None,), {}, (), (None,))
     with pytest.raises(NoDataError):
         rank_candidates(population, QUICK)
 
@@ -281,6 +281,7 @@ def test_one_model_under_two_names_is_said() -> None:
         population.parameters,
         population.proxies,
         population.targets,
+        population.training_flops,
     )
     assert said(rank_candidates(twins, QUICK), "one model under several names, each counted in n: c00 = c07")
     assert not said(rank_candidates(population, QUICK), "one model under")
