@@ -73,7 +73,9 @@ def make_resamples(families: Ints, members: NDArray[np.bool_], bootstraps: int, 
         np.concatenate([g for j, g in enumerate(groups) if j != i] or [np.zeros(0, int)])
         for i in range(len(names))
     ]
-    return Resamples(table[picks].reshape(bootstraps, -1), _padded(without), len(names))
+    return Resamples(
+        table[picks].reshape(bootstraps, picks.shape[1] * table.shape[1]), _padded(without), len(names)
+    )
 
 
 def _padded(groups: list[Ints]) -> Ints:

@@ -119,6 +119,8 @@ class Judge:
             )
             if n_families < MIN_FAMILIES:
                 reason = reason or f"no interval: {n_families} families, it takes {MIN_FAMILIES}"
+            elif not resamples.enough:
+                reason = reason or "no interval: it takes two bootstraps or more"
         elif reason is None:
             reason = "predictions are equal for all candidates on every held-out task"
         if not outcome.takes_features and math.isfinite(figure):

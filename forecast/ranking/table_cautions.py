@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ALPHA = 0.05
 BARS = (OWN_MEAN, *(scorer.name for scorer in FROM_SCORES))  # what looks at scores, not at features
+_LOST = 0.6  # share of a rho that may be left for unseen models where recognition explains the rest
 _FEW = 10  # candidates: one task of so many shows a rho of 0.8 or more
 
 
@@ -66,7 +67,8 @@ def _recognised(rows: dict[tuple[str, str], "Row"], scorers: Sequence[str]) -> l
             chance = f", p = {hard.null.p:.2f}" if hard.null.p is not None else ""
             told = f"{name} ({easy.spearman:+.2f}, but {hard.spearman:+.2f}{chance})"
             by_chance = easy.null.mean is not None and easy.null.mean >= easy.spearman / 2
-            (sure if by_chance or what == "families" else open_).append(told)
+            lost = hard.spearman <= _LOST * easy.spearman
+            (sure if lost and (by_chance or what == "families") else open_).append(told)
         if sure:
             null = (
                 "; with scores dealt out to other candidates it ranks nearly as well"
@@ -74,8 +76,8 @@ def _recognised(rows: dict[tuple[str, str], "Row"], scorers: Sequence[str]) -> l
                 else ""
             )
             found.append(
-                f"the scorer recognises {what}, not ability: {easier} shows a rho that {harder} does not, "
-                f"for {unseen} it has not seen: {', '.join(sure)}{null}"
+                f"the scorer recognises {what} by a fingerprint, not ability: {easier} shows a rho that "
+                f"{harder} does not, for {unseen} it has not seen: {', '.join(sure)}{null}"
             )
         if open_:
             found.append(
