@@ -225,6 +225,12 @@ class MeasuredSource(_Frozen):
         return self
 
 
+class ExpertConfig(_Frozen):
+    """What is known of an expert; a model's `family` tells which candidates it may favour."""
+
+    family: str | None = Field(default=None, min_length=1)
+
+
 class VllmConfig(_Frozen):
     """Settings of vLLM: GPUs for one candidate, its share of their memory, and whether to skip compiling."""
 
@@ -272,7 +278,7 @@ class RankingConfig(_Frozen):
 
 
 class Config(_Frozen):
-    """A whole run; see `configs/demo.yaml` for one in use."""
+    """A whole run; see `configs/demo.yaml` for one in use. `experts`: by name, as the trajectories name them."""
 
     name: str = Field(min_length=1)
     output: Annotated[str, AfterValidator(_location("s3"))]
@@ -284,6 +290,7 @@ class Config(_Frozen):
     cluster: ClusterConfig = ClusterConfig()
     candidates: tuple[CandidateConfig, ...] = Field(min_length=1)
     trajectories: tuple[TrajectorySource, ...] = Field(min_length=1)
+    experts: dict[str, ExpertConfig] = {}
     direct_evaluation: tuple[ChoiceSource, ...] = ()
     measured_scores: tuple[MeasuredSource, ...] = ()
     ranking: RankingConfig = RankingConfig()

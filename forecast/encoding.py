@@ -6,6 +6,7 @@ before the boundary belongs to the prompt, also where it ends behind it, and so 
 rest of a character in which such a token ended.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from tokenizers import processors
 from forecast.config import Window
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
+
+_BYTE_FALLBACK = re.compile("<0x[0-9A-F]{2}>")
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def encode(
         ids = np.asarray(encoding["input_ids"][i], dtype=np.int64)
         spans = np.asarray(encoding["offset_mapping"][i], dtype=np.int64).reshape(-1, 2)
         added = np.asarray(encoding["special_tokens_mask"][i], dtype=bool)
-        one = _split(trajectory, prompt, ids, spans, added, window)
+        one = _split(trajectory, prompt, ids, spans, added, window, tokenizer)
         if isinstance(one, Encoded) and context_length is not None and len(one.input_ids) > context_length:
             n_leading = min(_run_length(np.isin(ids, special_ids)), one.first_scored)
             one = _fit(one, context_length, truncate_prefix, n_leading)
@@ -140,6 +143,7 @@ def _split(
     spans: NDArray[np.int64],  # [L, 2], characters
     added: NDArray[np.bool_],  # [L], special tokens that the tokenizer put around the text
     window: Window,
+    tokenizer: Any,
 ) -> Encoded | Unscored:
     # What closes the sequence (</s>, [SEP]) stands for no text of the expert.
     length = len(ids) - _run_length(added[::-1])
@@ -152,6 +156,7 @@ def _split(
         return Unscored(trajectory, "no token starts inside the solution")
     first = int(np.argmax(in_solution))
     counts = byte_counts(prompt + trajectory.solution, int(begins[first]), spans[first:])
+    counts = _within_characters(counts, spans[first:], ids[first:], tokenizer)
     n_scored = len(counts)
     if window.last_tokens is not None:
         n_scored = min(n_scored, window.last_tokens)
@@ -207,3 +212,33 @@ def byte_counts(text: str, start: int, spans: NDArray[np.int64]) -> NDArray[np.i
     place = np.arange(len(counts)) - np.repeat(heads, sizes)  # within the group
     counts = np.repeat(totals // sizes, sizes) + (place < np.repeat(totals % sizes, sizes))
     return counts.astype(np.int32)
+
+
+def _within_characters(
+    counts: NDArray[np.int32],  # [n], from `byte_counts`
+    spans: NDArray[np.int64],  # [n, 2]
+    ids: NDArray[np.int64],  # [n]
+    tokenizer: Any,
+) -> NDArray[np.int32]:
+    """The counts with tokens that share a character given their own bytes, where their names tell them.
+
+    Offsets end at whole characters, so of tokens that cut one they only say how many bytes all have together.
+    """
+    # A run of tokens ends where the next one starts behind everything before it.
+    clean = spans[1:, 0] >= np.maximum.accumulate(spans[:, 1])[:-1]
+    runs = np.split(np.arange(len(ids)), np.flatnonzero(clean) + 1) if not clean.all() else []
+    exact = counts.copy()
+    for run in runs:
+        if len(run) > 1:
+            names = tokenizer.convert_ids_to_tokens(ids[run].tolist())
+            own = [_bytes_of_name(name) for name in names]
+            if (
+                sum(own) == counts[run].sum()
+            ):  # else a normaliser has changed the text, or names are otherwise
+                exact[run] = own
+    return exact
+
+
+def _bytes_of_name(name: str) -> int:
+    """Bytes of a token by its name: one for `<0x..>`, else one a character, as byte-level BPE writes it."""
+    return 1 if _BYTE_FALLBACK.fullmatch(name) else len(name)

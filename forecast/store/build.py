@@ -2,24 +2,28 @@
 
 The lake is read one candidate and task at a time, so memory is bounded by the largest of these (about 600
 bytes a token). Building twice gives the same tables to the bit, but for `run.built_at`.
+
+The proxies over bytes count the text that all candidates have scored, which is known only at the end. They
+are computed with what is known so far, and once more where a later candidate has scored less.
 """
 
 import datetime
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import duckdb
 import polars as pl
 
 import forecast
+from forecast.byte_proxies import byte_columns, byte_lists, byte_scores
 from forecast.errors import ForecastError, InputError
 from forecast.inputs.scores import MeasuredScore, load_scores
 from forecast.plan import Failure, Plan, Unit
 from forecast.proxies import PROXIES, instance_scores, token_lists
 from forecast.store.coverage import Group, Participation, group_of, participation
 from forecast.store.lake import Receipt, read_rows
+from forecast.store.statements import statement
 from forecast.store.warehouse import published, warehouse_path
 
 DIRECT_METRIC = "accuracy_per_character"
@@ -55,7 +59,8 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
     scores, unusable = _imported(plan)
     found = [*part.failures, *unusable]
     with published(warehouse_path(plan.config.output)) as db:
-        db.execute(_sql("tables", proxy_columns=",\n    ".join(f"{p.name} DOUBLE" for p in PROXIES)))
+        db.execute(statement("tables", proxy_columns=",\n    ".join(f"{p.name} DOUBLE" for p in PROXIES)))
+        db.execute(statement("byte_tables", byte_columns=byte_columns()))
         _insert(db, "run", [_run_row(plan)])
         _insert(db, "candidates", _candidate_rows(plan, part, found))
         _insert(db, "units", [_unit_row(plan, unit, part.receipts[unit.address]) for unit in part.units])
@@ -64,8 +69,9 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
         _insert(db, "choice_items", _choice_rows(plan))
         _insert(db, "measured", [_score_row(score) for score in scores])
         _compute(db, plan, part)
-        db.execute(_sql("task_proxies"))
-        db.execute(_sql("measured"), {"metric": DIRECT_METRIC})
+        db.execute(statement("task_proxies"))
+        db.execute(statement("byte_task_proxies"))
+        db.execute(statement("measured"), {"metric": DIRECT_METRIC})
     return found
 
 
@@ -76,18 +82,40 @@ def _compute(db: duckdb.DuckDBPyConnection, plan: Plan, part: Participation) -> 
         ("dropped_choices", "choices", "task, instance_id"),
     ):
         db.execute(f"CREATE TEMP VIEW {view} AS SELECT DISTINCT {keys} FROM unscored WHERE kind = '{kind}'")
-    proxies = _sql("instance_proxies", token_lists=token_lists(), instance_scores=instance_scores())
-    results = _sql("choice_results")
+    proxies = statement("instance_proxies", token_lists=token_lists(), instance_scores=instance_scores())
+    byte_proxies = statement("byte_instance_proxies", byte_lists=byte_lists(), byte_scores=byte_scores())
+    results = statement("choice_results")
     groups: dict[Group, list[Unit]] = {}
     for unit in part.units:
         groups.setdefault(group_of(unit), []).append(unit)
-    for (_, kind, _), group in sorted(groups.items()):
-        db.register("tokens", read_rows((plan.path(unit), part.receipts[unit.address]) for unit in group))
-        if kind == "trajectories":
-            db.execute(proxies, {"vocab_size": part.receipts[group[0].address].vocab_size})
+
+    def read(group: Group) -> None:
+        rows = read_rows((plan.path(unit), part.receipts[unit.address]) for unit in groups[group])
+        db.register("tokens", rows)
+
+    for group, units in sorted(groups.items()):
+        read(group)
+        if units[0].shard.kind == "trajectories":
+            db.execute(proxies, {"vocab_size": part.receipts[units[0].address].vocab_size})
+            db.execute(byte_proxies)
         else:
             db.execute(results)
         db.unregister("tokens")
+    for candidate_id, task in _counted_too_much(db):
+        read((candidate_id, "trajectories", task))
+        db.execute(
+            "DELETE FROM byte_instance_proxies WHERE candidate_id = ? AND task = ?", [candidate_id, task]
+        )
+        db.execute(byte_proxies)
+        db.unregister("tokens")
+
+
+def _counted_too_much(db: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Candidates and tasks with bytes that some other candidate has not scored."""
+    return db.execute(
+        "SELECT DISTINCT candidate_id, task FROM byte_instance_proxies "
+        "JOIN common_bytes USING (task, expert, instance_id) WHERE n_bytes > n_common ORDER BY ALL"
+    ).fetchall()
 
 
 def _imported(plan: Plan) -> tuple[list[MeasuredScore], list[Failure]]:
@@ -210,13 +238,6 @@ def _choice_rows(plan: Plan) -> list[tuple[Any, ...]]:
         for item in items
         for choice, length in enumerate(item.lengths())
     ]
-
-
-def _sql(name: str, **parts: str) -> str:
-    text = (files("forecast.store") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
-    for key, part in parts.items():
-        text = text.replace(f"{{{key}}}", part)
-    return text
 
 
 def _insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
