@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from worlds import design, table_of, world
 
-from forecast.ranking.folds import LEAVE_2_TASKS_OUT, LEAVE_MODELS_OUT, make_protocol
+from forecast.ranking.folds import (
+    KNOWN_TASKS,
+    LEAVE_2_TASKS_OUT,
+    LEAVE_FAMILIES_OUT,
+    LEAVE_MODELS_OUT,
+    make_protocol,
+)
 from forecast.ranking.nulls import best_of_many, null_of, permuted_scores
 from forecast.ranking.protocols import run_protocols
-from forecast.ranking.scorers import make_scorer
+from forecast.ranking.scorers import SCORERS, make_scorer
 
 
 def test_scores_of_a_candidate_move_together_and_tasks_stay_correlated() -> None:
@@ -96,3 +102,21 @@ def test_p_is_uniform_where_features_say_nothing(kind: str, name: str) -> None:
     # 150 draws of a uniform: standard error 0.018 at 0.05, 0.041 at 0.5
     assert np.mean(np.array(ps) <= 0.05) == pytest.approx(0.05, abs=0.05)
     assert np.mean(np.array(ps) <= 0.5) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("kind", ["noise", "fingerprint"])
+@pytest.mark.parametrize("name", [LEAVE_2_TASKS_OUT, LEAVE_FAMILIES_OUT, KNOWN_TASKS])
+def test_p_is_uniform_for_every_scorer(scorer: str, kind: str, name: str) -> None:
+    ps = []
+    for seed in range(60):
+        table = world(kind, seed, 10, 3, 4, family=2)  # type: ignore[arg-type]
+        made = design(table)
+        protocol = make_protocol(name, made.families, np.isfinite(table.scores), seed)
+        many = permuted_scores(table.scores, made.usable, 19, seed)
+        (outcome,) = run_protocols(made, many, [(make_scorer(scorer), protocol)], seed=seed)
+        ps.append(null_of(outcome.figures).p)
+    # 60 draws of a uniform: standard error 0.028 at 0.05, 0.065 at 0.5.
+    assert np.mean(np.array(ps) <= 0.05) <= 0.14
+    assert np.mean(np.array(ps) <= 0.5) == pytest.approx(0.5, abs=0.2)
