@@ -14,6 +14,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from forecast.cli_diagnose import EPILOG as DIAGNOSE_EPILOG
+from forecast.cli_diagnose import diagnose
 from forecast.cli_parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli_rank import rank, ranking_of
 from forecast.config import Config
@@ -110,6 +112,7 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     leave(bool(failures))
 
 
+app.command(epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command(epilog="Examples: forecast rank configs/demo.yaml --json; forecast rank --table T.csv")(rank)
 
 

@@ -53,7 +53,11 @@ class _Frozen(BaseModel):
 
 
 class Window(_Frozen):
-    """Which solution tokens are scored: the last N tokens, the last N bytes of text, or all of them."""
+    """Which solution tokens are scored: the last N tokens, the last N bytes of text, or all of them.
+
+    A token that straddles the beginning of the last N bytes is left out. The proxies over bytes count the
+    same bytes for all candidates, whatever the window.
+    """
 
     last_tokens: int | None = Field(default=None, ge=1)
     last_bytes: int | None = Field(default=None, ge=1)
@@ -161,19 +165,27 @@ class DataSource(_Frozen):
 
 
 class TrajectoryColumns(_Frozen):
-    """Names of the columns; `instance_id` and `expert` are optional in the data."""
+    """Names of the columns; those that default to none are optional in the data.
+
+    `frontier_tokens`: what a frontier model thought of the solution, for rBridge; see `baselines/rbridge.py`.
+    """
 
     prompt: str = "prompt"
     solution: str = "solution"
     instance_id: str | None = None
     expert: str | None = None
+    frontier_tokens: str | None = None
 
 
 class TrajectorySource(DataSource):
-    """Expert solutions of one task; a template may use any columns: `"Question: {question}\\nAnswer: "`."""
+    """Expert solutions of one task; a template may use any columns: `"Question: {question}\\nAnswer: "`.
+
+    `generic`: ordinary text, of which plain cross-entropy is a baseline; its proxies are not used.
+    """
 
     task: str = Field(min_length=1)
     expert: str = "human"
+    generic: bool = False
     columns: TrajectoryColumns = TrajectoryColumns()
     prompt_template: Template | None = None
     solution_template: Template | None = None
@@ -278,7 +290,10 @@ class RankingConfig(_Frozen):
 
 
 class Config(_Frozen):
-    """A whole run; see `configs/demo.yaml` for one in use. `experts`: by name, as the trajectories name them."""
+    """A whole run; see `configs/demo.yaml` for one in use.
+
+    `experts`: what is known of them, by the name that the trajectories give them.
+    """
 
     name: str = Field(min_length=1)
     output: Annotated[str, AfterValidator(_location("s3"))]

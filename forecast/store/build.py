@@ -9,7 +9,7 @@ are computed with what is known so far, and once more where a later candidate ha
 
 import datetime
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -23,6 +23,7 @@ from forecast.plan import Failure, Plan, Unit
 from forecast.proxies import PROXIES, instance_scores, token_lists
 from forecast.store.coverage import Group, Participation, group_of, participation
 from forecast.store.lake import Receipt, read_rows
+from forecast.store.rbridge import Solutions, frontier_solutions, rbridge_rows
 from forecast.store.statements import statement
 from forecast.store.warehouse import published, warehouse_path
 
@@ -57,7 +58,8 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
     """
     part = participation(plan, failures)
     scores, unusable = _imported(plan)
-    found = [*part.failures, *unusable]
+    frontier, unreadable = frontier_solutions(plan)
+    found = [*part.failures, *unusable, *unreadable]
     with published(warehouse_path(plan.config.output)) as db:
         db.execute(statement("tables", proxy_columns=",\n    ".join(f"{p.name} DOUBLE" for p in PROXIES)))
         db.execute(statement("byte_tables", byte_columns=byte_columns()))
@@ -68,15 +70,17 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
         _insert(db, "failures", [_failure_row(place, failure) for place, failure in enumerate(found)])
         _insert(db, "choice_items", _choice_rows(plan))
         _insert(db, "measured", [_score_row(score) for score in scores])
-        _compute(db, plan, part)
+        _compute(db, plan, part, frontier)
         db.execute(statement("task_proxies"))
         db.execute(statement("byte_task_proxies"))
         db.execute(statement("measured"), {"metric": DIRECT_METRIC})
     return found
 
 
-def _compute(db: duckdb.DuckDBPyConnection, plan: Plan, part: Participation) -> None:
-    """Fill `instance_proxies` and `choice_results`, a candidate and task at a time."""
+def _compute(
+    db: duckdb.DuckDBPyConnection, plan: Plan, part: Participation, frontier: Mapping[str, Solutions]
+) -> None:
+    """Fill `instance_proxies`, `rbridge` and `choice_results`, a candidate and task at a time."""
     for view, kind, keys in (
         ("dropped", "trajectories", "task, expert, instance_id"),
         ("dropped_choices", "choices", "task, instance_id"),
@@ -98,6 +102,8 @@ def _compute(db: duckdb.DuckDBPyConnection, plan: Plan, part: Participation) -> 
         if units[0].shard.kind == "trajectories":
             db.execute(proxies, {"vocab_size": part.receipts[units[0].address].vocab_size})
             db.execute(byte_proxies)
+            if (solutions := frontier.get(units[0].shard.task)) is not None:
+                _insert(db, "rbridge", rbridge_rows(db, solutions))
         else:
             db.execute(results)
         db.unregister("tokens")

@@ -72,6 +72,14 @@ CREATE TABLE instance_proxies (
     {proxy_columns}
 );
 
+CREATE TABLE rbridge (  -- of solutions that came with the tokens of a frontier model
+    candidate_id VARCHAR,
+    task VARCHAR,
+    expert VARCHAR,
+    instance_id VARCHAR,
+    rbridge DOUBLE  -- nats, low is better
+);
+
 CREATE TABLE choice_items (  -- options of direct evaluation
     task VARCHAR,
     instance_id VARCHAR,
