@@ -75,7 +75,7 @@ def read_bytes(path: str) -> bytes:
     if not is_remote(path):
         return Path(path).read_bytes()
     fs, inner = filesystem(path)
-    with fs.open_input_stream(inner) as stream:
+    with fs.open_input_stream(inner, compression=None) as stream:
         return stream.read()
 
 
@@ -83,7 +83,7 @@ def write_bytes(path: str, data: bytes) -> None:
     """Write a file whole or not at all; a reader sees the old content or the new, never a part."""
     if is_remote(path):
         fs, inner = filesystem(path)
-        with fs.open_output_stream(inner) as stream:
+        with fs.open_output_stream(inner, compression=None) as stream:
             stream.write(data)
         return
     target = Path(path)

@@ -29,9 +29,14 @@ def load_trajectories(source: TrajectorySource) -> list[Trajectory]:
     Raises:
         InputError: unreadable lines, missing columns, empty solutions, duplicate instances; names each line.
     """
+    return [trajectory for trajectory, _ in trajectory_rows(source)]
+
+
+def trajectory_rows(source: TrajectorySource) -> list[tuple[Trajectory, Row]]:
+    """As `load_trajectories`, each with the row that it comes from."""
     problems = Problems()
     columns = source.columns
-    found: list[Trajectory] = []
+    found: list[tuple[Trajectory, Row]] = []
     places: dict[tuple[str, str], str] = {}  # of each (expert, instance)
     for row in read_rows(source):
         prompt = _text(row, source.prompt_template, columns.prompt, problems)
@@ -57,7 +62,7 @@ def load_trajectories(source: TrajectorySource) -> list[Trajectory]:
             )
             continue
         places[expert, instance] = row.where
-        found.append(Trajectory(source.task, instance, expert, prompt, solution))
+        found.append((Trajectory(source.task, instance, expert, prompt, solution), row))
     problems.raise_if_any()
     return found
 

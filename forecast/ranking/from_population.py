@@ -33,7 +33,8 @@ def cells_of(
 
     Features are the proxies in their own direction: scorers learn the sign. A model that goes by several
     names counts once, or one copy of it would be learned from and the other predicted. Baselines, of which
-    what is not known stays missing: parameters, training FLOPs (6 N D), plain cross-entropy.
+    what is not known stays missing: parameters, training FLOPs (6 N D), cross-entropy on generic text,
+    rBridge, plain cross-entropy on the solutions.
 
     Args:
         chosen: names of the proxies to be used; None: all 80.
@@ -86,10 +87,17 @@ def cells_of(
     covariates = {
         "parameters": _known(population.parameters)[place],
         "training FLOPs": _known(population.training_flops)[place],
+        **{f"generic text, {unit}": row[place] for unit, row in population.generic.items()},
+        "rBridge": _rbridge(population, [population.tasks_for(t.task, settings.targets) for t in targets])[
+            :, place
+        ],
+        "plain cross-entropy": own[:, :, known_names.index(PLAIN_CROSS_ENTROPY)],
     }
-    cross_entropy = own[:, :, known_names.index(PLAIN_CROSS_ENTROPY)]
-    stacked = [np.broadcast_to(row, own.shape[:2]) for row in covariates.values() if np.isfinite(row).any()]
-    known = [name for name, row in covariates.items() if np.isfinite(row).any()]
+    known = {
+        name: np.broadcast_to(cells, own.shape[:2])
+        for name, cells in covariates.items()
+        if np.isfinite(cells).any()
+    }
     table = CellTable(
         tuple(names[k] for k in order),
         tuple(families[k] or names[k] for k in order),
@@ -97,10 +105,17 @@ def cells_of(
         tuple(used),
         own[:, :, columns],
         np.stack([tied(target.values)[place] for target in targets]),
-        (*known, "plain cross-entropy"),
-        np.stack([*stacked, cross_entropy], axis=-1),
+        tuple(known),
+        np.stack(list(known.values()), axis=-1),
     )
     return FromPopulation(Imported(table, tuple(warnings)), redraw)
+
+
+def _rbridge(population: Population, tasks: Sequence[Sequence[str]]) -> Array:
+    """Mean over the tasks that forecast each target: [T, C]; NaN where one of them has none."""
+    nothing = np.full(len(population.candidates), np.nan)
+    rows = [np.mean([population.rbridge.get(task, nothing) for task in own], axis=0) for own in tasks]
+    return np.stack(rows)
 
 
 def _known(numbers: tuple[float | None, ...]) -> Array:

@@ -1,14 +1,15 @@
 """The population to be ranked: candidates with their proxies by instance and their measured scores."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import NoDataError
-from forecast.proxies import PROXIES
+from forecast.proxies import PLAIN_CROSS_ENTROPY, PROXIES
 
 Array = NDArray[np.float64]
 
@@ -76,6 +77,8 @@ class Population:
     proxies: Mapping[str, TaskProxies]  # by task
     targets: tuple[Target, ...]
     training_flops: tuple[float | None, ...]  # 6 N D; of a mixture of experts N are the active parameters
+    generic: Mapping[str, Array] = field(default_factory=dict)  # by unit, cross-entropy on generic text [C]
+    rbridge: Mapping[str, Array] = field(default_factory=dict)  # by task [C]; nats, NaN where there is none
 
     def tasks_for(self, target: str, configured: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         """Tasks whose proxies forecast a target: as configured, else the task of that name, else all."""
@@ -99,14 +102,61 @@ def load_population(db: duckdb.DuckDBPyConnection) -> Population:
         "WHERE status = 'complete' ORDER BY place"
     ).fetchall()
     names, ids, families, parameters, flops = zip(*rows, strict=True) if rows else ((), (), (), (), ())
-    tasks = [t for (t,) in db.execute("SELECT DISTINCT task FROM instance_proxies ORDER BY task").fetchall()]
+    read = [t for (t,) in db.execute("SELECT DISTINCT task FROM instance_proxies ORDER BY task").fetchall()]
+    generic = _generic_tasks(db)
+    tasks = [task for task in read if task not in generic]
     if not tasks:
         raise NoDataError(
             "no solution was read by every candidate, so there is nothing to rank by; "
             "`forecast aggregate` lists what could not be read"
         )
     proxies = {task: _task_proxies(db, task, ids) for task in tasks}
-    return Population(names, ids, families, parameters, proxies, _targets(db, names), flops)
+    return Population(
+        names,
+        ids,
+        families,
+        parameters,
+        proxies,
+        _targets(db, names),
+        flops,
+        _generic(db, ids, [task for task in read if task in generic]),
+        _rbridge(db, ids),
+    )
+
+
+def _generic_tasks(db: duckdb.DuckDBPyConnection) -> set[str]:
+    ((config,),) = db.execute("SELECT config FROM run").fetchall()
+    return {source["task"] for source in json.loads(config)["trajectories"] if source.get("generic")}
+
+
+def _generic(db: duckdb.DuckDBPyConnection, ids: Sequence[str], tasks: Sequence[str]) -> dict[str, Array]:
+    """Pooled over all tokens, or bytes, of the generic texts: a long text counts more than a short one."""
+    if not tasks:
+        return {}
+    found = {
+        candidate_id: (per_token, per_byte)
+        for candidate_id, per_token, per_byte in db.execute(
+            f"SELECT candidate_id, sum({PLAIN_CROSS_ENTROPY} * n_tokens) / sum(n_tokens), "
+            f"sum({PLAIN_CROSS_ENTROPY} * n_tokens) / ln(2) / nullif(sum(n_bytes), 0) "
+            "FROM instance_proxies WHERE list_contains(?, task) GROUP BY candidate_id",
+            [list(tasks)],
+        ).fetchall()
+    }
+    return {
+        unit: np.array([np.nan if found[name][k] is None else found[name][k] for name in ids], float)
+        for k, unit in enumerate(("nats per token", "bits per byte"))
+    }
+
+
+def _rbridge(db: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, Array]:
+    """Mean over instances, then over experts."""
+    found: dict[str, dict[str, float]] = {}
+    for task, candidate_id, value in db.execute(
+        "SELECT task, candidate_id, avg(own) FROM (SELECT task, candidate_id, expert, avg(rbridge) AS own "
+        "FROM rbridge GROUP BY ALL) GROUP BY ALL ORDER BY task"
+    ).fetchall():
+        found.setdefault(task, {})[candidate_id] = value
+    return {task: np.array([own.get(name, np.nan) for name in ids]) for task, own in found.items()}
 
 
 def _task_proxies(db: duckdb.DuckDBPyConnection, task: str, ids: Sequence[str]) -> TaskProxies:
