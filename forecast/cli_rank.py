@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,6 +39,13 @@ Baselines = Annotated[
         metavar="A,B",
         help="With --table: columns that are no features but rows of their own, e.g. parameters; partial "
         "correlations are given them. A run brings its own.",
+    ),
+]
+OverWhat = Annotated[
+    Literal["tokens", "bytes"] | None,
+    typer.Option(
+        "--over",
+        help="What a run's proxies are means over. Bytes: comparable between tokenizers. Default: tokens.",
     ),
 ]
 Protocols = Annotated[
@@ -100,6 +107,7 @@ def rank(
     table: TablePath = None,
     features: Features = None,
     baselines: Baselines = None,
+    over: OverWhat = None,
     protocol: Protocols = None,
     scorer: Scorers = None,
     seed: Seed = None,
@@ -127,6 +135,8 @@ def rank(
     n_workers = workers or len(os.sched_getaffinity(0))
     report: TableReport | None
     if table is not None:
+        if over is not None:
+            raise ConfigError("--over goes with CONFIG; a table's features are what they are")
         report = _of_table(table, _names(features), _names(baselines) or (), given, n_workers)
         ranked = None
     else:
@@ -134,7 +144,7 @@ def rank(
         if baselines is not None:
             raise ConfigError("--baselines goes with --table FILE; a run brings its own")
         loaded = load_config(config)
-        ranked = ranking_of(loaded)
+        ranked = ranking_of(loaded, over or "tokens")
         report = _held_out(ranked, loaded, _names(features), given, n_workers)
     if save is not None:
         _save(report, save)
@@ -149,7 +159,7 @@ def rank(
     leave(bool(ranked and ranked.failed))
 
 
-def ranking_of(config: Config) -> Ranked:
+def ranking_of(config: Config, over: Literal["tokens", "bytes"] = "tokens") -> Ranked:
     """Every proxy by itself against what a run measured; reads the warehouse.
 
     Raises:
@@ -161,7 +171,7 @@ def ranking_of(config: Config) -> Ranked:
 
     with err.status("ranking"), open_warehouse(config.output) as db:
         failures = read_failures(db)
-        population = load_population(db)
+        population = load_population(db, over)
         ranking = rank_candidates(population, config.ranking)
     return Ranked(population, ranking, [failure.as_record() for failure in failures])
 

@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.byte_proxies import BITS_PER_BYTE, byte_name
 from forecast.errors import NoDataError
 from forecast.proxies import PLAIN_CROSS_ENTROPY, PROXIES
 
 Array = NDArray[np.float64]
+Over = Literal["tokens", "bytes"]  # what a proxy's mean is over
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,16 @@ class Population:
         return (target,) if target in self.proxies else tuple(self.proxies)
 
 
-def load_population(db: duckdb.DuckDBPyConnection) -> Population:
+def load_population(db: duckdb.DuckDBPyConnection, over: Over = "tokens") -> Population:
     """Read the candidates that are complete, in the order of the configuration.
+
+    Over bytes (`forecast.byte_proxies`) an instance that stands for no bytes is left out.
 
     Where a task is measured in several ways, direct evaluation is the target, else the metric that the most
     candidates have, else the first in alphabetical order.
 
     Raises:
-        NoDataError: no proxies in the warehouse.
+        NoDataError: no proxies in the warehouse, or a task without any bytes.
     """
     rows = db.execute(
         "SELECT candidate, candidate_id, family, parameters, "
@@ -110,7 +115,7 @@ def load_population(db: duckdb.DuckDBPyConnection) -> Population:
             "no solution was read by every candidate, so there is nothing to rank by; "
             "`forecast aggregate` lists what could not be read"
         )
-    proxies = {task: _task_proxies(db, task, ids) for task in tasks}
+    proxies = {task: _task_proxies(db, task, ids, over) for task in tasks}
     return Population(
         names,
         ids,
@@ -159,14 +164,22 @@ def _rbridge(db: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, Arr
     return {task: np.array([own.get(name, np.nan) for name in ids]) for task, own in found.items()}
 
 
-def _task_proxies(db: duckdb.DuckDBPyConnection, task: str, ids: Sequence[str]) -> TaskProxies:
+def _task_proxies(db: duckdb.DuckDBPyConnection, task: str, ids: Sequence[str], over: Over) -> TaskProxies:
     """`ids`: of the candidates in order; two names of one model have the same id and share its rows."""
-    columns = ", ".join(proxy.name for proxy in PROXIES)
+    source, columns = "instance_proxies", ", ".join(proxy.name for proxy in PROXIES)
+    if over == "bytes":
+        columns = ", ".join(f"{byte_name(proxy)} AS {proxy.name}" for proxy in PROXIES)
+        source = (
+            "byte_instance_proxies ANTI JOIN (SELECT DISTINCT task, expert, instance_id "
+            f"FROM byte_instance_proxies WHERE {BITS_PER_BYTE} IS NULL) USING (task, expert, instance_id)"
+        )
     table = db.execute(
         f"SELECT candidate_id, expert, instance_id, {columns} "
-        "FROM instance_proxies WHERE task = ? ORDER BY expert, candidate_id, instance_id",
+        f"FROM {source} WHERE task = ? ORDER BY expert, candidate_id, instance_id",
         [task],
     ).fetchnumpy()
+    if not len(table["expert"]):
+        raise NoDataError(f"{task}: no instance stands for any bytes, so there are no proxies over bytes")
     instances, places = np.unique(table["instance_id"].astype(str), return_inverse=True)
     values = np.stack([np.asarray(table[p.name], float) for p in PROXIES], axis=1)
     known = sorted(set(ids))
