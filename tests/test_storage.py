@@ -1,5 +1,6 @@
 """Storage: whole writes, listings and odd names, on a disk and on an object store."""
 
+import gzip
 import os
 import socket
 import subprocess
@@ -127,3 +128,13 @@ def test_paths_are_taken_from_the_base(path: str, expected: str, monkeypatch: py
 def test_joining_leaves_one_slash() -> None:
     assert storage.join("s3://bucket/a/", "b", "c") == "s3://bucket/a/b/c"
     assert storage.join("/a/", "b", "c") == "/a/b/c"
+
+
+def test_bytes_are_kept_as_they_are_whatever_the_name(root: str) -> None:
+    """An object store's client would pack and unpack by the name's ending."""
+    packed = gzip.compress(b"text")
+    for name in ("a.gz", "b.zst", "c.bz2"):
+        path = storage.join(root, name)
+        storage.write_bytes(path, packed)
+        assert storage.read_bytes(path) == packed
+        assert storage.list_files(root, name) == {path: len(packed)}
