@@ -16,6 +16,7 @@ from forecast.errors import NoDataError
 from forecast.plan import Failure
 
 FILE_NAME = "warehouse.duckdb"
+LAYOUT = 2  # of the tables; a reader of another layout would look for what is not there
 
 
 def warehouse_path(output: str) -> str:
@@ -31,7 +32,7 @@ def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
     file that is opened by its path to every later reader of that path, even when another has taken its place.
 
     Raises:
-        NoDataError: nothing has been aggregated yet.
+        NoDataError: nothing has been aggregated yet, or by another version of this program.
     """
     path = warehouse_path(output)
     if not storage.exists(path):
@@ -43,10 +44,21 @@ def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
             Path(local).write_bytes(storage.read_bytes(path))
         with duckdb.connect(config={"temp_directory": scratch}) as db:
             db.execute(f"ATTACH {_quoted(local)} AS served (READ_ONLY)")
-            tables = db.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'served'")
-            for (table,) in tables.fetchall():
+            found = db.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'served'")
+            tables = [table for (table,) in found.fetchall()]
+            _check_layout(db, tables, path)
+            for table in tables:
                 db.execute(f'CREATE VIEW "{table}" AS FROM served."{table}"')
             yield db
+
+
+def _check_layout(db: duckdb.DuckDBPyConnection, tables: list[str], path: str) -> None:
+    if "layout" in tables and db.execute("SELECT version FROM served.layout").fetchone() == (LAYOUT,):
+        return
+    raise NoDataError(
+        f"{path} was built by another version of forecast; run `forecast aggregate` with this one "
+        "(seconds; nothing is scored again that this version has scored)"
+    )
 
 
 def serving_identity(output: str) -> str:
@@ -83,6 +95,7 @@ def published(path: str) -> Iterator[duckdb.DuckDBPyConnection]:
     with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
         aside = Path(scratch) / FILE_NAME
         with duckdb.connect(str(aside), config={"temp_directory": scratch}) as db:
+            db.execute(f"CREATE TABLE layout AS SELECT {LAYOUT} AS version")
             yield db
             db.execute("CHECKPOINT")
         storage.write_bytes(path, aside.read_bytes())

@@ -138,3 +138,17 @@ def test_lake_and_warehouse_on_an_object_store(tmp_path: Path, bucket: str) -> N
     build_warehouse(plan)  # replaces the object
     with open_warehouse(output) as db:
         assert db.execute("SELECT count(*) FROM candidates").fetchall() == [(2,)]
+
+
+def test_a_file_of_another_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    with duckdb.connect(str(path)) as db:
+        db.execute("CREATE TABLE t AS SELECT 1 AS v")
+    with (
+        pytest.raises(NoDataError, match=r"another version.*forecast aggregate"),
+        open_warehouse(str(tmp_path)),
+    ):
+        pass
+    put(tmp_path, 1)
+    with open_warehouse(str(tmp_path)) as db:
+        assert got(db) == 1
