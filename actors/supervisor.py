@@ -1,5 +1,6 @@
 """The supervisor: hands the units of a plan to scoring actors until all are done or given up."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from actors.cluster import actor_count
 from actors.scoring import Refusal, RemoteScoringActor
 from forecast import storage
+from forecast.errors import ForecastError
 from forecast.inputs.candidates import Candidate
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens, joint_units
 from forecast.store.lake import Receipt
@@ -20,6 +22,7 @@ Group = tuple[Unit, ...]
 # A group that took this many processes with it (out of memory, a crash in native code), or failed this often
 # for reasons outside the candidate (a full disk, lost storage), is given up together with its candidate.
 MAX_ATTEMPTS = 3
+_LOOK_SECONDS = 1.0  # between looks at the clock while nobody answers
 
 
 @dataclass
@@ -41,76 +44,141 @@ def score_plan(
 
     One group of units that share prompts is in flight per actor, so that a death is charged to the group that
     caused it. An actor stays with its candidate while that has units; a free actor takes the candidate with
-    the most work that nobody has, and joins another actor's candidate only when there is no such.
+    the most work that nobody has, and joins another actor's candidate only when there is no such. Actors on a
+    lost machine come back elsewhere or not at all; the others go on without them.
 
     Args:
         on_receipt: called for every finished unit, in order of completion.
         on_failure: called for every candidate that is given up.
+
+    Raises:
+        ForecastError: no actor fits the cluster, or none has been left for `cluster.patience_minutes`.
     """
-    outcome = Outcome()
-    if not units:
-        return outcome
-    groups = joint_units(units)
-    queue = _Queue(groups)
-    attempts: Counter[str] = Counter()
-    for kind in ("trajectories", "choices"):
-        storage.sweep_temporaries(plan.folder(kind))
-    settings = plan.config.cluster
-    actors = [
-        RemoteScoringActor.options(num_cpus=settings.cpus_per_actor, num_gpus=settings.gpus_per_actor).remote(
-            plan.config
-        )
-        for _ in range(actor_count(settings, len(groups)))
-    ]
-    working: dict[Any, tuple[int, Group | None]] = {a.ready.remote(): (i, None) for i, a in enumerate(actors)}
+    return _Run(plan, units, on_receipt, on_failure).outcome() if units else Outcome()
 
-    def give_up(candidate: Candidate, error: str) -> None:
-        queue.drop(candidate.candidate_id)
-        failure = Failure("candidate", candidate.name, error)
-        if all(known.name != failure.name for known in outcome.failures):
-            outcome.failures.append(failure)
-            on_failure(failure)
 
-    def retry(group: Group, error: str) -> None:
-        candidate, first = group[0].candidate, group[0].address
-        attempts[first] += 1
-        if attempts[first] < MAX_ATTEMPTS:
-            queue.put_back(group)
-        else:
-            give_up(
-                candidate, f"candidate {candidate.name!r}: given up after {MAX_ATTEMPTS} attempts: {error}"
-            )
+@dataclass
+class _Call:
+    """What an actor was last asked."""
 
-    while working:
-        (ref,), _ = ray.wait(list(working), num_returns=1)
-        index, group = working.pop(ref)
+    actor: int
+    group: Group | None  # None: whether it is up
+    since: float  # monotonic seconds
+    overdue: bool = False
+
+
+class _Run:
+    """One call of `score_plan`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        units: Sequence[Unit],
+        on_receipt: Callable[[Unit, Receipt], None],
+        on_failure: Callable[[Failure], None],
+    ) -> None:
+        groups = joint_units(units)
+        self._plan, self._settings = plan, plan.config.cluster
+        self._on_receipt, self._on_failure = on_receipt, on_failure
+        self._queue = _Queue(groups)
+        self._attempts: Counter[str] = Counter()
+        self._outcome = Outcome()
+        for kind in ("trajectories", "choices"):
+            storage.sweep_temporaries(plan.folder(kind))
+        resources = {"num_cpus": self._settings.cpus_per_actor, "num_gpus": self._settings.gpus_per_actor}
+        self._actors = [
+            RemoteScoringActor.options(**resources).remote(plan.config)
+            for _ in range(actor_count(self._settings, len(groups)))
+        ]
+        self._calls: dict[Any, _Call] = {}
+        self._idle: list[int] = []
+        self._last_sign = time.monotonic()  # when an actor last showed that it is up
+
+    def outcome(self) -> Outcome:
+        """Run to the end."""
+        for index, actor in enumerate(self._actors):
+            self._calls[actor.ready.remote()] = _Call(index, None, time.monotonic())
+        try:
+            while self._queue or any(call.group is not None for call in self._calls.values()):
+                answered, _ = ray.wait(list(self._calls), num_returns=1, timeout=_LOOK_SECONDS)
+                for ref in answered:
+                    self._take_answer(ref, self._calls.pop(ref))
+                self._hand_out()
+                self._look_at_the_clock()
+        finally:
+            for actor in self._actors:
+                ray.kill(actor)
+        return self._outcome
+
+    def _take_answer(self, ref: Any, call: _Call) -> None:
+        """An actor has done what it was asked, or failed at it, or died of it."""
+        group, result = call.group, None
         try:
             result = ray.get(ref)
         except RayActorError:
-            outcome.restarts += 1
+            self._outcome.restarts += 1
             if group is not None:
-                retry(group, "the process that scored it died; it may have run out of memory")
+                why = "the process that scored it died; it may have run out of memory"
+                if call.overdue:
+                    why = f"it was not done after {self._settings.deadline_minutes:g} minutes"
+                self._retry(group, why)
             # Answers when Ray has restarted the actor, however often that takes.
-            working[actors[index].ready.options(max_task_retries=-1).remote()] = (index, None)
-            continue
+            again = self._actors[call.actor].ready.options(max_task_retries=-1).remote()
+            self._calls[again] = _Call(call.actor, None, time.monotonic())
+            return
         except RayTaskError as error:
             if group is None:
                 raise
-            retry(group, f"{type(error.cause).__name__}: {error.cause}" if error.cause else str(error))
-            result = None
+            self._retry(group, f"{type(error.cause).__name__}: {error.cause}" if error.cause else str(error))
+        self._last_sign = time.monotonic()
+        self._idle.append(call.actor)
         if group is not None and isinstance(result, Refusal):
-            give_up(group[0].candidate, result.error)
+            self._give_up(group[0].candidate, result.error)
         elif group is not None and result is not None:
             for unit, receipt in zip(group, result, strict=True):
-                outcome.receipts.append(receipt)
-                on_receipt(unit, receipt)
-        following = queue.take(index)
-        if following is not None:
-            paths = [plan.path(unit) for unit in following]
-            working[actors[index].score.remote(following, paths)] = (index, following)
-    for actor in actors:
-        ray.kill(actor)
-    return outcome
+                self._outcome.receipts.append(receipt)
+                self._on_receipt(unit, receipt)
+
+    def _hand_out(self) -> None:
+        """Work for every actor that has none; also for those that waited when another's group came back."""
+        while self._idle and self._queue:
+            index = self._idle.pop()
+            group = self._queue.take(index)
+            paths = [self._plan.path(unit) for unit in group]
+            asked = self._actors[index].score.remote(group, paths)
+            self._calls[asked] = _Call(index, group, time.monotonic())
+
+    def _look_at_the_clock(self) -> None:
+        """End processes that are overdue; stop when no actor has been up for too long."""
+        now, settings = time.monotonic(), self._settings
+        for call in self._calls.values():
+            late = now - call.since > 60 * settings.deadline_minutes
+            if call.group is not None and late and not call.overdue:
+                call.overdue = True
+                ray.kill(self._actors[call.actor], no_restart=False)
+        at_work = any(call.group is not None for call in self._calls.values())
+        if not at_work and now - self._last_sign > 60 * settings.patience_minutes:
+            raise ForecastError(
+                f"no machine has had room for a scoring process for {settings.patience_minutes:g} minutes; "
+                "what is done is kept: issue the command again when the cluster has its machines back"
+            )
+
+    def _retry(self, group: Group, error: str) -> None:
+        candidate, first = group[0].candidate, group[0].address
+        self._attempts[first] += 1
+        if self._attempts[first] < MAX_ATTEMPTS:
+            self._queue.put_back(group)
+        else:
+            self._give_up(
+                candidate, f"candidate {candidate.name!r}: given up after {MAX_ATTEMPTS} attempts: {error}"
+            )
+
+    def _give_up(self, candidate: Candidate, error: str) -> None:
+        self._queue.drop(candidate.candidate_id)
+        failure = Failure("candidate", candidate.name, error)
+        if all(known.name != failure.name for known in self._outcome.failures):
+            self._outcome.failures.append(failure)
+            self._on_failure(failure)
 
 
 class _Queue:
@@ -126,16 +194,18 @@ class _Queue:
         self._files: dict[int, str | None] = {}  # of the candidate that an actor was given last
         self._dropped: set[str] = set()
 
-    def take(self, actor: int) -> Group | None:
-        """The next group for an actor, the longest of its candidate first; None when nothing is left."""
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return any(self._waiting.values())
+
+    def take(self, actor: int) -> Group:
+        """The next group for an actor, the longest of its candidate first; there must be one."""
         chosen = self._holder.get(actor)
         if chosen is None or not self._waiting[chosen]:
             self._holder.pop(actor, None)
             held = Counter(self._holder.values())
             last = self._files.get(actor)
             waiting = [candidate_id for candidate_id, groups in self._waiting.items() if groups]
-            if not waiting:
-                return None
             # A further variant of the files that the actor read last is loaded in no time.
             chosen = min(
                 waiting,

@@ -268,12 +268,18 @@ class EngineConfig(_Frozen):
 
 
 class ClusterConfig(_Frozen):
-    """Where it runs: `address` of a Ray cluster, or none to start Ray on this machine."""
+    """Where it runs: `address` of a Ray cluster, or none to start Ray on this machine.
+
+    `deadline_minutes`: a process that has not finished a shard by then (loading included) is ended and counts
+    as having died. `patience_minutes`: how long to wait for a machine when none is left.
+    """
 
     address: str | None = None
     actors: int | None = Field(default=None, ge=1)
     cpus_per_actor: float = Field(default=1, gt=0)
     gpus_per_actor: float = Field(default=0, ge=0)
+    deadline_minutes: float = Field(default=240, gt=0)
+    patience_minutes: float = Field(default=15, gt=0)
 
 
 class RankingConfig(_Frozen):

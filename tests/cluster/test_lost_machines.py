@@ -1,0 +1,57 @@
+"""Machines that die, processes that hang: the rest goes on, nothing is lost or doubled."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import lake_rows, run_forecast, start_forecast, wait_for_files
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def two_machines() -> Iterator[Any]:
+    """A head with one core, and a second machine with another."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+def test_two_machines_give_the_rows_of_one_and_the_loss_of_one_loses_nothing(
+    two_machines: Any, make_config: Make, tmp_path: Path
+) -> None:
+    candidates = {name: f"fake://{i}?delay=0.15" for i, name in enumerate(("a", "b", "c", "d"))}
+    assert run_forecast("score", make_config(candidates, "one"))[0] == 0
+    expected = lake_rows(tmp_path / "out-one" / "lake")
+
+    config = make_config(candidates, "two", cluster={"actors": 2})
+    lake = tmp_path / "out-two" / "lake"
+    driver = start_forecast("score", config, "--json", "--address", two_machines.address)
+    wait_for_files(lake, 3)
+    two_machines.remove_node(two_machines.second, allow_graceful=False)
+    out, err = driver.communicate(timeout=200)
+    assert driver.returncode == 0, err
+    assert json.loads(out)["done"] == 12
+    assert lake_rows(lake).equals(expected)
+    assert not list(lake.rglob(".*"))
+
+
+def test_a_process_that_hangs_is_ended_at_its_deadline(make_config: Make, tmp_path: Path) -> None:
+    config = make_config(
+        {"quick": "fake://3", "stuck": "fake://1?delay=60"}, cluster={"actors": 2, "deadline_minutes": 0.1}
+    )
+    code, out, err = run_forecast("score", config, "--json")
+    assert code == 3, err
+    record = json.loads(out)
+    done = {c["candidate"]: c["done"] for c in record["candidates"]}
+    assert done == {"quick": 3, "stuck": 0}
+    (failure,) = record["failed"]
+    assert failure["candidate"] == "stuck"
+    assert "not done after 0.1 minutes" in failure["error"] and "3 attempts" in failure["error"]
+    assert not list((tmp_path / "out-run" / "lake").rglob(".*"))
