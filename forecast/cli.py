@@ -16,6 +16,8 @@ import typer
 
 from forecast.cli_diagnose import EPILOG as DIAGNOSE_EPILOG
 from forecast.cli_diagnose import diagnose
+from forecast.cli_extrapolate import EPILOG as EXTRAPOLATE_EPILOG
+from forecast.cli_extrapolate import extrapolate
 from forecast.cli_parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli_rank import rank, ranking_of
 from forecast.config import Config
@@ -113,6 +115,7 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
 
 
 app.command(epilog=DIAGNOSE_EPILOG)(diagnose)
+app.command(epilog=EXTRAPOLATE_EPILOG)(extrapolate)
 app.command(epilog="Examples: forecast rank configs/demo.yaml --json; forecast rank --table T.csv")(rank)
 
 

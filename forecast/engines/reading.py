@@ -49,7 +49,8 @@ class Reader:
                 allow.
         """
         self._body, self._device = body, device
-        self._batch_tokens, self._costs, self._reach = batch_tokens, costs, reach
+        self.batch_tokens = batch_tokens
+        self._costs, self._reach = costs, reach
         self._kept: tuple[bytes, DynamicCache] | None = None  # tokens and states of the path read last
 
     def read(self, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> Iterator[Predicted]:
@@ -68,11 +69,16 @@ class Reader:
         apart = set(range(len(inputs))).difference(within)
         yield from self._read_alone(sorted(apart.union(plan.alone)), inputs, first_predictor)
         rows = [lay_out([tree], inputs) for tree in plan.trees]
-        for batch in batches([len(row.tokens) for row in rows], self._batch_tokens):
+        for batch in batches([len(row.tokens) for row in rows], self.batch_tokens):
             chosen = [rows[i] for i in batch]
             yield self._predicted(chosen, self._run(chosen, None), first_predictor)
         for path in plan.paths:
             yield from self._read_path(path, None, inputs, first_predictor)
+
+    def stop_sharing(self) -> bool:
+        """Read every sequence apart from now on, which takes the least memory; False if it was so before."""
+        before, self._costs = self._costs, None
+        return before is not None
 
     def forget(self) -> None:
         """Give back the states that are kept between calls."""
@@ -81,7 +87,7 @@ class Reader:
     def _read_alone(
         self, chosen: Sequence[int], inputs: Sequence[Tokens], first_predictor: Sequence[int]
     ) -> Iterator[Predicted]:
-        for batch in batches([len(inputs[i]) for i in chosen], self._batch_tokens):
+        for batch in batches([len(inputs[i]) for i in chosen], self.batch_tokens):
             members = [chosen[i] for i in batch]
             longest = max(len(inputs[i]) for i in members)
             # Padding repeats a sequence's own last token: attention weighs it with 0, but 0 times NaN or
@@ -189,6 +195,14 @@ class Reader:
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, had no memory left; on CPUs torch says so in words only."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error)
+    return "DefaultCPUAllocator" in words or "not enough memory" in words or "CUDA out of memory" in words
 
 
 def can_share(body: Any, device: torch.device, ids: Tokens, tolerance: float) -> bool:

@@ -20,7 +20,7 @@ from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.checks import check_finite, check_ids, real_vocab_size
 from forecast.engines.loading import load_candidate
 from forecast.engines.prefixes import Costs, Tokens
-from forecast.engines.reading import Predicted, Reader, can_share
+from forecast.engines.reading import Predicted, Reader, can_share, out_of_memory
 from forecast.engines.variants import make_variant
 from forecast.errors import CandidateError
 from forecast.inputs.candidates import Candidate
@@ -102,15 +102,44 @@ class TorchEngine:
         begins = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         firsts = np.asarray([one.first_scored for one in sequences], dtype=np.int64)
         flat = [np.full(begins[-1], np.nan if dtype is np.float32 else 0, dtype) for dtype in _DTYPES]
-        with torch.inference_mode():
-            ids = [one.input_ids for one in sequences]
-            for found in self._reader.read(ids, firsts.tolist()):
-                self._fill(flat, begins[found.sequence] + found.position - firsts[found.sequence], found, ids)
+        ids = [one.input_ids for one in sequences]
+        while True:
+            try:
+                with torch.inference_mode():
+                    for found in self._reader.read(ids, firsts.tolist()):
+                        places = begins[found.sequence] + found.position - firsts[found.sequence]
+                        self._fill(flat, places, found, ids)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._read_less_at_once(max(map(len, ids)), error)
         parts = [np.split(array, begins[1:-1]) for array in flat]
         results = [SequenceStats(*arrays) for arrays in zip(*parts, strict=True)][: len(sequences)]
         for one, one_stats in zip(sequences, results, strict=True):
             check_finite(self._name, one, one_stats)
         return results
+
+    def _read_less_at_once(self, longest: int, error: BaseException) -> None:
+        """Half the batch from now on, then nothing shared; after that nothing smaller is left to try.
+
+        Raises:
+            CandidateError: one sequence by itself does not fit.
+        """
+        assert self._reader is not None
+        self._reader.forget()
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._reader.batch_tokens > longest:
+            self._reader.batch_tokens = max(longest, self._reader.batch_tokens // 2)
+        elif not self._reader.stop_sharing():
+            first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CandidateError(
+                f"candidate {self._name!r}: a sequence of {longest} tokens does not fit the memory of "
+                f"{self._device} ({first_line}); take a device with more, a smaller dtype, or engine vllm "
+                "with tensor parallelism"
+            )
 
     def _fill(
         self, flat: list[NDArray[Any]], places: NDArray[np.int64], found: Predicted, ids: list[Tokens]

@@ -1,0 +1,108 @@
+"""Prediction intervals: conformal over the errors at rolling origins, growing with the horizon.
+
+An error at horizon h (in window lengths) is measured in units of
+
+    scale(h) = sqrt(noise^2 + (drift ln h)^2 + spread(h)^2),
+
+the checkpoint's noise, a drift that is learnt from the errors of the task itself and of all tasks of the run,
+and, for the combination, how far its members lie apart. The interval is the forecast plus and minus the scale
+times a quantile of all scaled errors of the run. It is for a single later checkpoint, noise included.
+
+Errors of overlapping windows are not exchangeable, and the horizon asked for is longer than any inside the
+window, so the rate is not guaranteed: `tests/checkpoints` states what it is in simulation.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+Array = NDArray[np.float64]
+Spread = Callable[[Array], Array]  # [n] of u, in lengths of its window -> [n]
+
+_POOLED = 0.5  # share of the run's drift in a task's
+_MOST = 4.0  # a quantile of few scaled errors is held below this
+_NOISE_FLOOR = 1e-4  # accuracy; keeps a series without noise from dividing by zero
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of one method on one task at rolling origins."""
+
+    horizon: Array  # [m], above 1
+    error: Array  # [m], forecast minus actual
+    spread: Array  # [m], of the members; 0 for a single method
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Size of one method's errors on one task."""
+
+    noise: float
+    drift: float
+    quantile: float  # of scaled errors, at the confidence
+    confidence: float
+
+    def half_width(self, horizon: Array, spread: Array) -> Array:
+        """[n] of horizons, from 1 on -> [n] in accuracy."""
+        return self.quantile * _scale(self.noise, self.drift, horizon, spread)
+
+    def sd(self, horizon: Array, spread: Array) -> Array:
+        """The standard deviation of the normal distribution with the same interval: [n]."""
+        return self.half_width(horizon, spread) / norm.ppf(0.5 + self.confidence / 2)
+
+
+def scales_of(
+    errors: Mapping[str, Errors], noise: Mapping[str, float], confidence: float, decide: Sequence[str]
+) -> dict[str, Scale]:
+    """Scales of one method on every task.
+
+    Args:
+        errors: by task, all that are to get a scale.
+        noise: by task, of a single checkpoint.
+        decide: tasks whose drift and scaled errors are pooled.
+    """
+    own = {task: _drift(e, noise[task]) for task, e in errors.items()}
+    pooled = [own[task] for task in decide if task in own and own[task] is not None]
+    shared = float(np.mean([d for d in pooled if d is not None])) if pooled else None
+    drifts = {}
+    for task, drift in own.items():
+        known = [d for d in (drift, shared) if d is not None]
+        mixed = known[0] if len(known) == 1 else 0.0
+        if len(known) == 2:
+            mixed = (1 - _POOLED) * known[0] + _POOLED * known[1]
+        drifts[task] = math.sqrt(max(mixed, 0.0))
+    scaled = [
+        np.abs(e.error) / _scale(noise[task], drifts[task], e.horizon, e.spread)
+        for task, e in errors.items()
+        if task in decide
+    ]
+    quantile = _conformal(np.concatenate(scaled) if scaled else np.empty(0), confidence)
+    return {task: Scale(noise[task], drifts[task], quantile, confidence) for task in errors}
+
+
+def _drift(errors: Errors, noise: float) -> float | None:
+    """Squared drift: what the errors are beyond noise and spread, per squared ln h. None without errors."""
+    reach = np.log(errors.horizon)
+    if not len(reach) or (reach**2).sum() == 0:
+        return None
+    beyond = errors.error**2 - noise**2 - errors.spread**2
+    return float((beyond * reach**2).sum() / (reach**4).sum())
+
+
+def _scale(noise: float, drift: float, horizon: Array, spread: Array) -> Array:
+    reach = np.log(np.maximum(horizon, 1.0))
+    return np.sqrt(max(noise, _NOISE_FLOOR) ** 2 + (drift * reach) ** 2 + spread**2)
+
+
+def _conformal(scaled: Array, confidence: float) -> float:
+    """The ceil((n + 1) confidence)-th smallest, never below the normal distribution's quantile."""
+    least = float(norm.ppf(0.5 + confidence / 2))
+    if not len(scaled):
+        return least
+    place = math.ceil((len(scaled) + 1) * confidence)
+    found = float(np.sort(scaled)[place - 1]) if place <= len(scaled) else _MOST
+    return min(max(found, least), _MOST)
