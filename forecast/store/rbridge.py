@@ -47,7 +47,7 @@ def frontier_solutions(plan: Plan) -> tuple[dict[str, Solutions], list[Failure]]
 def rbridge_rows(db: duckdb.DuckDBPyConnection, solutions: Solutions) -> list[tuple[Any, ...]]:
     """Rows of the table `rbridge`, from the views `tokens` and `dropped`; none where there are no tokens."""
     query = "SELECT * FROM tokens ANTI JOIN dropped USING (task, expert, instance_id)"
-    rows = pl.DataFrame(db.execute(query).to_arrow_table())
+    rows = pl.DataFrame(db.sql(query).to_arrow_table())
     if rows.is_empty():
         return []
     candidate_id, task = rows.row(0, named=True)["candidate_id"], rows.row(0, named=True)["task"]
