@@ -14,6 +14,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from forecast.cli_benchmarks import EPILOG as BENCHMARKS_EPILOG
+from forecast.cli_benchmarks import benchmarks
 from forecast.cli_diagnose import EPILOG as DIAGNOSE_EPILOG
 from forecast.cli_diagnose import diagnose
 from forecast.cli_extrapolate import EPILOG as EXTRAPOLATE_EPILOG
@@ -114,6 +116,7 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     leave(bool(failures))
 
 
+app.command(epilog=BENCHMARKS_EPILOG)(benchmarks)
 app.command(epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command(epilog=EXTRAPOLATE_EPILOG)(extrapolate)
 app.command(epilog="Examples: forecast rank configs/demo.yaml --json; forecast rank --table T.csv")(rank)
