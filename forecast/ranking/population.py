@@ -130,8 +130,12 @@ def load_population(db: duckdb.DuckDBPyConnection, over: Over = "tokens") -> Pop
 
 
 def _generic_tasks(db: duckdb.DuckDBPyConnection) -> set[str]:
-    ((config,),) = db.execute("SELECT config FROM run").fetchall()
-    return {source["task"] for source in json.loads(config)["trajectories"] if source.get("generic")}
+    return {
+        source["task"]
+        for (config,) in db.execute("SELECT config FROM run").fetchall()  # one row; none in tables made up
+        for source in json.loads(config)["trajectories"]
+        if source.get("generic")
+    }
 
 
 def _generic(db: duckdb.DuckDBPyConnection, ids: Sequence[str], tasks: Sequence[str]) -> dict[str, Array]:
