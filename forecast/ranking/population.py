@@ -142,19 +142,15 @@ def _generic(db: duckdb.DuckDBPyConnection, ids: Sequence[str], tasks: Sequence[
     """Pooled over all tokens, or bytes, of the generic texts: a long text counts more than a short one."""
     if not tasks:
         return {}
-    found = {
-        candidate_id: (per_token, per_byte)
-        for candidate_id, per_token, per_byte in db.execute(
-            f"SELECT candidate_id, sum({PLAIN_CROSS_ENTROPY} * n_tokens) / sum(n_tokens), "
-            f"sum({PLAIN_CROSS_ENTROPY} * n_tokens) / ln(2) / nullif(sum(n_bytes), 0) "
-            "FROM instance_proxies WHERE list_contains(?, task) GROUP BY candidate_id",
-            [list(tasks)],
-        ).fetchall()
-    }
-    return {
-        unit: np.array([np.nan if found[name][k] is None else found[name][k] for name in ids], float)
-        for k, unit in enumerate(("nats per token", "bits per byte"))
-    }
+    found = {}
+    for unit, rate in (
+        ("nats per token", f"sum({PLAIN_CROSS_ENTROPY} * n_tokens) / sum(n_tokens) FROM instance_proxies"),
+        ("bits per byte", "sum(nats) / ln(2) / nullif(sum(n_bytes), 0) FROM bits_per_byte"),
+    ):
+        query = f"SELECT candidate_id, {rate} WHERE list_contains(?, task) GROUP BY candidate_id"
+        own = dict(db.execute(query, [list(tasks)]).fetchall())
+        found[unit] = np.array([np.nan if own[name] is None else own[name] for name in ids], float)
+    return found
 
 
 def _rbridge(db: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, Array]:
