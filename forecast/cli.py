@@ -16,6 +16,10 @@ import typer
 
 from forecast.cli_benchmarks import EPILOG as BENCHMARKS_EPILOG
 from forecast.cli_benchmarks import benchmarks
+from forecast.cli_convert import EPILOG as CONVERT_EPILOG
+from forecast.cli_convert import convert
+from forecast.cli_corpora import EPILOG as CORPORA_EPILOG
+from forecast.cli_corpora import corpora
 from forecast.cli_diagnose import EPILOG as DIAGNOSE_EPILOG
 from forecast.cli_diagnose import diagnose
 from forecast.cli_extrapolate import EPILOG as EXTRAPOLATE_EPILOG
@@ -117,6 +121,8 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
 
 
 app.command(epilog=BENCHMARKS_EPILOG)(benchmarks)
+app.command(epilog=CONVERT_EPILOG)(convert)
+app.command(epilog=CORPORA_EPILOG)(corpora)
 app.command(epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command(epilog=EXTRAPOLATE_EPILOG)(extrapolate)
 app.command(epilog="Examples: forecast rank configs/demo.yaml --json; forecast rank --table T.csv")(rank)
