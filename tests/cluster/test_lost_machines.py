@@ -40,6 +40,18 @@ def test_two_machines_give_the_rows_of_one_and_the_loss_of_one_loses_nothing(
     assert json.loads(out)["done"] == 12
     assert lake_rows(lake).equals(expected)
     assert not list(lake.rglob(".*"))
+    # The cluster belongs to others, and what is left of it must still be there.
+    assert [node["Alive"] for node in nodes(two_machines.address)].count(True) == 1
+
+
+def nodes(address: str) -> list[dict[str, Any]]:
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    try:
+        return list(ray.nodes())
+    finally:
+        ray.shutdown()
 
 
 def test_a_process_that_hangs_is_ended_at_its_deadline(make_config: Make, tmp_path: Path) -> None:

@@ -104,24 +104,6 @@ def test_interrupting_says_how_to_go_on(make_config: Make, tmp_path: Path) -> No
     assert run_forecast("score", config)[0] == 0
 
 
-def test_an_existing_cluster_gives_the_same_rows(make_config: Make, tmp_path: Path) -> None:
-    from ray.cluster_utils import Cluster
-
-    candidates = {"a": "fake://1", "b": "fake://2"}
-    assert run_forecast("score", make_config(candidates, "own"))[0] == 0
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    try:
-        config = make_config(candidates, "theirs")
-        code, out, err = run_forecast("score", config, "--json", "--address", cluster.address)
-        assert code == 0, err
-        assert json.loads(out)["done"] == 6
-        # The cluster belongs to others and must still be there.
-        assert all(node["Alive"] for node in _nodes(cluster.address))
-    finally:
-        cluster.shutdown()
-    assert lake_rows(tmp_path / "out-own" / "lake").equals(lake_rows(tmp_path / "out-theirs" / "lake"))
-
-
 def test_no_cluster_at_the_address(make_config: Make) -> None:
     code, out, err = run_forecast("score", make_config({"a": "fake://1"}), "--address", "127.0.0.1:1")
     assert code == 1
@@ -135,13 +117,3 @@ def test_too_many_actors_is_said_before_anything_starts(make_config: Make, tmp_p
     assert code == 1
     assert "need 3 actors of 1 CPUs and 1 GPUs" in err
     assert not (tmp_path / "out-run" / "lake").exists()
-
-
-def _nodes(address: str) -> list[dict[str, object]]:
-    import ray
-
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    try:
-        return list(ray.nodes())
-    finally:
-        ray.shutdown()
