@@ -41,7 +41,7 @@ def test_two_machines_give_the_rows_of_one_and_the_loss_of_one_loses_nothing(
     assert lake_rows(lake).equals(expected)
     assert not list(lake.rglob(".*"))
     # The cluster belongs to others, and what is left of it must still be there.
-    assert [node["Alive"] for node in nodes(two_machines.address)].count(True) == 1
+    assert any(node["Alive"] for node in nodes(two_machines.address))
 
 
 def nodes(address: str) -> list[dict[str, Any]]:
