@@ -1,58 +1,17 @@
 """The schema of a run's configuration: frozen, typed, no unknown keys; `forecast.config_file` reads it."""
 
-import re
-import string
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from forecast.config_sources import ChoiceSource, Frozen, MeasuredSource, TrajectorySource, location
 
 PromptForm = Literal["raw", "chat"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-def _location(*schemes: str) -> Callable[[str], str]:
-    """A validator: a local path, or a URI with one of these schemes."""
-
-    def check(value: str) -> str:
-        scheme, is_uri, _ = value.partition("://")
-        if is_uri and scheme not in schemes:
-            expected = ", ".join(["a local path", *(f"{known}://..." for known in schemes)])
-            raise ValueError(f"{value!r} is none of the places that can be used here: {expected}")
-        return value
-
-    return check
-
-
-def _template(value: str) -> str:
-    try:
-        fields = list(string.Formatter().parse(value))
-    except ValueError as error:
-        raise ValueError(f"{error}; write {{{{ and }}}} for braces that are text") from None
-    if any(name == "" or spec or conversion for _, name, spec, conversion in fields):
-        raise ValueError("name a column within each pair of braces, e.g. {question}, and nothing else")
-    return value
-
-
-def _pattern_with_group(value: str) -> str:
-    try:
-        groups = re.compile(value).groups
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    if groups < 1:
-        raise ValueError("put the part of the pattern that is the option's text in parentheses")
-    return value
-
-
-DataPath = Annotated[str, AfterValidator(_location("s3", "package"))]
-Template = Annotated[str, AfterValidator(_template)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-
-class Window(_Frozen):
+class Window(Frozen):
     """Which solution tokens are scored: the last N tokens, the last N bytes of text, or all of them.
 
     A token that straddles the beginning of the last N bytes is left out. The proxies over bytes count the
@@ -74,14 +33,14 @@ class Window(_Frozen):
         return f"last-{self.last_bytes}-bytes" if self.last_bytes is not None else "all"
 
 
-class Quantize(_Frozen):
+class Quantize(Frozen):
     """Weight-only round-to-nearest of the decoder's linear layers: symmetric, one scale per input group."""
 
     bits: int = Field(ge=2, le=8)
     group_size: int = Field(default=64, ge=8)
 
 
-class CandidateConfig(_Frozen):
+class CandidateConfig(Frozen):
     """One candidate model: where its weights are and what is done to them at load time.
 
     `source` is a folder in Hugging Face layout, a `.gguf` file, a hub id (`org/name` or `org/name@revision`),
@@ -91,7 +50,7 @@ class CandidateConfig(_Frozen):
     """
 
     name: str = Field(min_length=1)
-    source: Annotated[str, AfterValidator(_location("package", "fake"))] = Field(min_length=1)
+    source: Annotated[str, AfterValidator(location("package", "fake"))] = Field(min_length=1)
     revision: str | None = None
     family: str | None = None
     dtype: Dtype | None = None
@@ -133,117 +92,13 @@ class CandidateConfig(_Frozen):
         return self
 
 
-class DataSource(_Frozen):
-    """Rows from a file or a Hugging Face dataset.
-
-    `path`: JSONL, JSON, CSV (each also as `.gz`), Parquet or Arrow; local, `s3://...` or
-    `package://DISTRIBUTION/FILE`; a local folder written by `datasets.save_to_disk` also serves. `dataset`: a
-    hub id or local dataset folder for `datasets.load_dataset`.
-    """
-
-    path: DataPath | None = None
-    dataset: str | None = None
-    config: str | None = None
-    split: str | None = None
-    revision: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "DataSource":
-        if (self.path is None) == (self.dataset is None):
-            raise ValueError("give either path (a file) or dataset (a Hugging Face dataset)")
-        if self.path is not None and (self.config or self.split or self.revision):
-            raise ValueError("config, split and revision belong to dataset, not to path")
-        return self
-
-    @property
-    def label(self) -> str:
-        """How messages name this source."""
-        if self.path is not None:
-            return self.path
-        return f"{self.dataset}{f'/{self.config}' if self.config else ''}[{self.split or 'train'}]"
-
-
-class TrajectoryColumns(_Frozen):
-    """Names of the columns; those that default to none are optional in the data.
-
-    `frontier_tokens`: what a frontier model thought of the solution, for rBridge; see `baselines/rbridge.py`.
-    """
-
-    prompt: str = "prompt"
-    solution: str = "solution"
-    instance_id: str | None = None
-    expert: str | None = None
-    frontier_tokens: str | None = None
-
-
-class TrajectorySource(DataSource):
-    """Expert solutions of one task; a template may use any columns: `"Question: {question}\\nAnswer: "`.
-
-    `generic`: ordinary text, of which plain cross-entropy is a baseline; its proxies are not used.
-    """
-
-    task: str = Field(min_length=1)
-    expert: str = "human"
-    generic: bool = False
-    columns: TrajectoryColumns = TrajectoryColumns()
-    prompt_template: Template | None = None
-    solution_template: Template | None = None
-
-
-class ChoiceSource(DataSource):
-    """A multiple-choice task measured directly: each option is scored as a continuation of the prompt.
-
-    `choices` names one column that holds a list (dots reach into records: `choices.text`) or lists one column
-    per option. `choice_pattern` is a regular expression for a whole option; its first group is the option's
-    text. `answer` names the column of the right one, where `choices` lists columns perhaps one of them. That
-    column holds an option's label, text or 0-based index; `answer_is` says which where a row leaves it open.
-    `labels` names the column of the labels (default A, B, C, ...).
-    """
-
-    task: str = Field(min_length=1)
-    prompt_template: Template
-    choices: str | tuple[str, ...]
-    answer: str
-    answer_is: Literal["label", "text", "index"] | None = None
-    labels: str | None = None
-    choice_prefix: str = " "
-    choice_pattern: Annotated[str, AfterValidator(_pattern_with_group)] | None = None
-    instance_id: str | None = None
-
-
-class MeasuredSource(_Frozen):
-    """Measured downstream scores from a file.
-
-    `csv`: columns candidate, task, metric, value and optionally stderr, source. `lm_eval`: a result JSON of
-    lm-evaluation-harness for the one `candidate` named here. `tasks` takes only these from the file; `metric`
-    chooses one where the file has several.
-    """
-
-    format: Literal["csv", "lm_eval"]
-    path: DataPath
-    candidate: str | None = None
-    tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
-    metric: str | None = None
-
-    @model_validator(mode="after")
-    def _candidate_named(self) -> "MeasuredSource":
-        if self.format == "lm_eval" and self.candidate is None:
-            raise ValueError("a result file of lm_eval holds one model: say which candidate it is")
-        if self.format == "csv" and self.candidate is not None:
-            raise ValueError(
-                "candidate belongs to format lm_eval; a CSV file names the candidate in each row"
-            )
-        return self
-
-
-class ExpertConfig(_Frozen):
+class ExpertConfig(Frozen):
     """What is known of an expert; a model's `family` tells which candidates it may favour."""
 
     family: str | None = Field(default=None, min_length=1)
 
 
-class VllmConfig(_Frozen):
+class VllmConfig(Frozen):
     """Settings of vLLM: GPUs for one candidate, its share of their memory, and whether to skip compiling."""
 
     tensor_parallel: int = Field(default=1, ge=1)
@@ -251,7 +106,7 @@ class VllmConfig(_Frozen):
     eager: bool = True
 
 
-class EngineConfig(_Frozen):
+class EngineConfig(Frozen):
     """How candidates are run; dtype `auto`: bfloat16 where the machine computes it natively, else float32.
 
     `kind: vllm` needs vLLM installed; `vllm` holds its settings. `share_prefixes`: what several texts begin
@@ -267,7 +122,7 @@ class EngineConfig(_Frozen):
     vllm: VllmConfig = VllmConfig()
 
 
-class ClusterConfig(_Frozen):
+class ClusterConfig(Frozen):
     """Where it runs: `address` of a Ray cluster, or none to start Ray on this machine.
 
     `deadline_minutes`: a process that has not finished a shard by then (loading included) is ended and counts
@@ -282,27 +137,27 @@ class ClusterConfig(_Frozen):
     patience_minutes: float = Field(default=15, gt=0)
 
 
-class RankingConfig(_Frozen):
+class RankingConfig(Frozen):
     """How candidates are ranked. `targets` maps a measured task to the tasks whose proxies forecast it.
 
     Default: the task of the same name where trajectories of it exist, else all tasks.
     """
 
-    targets: dict[str, tuple[str, ...]] = {}
+    targets: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     bootstraps: int = Field(default=1000, ge=0)
     permutations: int = Field(default=1000, ge=0)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     seed: int = 0
 
 
-class Config(_Frozen):
+class Config(Frozen):
     """A whole run; see `configs/demo.yaml` for one in use.
 
     `experts`: what is known of them, by the name that the trajectories give them.
     """
 
     name: str = Field(min_length=1)
-    output: Annotated[str, AfterValidator(_location("s3"))]
+    output: Annotated[str, AfterValidator(location("s3"))]
     engine: EngineConfig = EngineConfig()
     window: Window = Window(last_tokens=1000)
     prompt_form: PromptForm = "raw"
@@ -311,7 +166,7 @@ class Config(_Frozen):
     cluster: ClusterConfig = ClusterConfig()
     candidates: tuple[CandidateConfig, ...] = Field(min_length=1)
     trajectories: tuple[TrajectorySource, ...] = Field(min_length=1)
-    experts: dict[str, ExpertConfig] = {}
+    experts: dict[str, ExpertConfig] = Field(default_factory=dict)
     direct_evaluation: tuple[ChoiceSource, ...] = ()
     measured_scores: tuple[MeasuredSource, ...] = ()
     ranking: RankingConfig = RankingConfig()

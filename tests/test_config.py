@@ -5,16 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from forecast.config import (
-    CandidateConfig,
-    ChoiceSource,
-    Config,
-    DataSource,
-    MeasuredSource,
-    Quantize,
-    TrajectorySource,
-    Window,
-)
+from forecast.config import CandidateConfig, Config, Quantize, Window
+from forecast.config_sources import ChoiceSource, DataSource, MeasuredSource, TrajectorySource
 
 CANDIDATE: dict[str, Any] = {"name": "a", "source": "fake://1"}
 TRAJECTORIES: dict[str, Any] = {"task": "sums", "path": "sums.jsonl"}

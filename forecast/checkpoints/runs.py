@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.config import DataSource
+from forecast.config_sources import DataSource
 from forecast.errors import InputError, did_you_mean
 from forecast.inputs.rows import Problems, Row, read_rows
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forecast.config import DataSource
+from forecast.config_sources import DataSource
 from forecast.errors import InputError, did_you_mean
 from forecast.inputs.rows import Problems, Row, read_rows
 

@@ -4,7 +4,7 @@ import re
 import string
 from dataclasses import dataclass
 
-from forecast.config import ChoiceSource
+from forecast.config_sources import ChoiceSource
 from forecast.inputs.columns import id_at, printed_at, rendered, texts_at
 from forecast.inputs.rows import Problems, Row, read_rows
 from forecast.inputs.trajectories import Trajectory, prompt_id

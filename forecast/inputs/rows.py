@@ -20,7 +20,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from forecast import storage
-from forecast.config import DataSource
+from forecast.config_sources import DataSource
 from forecast.errors import InputError
 
 _MESSAGES_SHOWN = 20

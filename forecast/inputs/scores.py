@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from forecast.config import DataSource, MeasuredSource
+from forecast.config_sources import DataSource, MeasuredSource
 from forecast.errors import InputError, did_you_mean
 from forecast.inputs.columns import text_at
 from forecast.inputs.rows import Problems, read_file, read_rows

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from forecast.config import TrajectorySource
+from forecast.config_sources import TrajectorySource
 from forecast.inputs.columns import id_at, rendered, text_at
 from forecast.inputs.rows import Problems, Row, read_rows
 

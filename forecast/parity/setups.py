@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from forecast import storage
-from forecast.config import CandidateConfig, Config, EngineConfig, TrajectorySource
+from forecast.config import CandidateConfig, Config, EngineConfig
+from forecast.config_sources import TrajectorySource
 from forecast.errors import ConfigError, NoDataError, did_you_mean
 from forecast.inputs.candidates import native_dtype
 from forecast.inputs.fingerprint import digest_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from forecast.config import DataSource
+from forecast.config_sources import DataSource
 from forecast.errors import InputError, did_you_mean
 from forecast.inputs.rows import Problems, Row, read_rows
 from forecast.ranking.cells import CellTable

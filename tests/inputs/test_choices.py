@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forecast.config import ChoiceSource
+from forecast.config_sources import ChoiceSource
 from forecast.errors import InputError
 from forecast.inputs.choices import ChoiceItem, load_choices
 

@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from forecast import storage
-from forecast.config import DataSource
+from forecast.config_sources import DataSource
 from forecast.errors import InputError
 from forecast.inputs.rows import Problems, Row, local_path, read_rows
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forecast.config import MeasuredSource
+from forecast.config_sources import MeasuredSource
 from forecast.errors import InputError
 from forecast.inputs.scores import MeasuredScore, load_scores
 

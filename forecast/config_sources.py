@@ -1,0 +1,153 @@
+"""The part of a configuration that says where rows come from: solutions, questions, measured scores."""
+
+import re
+import string
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def location(*schemes: str) -> Callable[[str], str]:
+    """A validator: a local path, or a URI with one of these schemes."""
+
+    def check(value: str) -> str:
+        scheme, is_uri, _ = value.partition("://")
+        if is_uri and scheme not in schemes:
+            expected = ", ".join(["a local path", *(f"{known}://..." for known in schemes)])
+            raise ValueError(f"{value!r} is none of the places that can be used here: {expected}")
+        return value
+
+    return check
+
+
+def _template(value: str) -> str:
+    try:
+        fields = list(string.Formatter().parse(value))
+    except ValueError as error:
+        raise ValueError(f"{error}; write {{{{ and }}}} for braces that are text") from None
+    if any(name == "" or spec or conversion for _, name, spec, conversion in fields):
+        raise ValueError("name a column within each pair of braces, e.g. {question}, and nothing else")
+    return value
+
+
+def _pattern_with_group(value: str) -> str:
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if groups < 1:
+        raise ValueError("put the part of the pattern that is the option's text in parentheses")
+    return value
+
+
+DataPath = Annotated[str, AfterValidator(location("s3", "package"))]
+Template = Annotated[str, AfterValidator(_template)]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class DataSource(Frozen):
+    """Rows from a file or a Hugging Face dataset.
+
+    `path`: JSONL, JSON, CSV (each also as `.gz`), Parquet or Arrow; local, `s3://...` or
+    `package://DISTRIBUTION/FILE`; a local folder written by `datasets.save_to_disk` also serves. `dataset`: a
+    hub id or local dataset folder for `datasets.load_dataset`.
+    """
+
+    path: DataPath | None = None
+    dataset: str | None = None
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "DataSource":
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path (a file) or dataset (a Hugging Face dataset)")
+        if self.path is not None and (self.config or self.split or self.revision):
+            raise ValueError("config, split and revision belong to dataset, not to path")
+        return self
+
+    @property
+    def label(self) -> str:
+        """How messages name this source."""
+        if self.path is not None:
+            return self.path
+        return f"{self.dataset}{f'/{self.config}' if self.config else ''}[{self.split or 'train'}]"
+
+
+class TrajectoryColumns(Frozen):
+    """Names of the columns; those that default to none are optional in the data.
+
+    `frontier_tokens`: what a frontier model thought of the solution, for rBridge; see `baselines/rbridge.py`.
+    """
+
+    prompt: str = "prompt"
+    solution: str = "solution"
+    instance_id: str | None = None
+    expert: str | None = None
+    frontier_tokens: str | None = None
+
+
+class TrajectorySource(DataSource):
+    """Expert solutions of one task; a template may use any columns: `"Question: {question}\\nAnswer: "`.
+
+    `generic`: ordinary text, of which plain cross-entropy is a baseline; its proxies are not used.
+    """
+
+    task: str = Field(min_length=1)
+    expert: str = "human"
+    generic: bool = False
+    columns: TrajectoryColumns = TrajectoryColumns()
+    prompt_template: Template | None = None
+    solution_template: Template | None = None
+
+
+class ChoiceSource(DataSource):
+    """A multiple-choice task measured directly: each option is scored as a continuation of the prompt.
+
+    `choices` names one column that holds a list (dots reach into records: `choices.text`) or lists one column
+    per option. `choice_pattern` is a regular expression for a whole option; its first group is the option's
+    text. `answer` names the column of the right one, where `choices` lists columns perhaps one of them. That
+    column holds an option's label, text or 0-based index; `answer_is` says which where a row leaves it open.
+    `labels` names the column of the labels (default A, B, C, ...).
+    """
+
+    task: str = Field(min_length=1)
+    prompt_template: Template
+    choices: str | tuple[str, ...]
+    answer: str
+    answer_is: Literal["label", "text", "index"] | None = None
+    labels: str | None = None
+    choice_prefix: str = " "
+    choice_pattern: Annotated[str, AfterValidator(_pattern_with_group)] | None = None
+    instance_id: str | None = None
+
+
+class MeasuredSource(Frozen):
+    """Measured downstream scores from a file.
+
+    `csv`: columns candidate, task, metric, value and optionally stderr, source. `lm_eval`: a result JSON of
+    lm-evaluation-harness for the one `candidate` named here. `tasks` takes only these from the file; `metric`
+    chooses one where the file has several.
+    """
+
+    format: Literal["csv", "lm_eval"]
+    path: DataPath
+    candidate: str | None = None
+    tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
+    metric: str | None = None
+
+    @model_validator(mode="after")
+    def _candidate_named(self) -> "MeasuredSource":
+        if self.format == "lm_eval" and self.candidate is None:
+            raise ValueError("a result file of lm_eval holds one model: say which candidate it is")
+        if self.format == "csv" and self.candidate is not None:
+            raise ValueError(
+                "candidate belongs to format lm_eval; a CSV file names the candidate in each row"
+            )
+        return self
