@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from forecast.cli_common import Json
 from forecast.console import err, out, print_json
 from forecast.errors import ConfigError
 from forecast.progress import WorkProgress
@@ -27,7 +28,6 @@ Target = Annotated[
 ]
 Folds = Annotated[int, typer.Option(min=2, help="In which the families are held out.")]
 Seed = Annotated[int, typer.Option(min=0, help="Deals families of one size out to folds.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 
 
 def benchmarks(

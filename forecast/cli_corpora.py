@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forecast.cli_common import Html, Json, one_source
 from forecast.config_file import load_config
 from forecast.console import err, leave, out, print_failures, print_json
 from forecast.errors import ConfigError
@@ -88,8 +89,6 @@ Seed = Annotated[int, typer.Option(min=0, help="Of resampling.")]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Processes. Default: one for each core.")
 ]
-Html = Annotated[str | None, typer.Option(metavar="FILE", help="Write a report with plots: one HTML file.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 
 
 def corpora(
@@ -117,11 +116,7 @@ def corpora(
     json_: Json = False,
 ) -> None:
     """Choose a pretraining corpus by small runs: how often they decide as large ones do, at what cost."""
-    if (config is None) == (table is None):
-        raise ConfigError(
-            "give either CONFIG (a run's results) or --table FILE with --targets FILE (numbers "
-            "from elsewhere)" + (", not both" if config is not None else "")
-        )
+    one_source(config, table, "--table FILE with --targets FILE")
     if (table is None) != (targets is None):
         raise ConfigError("--table (small runs) and --targets (large runs) go together; give both")
     if bad := [b for b in budget or [] if not (b > 0 and math.isfinite(b))]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from forecast.cli_common import Html, Json
 from forecast.config_file import load_config
 from forecast.console import err, leave, out, print_failures, print_json
 from forecast.errors import ConfigError
@@ -45,8 +46,6 @@ MinKPercent = Annotated[
 Windows = Annotated[
     str, typer.Option(metavar="N,N", help="Windows to compare with all scored tokens: their last N.")
 ]
-Html = Annotated[str | None, typer.Option(metavar="FILE", help="Write a report with plots: one HTML file.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 
 
 def diagnose(

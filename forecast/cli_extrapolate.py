@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forecast.cli_common import Html, Json, one_source
 from forecast.config_file import load_config
 from forecast.console import err, leave, out, print_failures, print_json
 from forecast.errors import ConfigError
@@ -79,10 +80,6 @@ MinGain = Annotated[
 Members = Annotated[
     bool, typer.Option("--members", help="Also show what the combined forecast is made of, one by one.")
 ]
-Html = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Also write a report with plots (or s3://...).")
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 
 DEFAULT_PROXY = "cross_entropy__uniform"
 EPILOG = (
@@ -108,11 +105,7 @@ def extrapolate(
     json_: Json = False,
 ) -> None:
     """Forecast a training run from its first checkpoints, and say how sure that is."""
-    if (config is None) == (table is None):
-        raise ConfigError(
-            "give either CONFIG (a run's results) or --table FILE (numbers from elsewhere)"
-            + (", not both" if config is not None else "")
-        )
+    one_source(config, table)
     if table is not None and target is None:
         raise ConfigError("--table needs --target METRIC, the accuracy to forecast")
     levels = _chance_levels(chance or [])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from forecast.cli_common import Html, Json, one_source
 from forecast.config import Config
 from forecast.config_file import load_config
 from forecast.console import err, leave, out, print_failures, print_json
@@ -77,8 +78,6 @@ Save = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Save the scorer that the order is by, fitted to all cells, as JSON."),
 ]
-Html = Annotated[str | None, typer.Option(metavar="FILE", help="Write a report with plots: one HTML file.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 
 
 @dataclass(frozen=True)
@@ -119,11 +118,7 @@ def rank(
     json_: Json = False,
 ) -> None:
     """Rank the candidates, and say how far to trust it for models, families and tasks not seen before."""
-    if (config is None) == (table is None):
-        raise ConfigError(
-            "give either CONFIG (a run's results) or --table FILE (numbers from elsewhere)"
-            + (", not both" if config is not None else "")
-        )
+    one_source(config, table)
     given: dict[str, Any] = {
         "protocols": tuple(dict.fromkeys(protocol)) if protocol else None,
         "scorers": tuple(dict.fromkeys(scorer)) if scorer else None,

@@ -93,18 +93,20 @@ class _Question:
     single_steps: bool
 
 
-def size_sets(sizes: Sequence[str]) -> list[tuple[str, ...]]:
-    """Sets of sizes to fit to, as the module says; none of fewer than three."""
+def size_sets(sizes: Sequence[str], dropping: bool = True) -> list[tuple[str, ...]]:
+    """Sets of sizes to fit to, as the module says; none of fewer than three.
+
+    Args:
+        dropping: also those without the smallest sizes.
+    """
     growing = [tuple(sizes[:end]) for end in range(MIN_SIZES, len(sizes) + 1)]
-    dropping = [tuple(sizes[start:]) for start in range(1, len(sizes) - MIN_SIZES + 1)]
-    return growing + dropping
+    return growing + [tuple(sizes[start:]) for start in range(1, len(sizes) - MIN_SIZES + 1) if dropping]
 
 
-def count_fits(panel: Panel, accounting: Accounting, n_losses: int, second_steps: bool) -> int:
+def count_fits(panel: Panel, sets: int, n_losses: int, second_steps: bool) -> int:
     """How many fits `extrapolations_of` would make, about."""
-    sizes = [size for size in panel.sizes if size != accounting.target_size]
     forms = len(FORMS) + (6 if second_steps else 0)  # four links, two single steps
-    return len(size_sets(sizes)) * len(panel.corpora) * forms * n_losses
+    return sets * len(panel.corpora) * forms * n_losses
 
 
 def extrapolations_of(
@@ -115,6 +117,7 @@ def extrapolations_of(
     accounting: Accounting,
     top: float | None,
     single_steps: bool = True,
+    dropping: bool = True,
     workers: int = 1,
     on_set: Callable[[], None] | None = None,
 ) -> tuple[list[Extrapolation], str | None]:
@@ -125,6 +128,7 @@ def extrapolations_of(
         accuracy: of the small runs in the target's metric; None: there is none, so no second step.
         top: the highest accuracy, 1 or 100; None: the target is no such thing, so no second step.
         single_steps: fit them, too; they are the same whatever the loss.
+        dropping: see `size_sets`.
         workers: processes.
         on_set: is called when a set of sizes is done.
 
@@ -153,7 +157,7 @@ def extrapolations_of(
         single_steps=single_steps,
     )
     found: list[Extrapolation] = []
-    for laws in _mapped(question, size_sets(losses.sizes), workers):
+    for laws in _mapped(question, size_sets(losses.sizes, dropping), workers):
         found += laws
         if on_set is not None:
             on_set()

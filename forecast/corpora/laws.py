@@ -10,17 +10,16 @@ import numpy as np
 from forecast.corpora.compute import Accounting
 from forecast.corpora.decisions import decide, pair_signs
 from forecast.corpora.directions import Direction, is_accuracy, is_generic_loss
-from forecast.corpora.extrapolations import Extrapolation, count_fits, extrapolations_of
+from forecast.corpora.extrapolations import Extrapolation, count_fits, extrapolations_of, size_sets
 from forecast.corpora.frontier import Way
 from forecast.corpora.matching import series_of, tasks_for
 from forecast.corpora.panel import Panel
-from forecast.corpora.scaling_laws import FORMS
 from forecast.corpora.targets import Target, Targets
 from forecast.errors import ConfigError, did_you_mean
 from forecast.proxies import PLAIN_CROSS_ENTROPY, PROXIES
 from forecast.ranking.correlations import spearman_where
 
-MOST_FITS = 8_000  # 4 to 10 ms each
+MOST_FITS = 6_000  # 4 to 15 ms each
 _WORTH_PROCESSES = 1_000  # fits; starting processes takes two seconds
 _BYTES = "byte_"
 
@@ -95,12 +94,22 @@ def laws_of(
             # A second step is fitted to the small runs' own accuracies, so those tasks are part of the key.
             own = None if accuracy is None else tasks_for(panel.tasks_of(accuracy), target, targets)
             pairs.setdefault((loss, tasks, own), []).append((loss, target))
-    n_fits = count_fits(panel, accounting, len(pairs), accuracy is not None)
-    if n_fits > MOST_FITS:
+    sizes = [size for size in panel.sizes if size != accounting.target_size]
+    dropping = True
+
+    def n_fits() -> int:
+        return count_fits(panel, len(size_sets(sizes, dropping)), len(pairs), accuracy is not None)
+
+    if (too_many := n_fits()) > MOST_FITS and len(targets.tasks) > 1:
         main = targets.main.task
         pairs = {key: kept for key, all_ in pairs.items() if (kept := [p for p in all_ if p[1].task == main])}
-        words.append(f"{n_fits} scaling laws would be fitted: only those for {main} are")
-    total = max(1, count_fits(panel, accounting, len(pairs), False) // (len(FORMS) * len(panel.corpora)))
+        words.append(f"{too_many} scaling laws would be fitted: only those for {main} are")
+    if (too_many := n_fits()) > MOST_FITS:
+        dropping = False
+        words.append(
+            f"{too_many} scaling laws would be fitted: those without the smallest sizes are left out"
+        )
+    total = max(1, len(size_sets(sizes, dropping)) * len(pairs))
     done = itertools.count(1)
     rows: list[LawRow] = []
     ways: dict[str, list[Way]] = {}
@@ -109,7 +118,7 @@ def laws_of(
         if progress is not None:
             progress(min(next(done), total), total)
 
-    many = workers if n_fits >= _WORTH_PROCESSES else 1
+    many = workers if n_fits() >= _WORTH_PROCESSES else 1
     sign = ways_up[targets.metric].sign
     top = _top(panel, accuracy, targets)
     if accuracy is not None and top is None:
@@ -122,7 +131,7 @@ def laws_of(
         single = (own_accuracy is None or own_accuracy.tasks not in stepped) and accuracy is not None
         stepped |= set() if own_accuracy is None else {own_accuracy.tasks}
         found, reason = extrapolations_of(
-            series, own_accuracy, first, panel, accounting, top, single, many, on_set
+            series, own_accuracy, first, panel, accounting, top, single, dropping, many, on_set
         )
         if reason is not None:
             words.append(f"no scaling law for {loss}: {reason}")

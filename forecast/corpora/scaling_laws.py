@@ -109,13 +109,21 @@ def fit_accuracy(form: Form, n: Array, d: Array, accuracy: Array, top: float = 1
     def shares(p: Array, u: Array, v: Array) -> Array:
         return np.asarray(p[-2] + p[-1] * expit(-_powers(form, p[:-2], u, v)))
 
+    def gradient(p: Array) -> Array:
+        z = [x, y] if form == "5-parameter" else [x + y]
+        terms = [np.exp(p[2 * i] - p[2 * i + 1] * zi) for i, zi in enumerate(z)]
+        part = expit(-_powers(form, p[:-2], x, y))
+        inner = [g for term, zi in zip(terms, z, strict=True) for g in (term, -zi * term)]
+        slope = -p[-1] * part * (1 - part)
+        return np.stack([*(slope * g for g in inner), slope, np.ones_like(part), part], axis=1)
+
     inside = np.clip((share - share.min() + 0.02) / (np.ptp(share) + 0.1), 0.02, 0.98)
     steep = -np.log(inside / (1 - inside))  # what the inner law would have to be
     levels = [max(0.0, float(share.min()) - 0.02), min(1.0, float(np.ptp(share)) + 0.1)]
     starts = [np.concatenate([_inner_start(form, x, y, steep, a), levels]) for a in (0.1, 0.3)]
     terms = 2 if form == "5-parameter" else 1
     low, high = [-30.0, 0.0] * terms + [-20.0, 0.0, 0.0], [20.0, _STEEPEST] * terms + [20.0, 1.0, 1.0]
-    p = _descend(lambda q: shares(q, x, y) - share, starts, (np.array(low), np.array(high)), 1e-6)
+    p = _descend(lambda q: shares(q, x, y) - share, starts, (np.array(low), np.array(high)), gradient)
     named = dict(zip(("log A", "a", "log B", "b"), p[:-3], strict=False))
     named |= {"E": p[-3], "floor": top * p[-2], "rise": top * p[-1]}
     return _law(named, lambda u, v: top * shares(p, np.log(u), np.log(v)), n, d, accuracy)
@@ -237,7 +245,7 @@ def _descend(
     residuals: Callable[[Array], Array],
     starts: list[Array],
     bounds: tuple[Array, Array],
-    tolerance: float = 1e-8,
+    gradient: Callable[[Array], Array] | None = None,
 ) -> Array:
     """The best end of bounded least squares over the starts."""
     low, high = bounds
@@ -251,8 +259,7 @@ def _descend(
                     inside,
                     bounds=(low, high),
                     x_scale="jac",
-                    ftol=tolerance,
-                    xtol=tolerance,
+                    jac="2-point" if gradient is None else gradient,
                     max_nfev=_MOST_STEPS,
                 )
             except (ValueError, RuntimeError):  # a step into numbers that are not finite
