@@ -5,6 +5,7 @@ task or file failed (all are listed; what did not fail is complete); 4 parity: d
 the tolerance; 130 interrupted.
 """
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,16 +15,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from forecast.cli_benchmarks import EPILOG as BENCHMARKS_EPILOG
-from forecast.cli_benchmarks import benchmarks
-from forecast.cli_convert import EPILOG as CONVERT_EPILOG
-from forecast.cli_convert import convert
-from forecast.cli_corpora import EPILOG as CORPORA_EPILOG
-from forecast.cli_corpora import corpora
-from forecast.cli_diagnose import EPILOG as DIAGNOSE_EPILOG
-from forecast.cli_diagnose import diagnose
-from forecast.cli_extrapolate import EPILOG as EXTRAPOLATE_EPILOG
-from forecast.cli_extrapolate import extrapolate
+from forecast import cli_benchmarks, cli_convert, cli_corpora, cli_diagnose, cli_extrapolate, cli_jobs
+from forecast.cli_common import Json
 from forecast.cli_parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli_rank import rank, ranking_of
 from forecast.config import Config
@@ -43,7 +36,6 @@ app = typer.Typer(
 ConfigPath = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Configuration file, e.g. configs/demo.yaml.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
 Address = Annotated[
     str | None,
@@ -77,7 +69,8 @@ def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addres
         ranked.print()
         print_failures(ranked.failed)  # those of scoring among them
         out.print(f"\nresults: {plan.config.output}", markup=False, soft_wrap=True)
-        out.print(f"open the app: {_own_name()} app {config}", markup=False, soft_wrap=True)
+        if "FORECAST_JOB" not in os.environ:  # a job's files are not for those who read its log
+            out.print(f"open the app: {_own_name()} app {config}", markup=False, soft_wrap=True)
     leave(bool(ranked.failed))
 
 
@@ -120,12 +113,8 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     leave(bool(failures))
 
 
-app.command(epilog=BENCHMARKS_EPILOG)(benchmarks)
-app.command(epilog=CONVERT_EPILOG)(convert)
-app.command(epilog=CORPORA_EPILOG)(corpora)
-app.command(epilog=DIAGNOSE_EPILOG)(diagnose)
-app.command(epilog=EXTRAPOLATE_EPILOG)(extrapolate)
 app.command(epilog="Examples: forecast rank configs/demo.yaml --json; forecast rank --table T.csv")(rank)
+app.command(epilog=cli_diagnose.EPILOG)(cli_diagnose.diagnose)
 
 
 @app.command(epilog="Example: forecast show configs/demo.yaml --candidate SmolLM2-135M --task gsm8k --table")
@@ -209,6 +198,13 @@ def app_(
     command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
     with _interruptible():
         raise typer.Exit(subprocess.call(command, env={**os.environ, "FORECAST_OUTPUT": loaded.output}))
+
+
+app.command(epilog=cli_corpora.EPILOG)(cli_corpora.corpora)
+app.command(epilog=cli_extrapolate.EPILOG)(cli_extrapolate.extrapolate)
+app.command(epilog=cli_benchmarks.EPILOG)(cli_benchmarks.benchmarks)
+app.command(epilog=cli_convert.EPILOG)(cli_convert.convert)
+cli_jobs.register(app)
 
 
 @contextmanager

@@ -42,9 +42,19 @@ def convert(name: Name, source: Source, target: Target) -> None:
     else:
         table.write_parquet(buffer)
     write_bytes(target, buffer.getvalue())
+    for note in _notes(name, table):
+        err.print("note: " + note, style="yellow", markup=False, soft_wrap=True)
     err.print(
         f"{target}: {len(table):,} rows, columns {', '.join(table.columns)}", markup=False, soft_wrap=True
     )
+
+
+def _notes(name: str, table: "pl.DataFrame") -> list[str]:
+    if name != "datadecide":
+        return []
+    from forecast.corpora.datadecide import notes
+
+    return notes(table)
 
 
 def _datadecide() -> "Callable[[str], pl.DataFrame]":

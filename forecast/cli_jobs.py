@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from actors.jobs.submission import Command
 
 _INTERRUPTED = 130
-_COMMANDS = ("run", "score", "nightly")
+_COMMANDS = ("run", "score")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's configuration.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, or how it begins; see forecast jobs.")]
@@ -70,7 +70,7 @@ def submit(
         typer.Option("--again", help="Run it once more although it is done. Never a second one at a time."),
     ] = False,
     command: Annotated[
-        str, typer.Option(metavar="NAME", help="What the cluster is to do: run, score or nightly.")
+        str, typer.Option(metavar="NAME", help="What the cluster is to do: run or score.")
     ] = "run",
     report: Annotated[
         bool, typer.Option("--report", help="Also held-out figures and report.html; see forecast rank.")
@@ -222,7 +222,7 @@ def pull(
     ] = False,
     on_cluster: OnCluster = None,
     command: Annotated[
-        str, typer.Option(metavar="NAME", help="With CONFIG: what the job was to do: run, score or nightly.")
+        str, typer.Option(metavar="NAME", help="With CONFIG: what the job was to do: run or score.")
     ] = "run",
     json_: Json = False,
 ) -> None:

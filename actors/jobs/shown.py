@@ -1,0 +1,77 @@
+"""Jobs as records, in words and as a table; and the exit code that a job stands for."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from actors.jobs.head import Job
+
+
+def exit_code(job: Job) -> int:
+    """That of the command on the cluster; 0 while it runs, 1 where it was stopped or never came so far."""
+    if job.running or job.status == "SUCCEEDED":
+        return 0
+    return job.exit_code if job.exit_code is not None and 0 < job.exit_code < 128 else 1
+
+
+def state(job: Job) -> str:
+    if job.running or job.status == "SUCCEEDED":
+        return job.status.lower()
+    if job.exit_code == 3:
+        return "done, but something failed (all of it is listed in forecast logs)"
+    if job.exit_code is not None:
+        return f"failed with exit code {job.exit_code}; see forecast logs"
+    if job.status == "STOPPED":
+        return "stopped"
+    return f"failed: {job.message.strip()[:2000]}"
+
+
+def job_record(job: Job) -> dict[str, Any]:
+    end = job.ended or time.time()
+    return {
+        "job": job.job_id,
+        "name": job.metadata.get("forecast_name"),
+        "status": job.status,
+        "exit_code": job.exit_code,
+        "state": state(job),
+        "started": _moment(job.started),
+        "ended": _moment(job.ended),
+        "seconds": None if job.started is None else round(end - job.started, 1),
+        "command": job.metadata.get("forecast_command"),
+        "output": job.metadata.get("forecast_output"),
+    }
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def jobs_table(records: Sequence[dict[str, Any]]) -> Table:
+    """Of records with `progress`, the newest last."""
+    table = Table(title=Text("Jobs submitted by forecast"))
+    for column in ("job", "state", "units", "tokens/s", "left", "started (UTC)", "took", "output"):
+        table.add_column(column, overflow="fold")
+    for record in records:
+        progress = record["progress"]
+        left = progress and progress["seconds_left"]
+        table.add_row(
+            Text(record["job"]),
+            Text(record["state"].splitlines()[0]),
+            Text(f"{progress['done']}/{progress['units']}" if progress else "-"),
+            Text(f"{progress['tokens_per_second']:,.0f}" if progress else "-"),
+            Text("-" if left is None else _duration(left)),
+            Text((record["started"] or "-").removesuffix("+00:00").replace("T", " ")),
+            Text("-" if record["seconds"] is None else _duration(record["seconds"])),
+            Text(record["output"] or "-"),
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
