@@ -27,6 +27,8 @@ from forecast.store.warehouse import open_warehouse
 Make = Callable[..., Path]
 
 # As `forecast`, wherever it is called from; {} takes what a test changes first.
+pytestmark = pytest.mark.slow  # a head of its own: a minute
+
 FORECAST = """
 import importlib.metadata as m, sys
 from forecast import cli
@@ -291,7 +293,6 @@ def test_a_refused_token(cluster: Cluster, elsewhere: Path, environment: dict[st
     assert cluster.token.read_text() not in err
 
 
-@pytest.mark.slow
 def test_a_full_disk_of_the_cluster(cluster: Cluster, make_config: Make, elsewhere: Path) -> None:
     small = cluster.folder / "small"
     small.mkdir()
@@ -308,7 +309,6 @@ def test_a_full_disk_of_the_cluster(cluster: Cluster, make_config: Make, elsewhe
     assert "submit with another --output" in err and "Traceback" not in err
 
 
-@pytest.mark.slow
 def test_results_on_an_object_store_are_read_there(
     cluster: Cluster, make_config: Make, elsewhere: Path, bucket: str
 ) -> None:

