@@ -55,8 +55,9 @@ class Accounting:
 
     @property
     def target_flops(self) -> float:
-        """6 N D of one target run."""
-        return 6 * self.target_parameters * self.target_tokens
+        """6 N D of one target run; NaN where it is unknown or nothing."""
+        flops = 6 * self.target_parameters * self.target_tokens
+        return flops if flops > 0 else float("nan")
 
     def training(self) -> Array:
         """[points] 6 N D."""
@@ -168,15 +169,18 @@ def _target_counts(
 ) -> tuple[float, float]:
     """N and D of one target run."""
     counts = targets.counts
+    told = panel.counts
     last = [i for i, point in enumerate(panel.points) if point.size == size]
-    own = pairs[last[int(np.argmax(np.nan_to_num(pairs[last, 1])))]] if last else np.array([np.nan, np.nan])
+    end = last[int(np.argmax(np.nan_to_num(pairs[last, 1])))] if last else None
+    own = np.array([np.nan, np.nan]) if end is None else pairs[end]
     n = given.parameters.get(size or "", counts.get("active_parameters", counts.get("parameters", np.nan)))
     d = given.tokens.get(size or "", counts.get("tokens", np.nan))
     published = datadecide.SIZES.get((size or "").upper()) if is_datadecide else None
     if np.isnan(n):
         n = published.parameters if published and not last else own[0]
     if np.isnan(d):
-        d = published.tokens() if published else own[1]
+        in_table = end is not None and np.isfinite(told["tokens"][end])
+        d = published.tokens() if published and not in_table else own[1]
     if np.isnan(n) and size is not None:
         n = size_number(size) or np.nan
     return float(n), float(d)

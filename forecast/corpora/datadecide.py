@@ -54,8 +54,19 @@ _OBSERVATIONS = ("corpus", "size", "seed_index", "nll_per_char_olmes10")
 _TARGETS = ("task", "corpus", "acc_1b_three_seed_mean")
 
 
+def notes(table: pl.DataFrame) -> list[str]:
+    """What a user of a converted table has to know and its columns cannot say."""
+    if "size" not in table.columns:
+        return ["targets are means over three seeds: there is no noise ceiling without the seeds themselves"]
+    return [
+        "the order of the seeds was inferred when the table was made: seed 0 of one size and seed 0 of "
+        "another need not be the same seed",
+        f"runs of {', '.join(STOPS_EARLY)} stop early: their last checkpoint is not that of a full run",
+    ]
+
+
 def convert(source: str) -> pl.DataFrame:
-    """Either of the two tables of `configs/data` in the form that `forecast corpora` reads.
+    """Either of the two tables of `configs/data` in the form that `forecast corpora` reads; see also `notes`.
 
     `datadecide_olmes10_nll_per_char_final.csv` becomes OBS: task `olmes_10_macro_avg`, metric `nll_per_char`,
     the step empty (the final checkpoint). `datadecide_target_1b_accuracy.csv` becomes TARGETS: metric

@@ -28,6 +28,14 @@ def pair_signs(values: Array) -> Array:
     return np.where(same, 0.0, signs)  # NaN compares as not the same and keeps its NaN
 
 
+def levelled(values: Array) -> Array:
+    """Values to 12 significant digits, so that what is equal but for rounding is equal."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        digits = np.where(values == 0, 0.0, np.floor(np.log10(np.abs(values))))
+        scale = 10.0 ** (11 - digits)
+        return np.where(np.isfinite(scale) & (scale > 0), np.round(values * scale) / scale, values)
+
+
 @dataclass(frozen=True)
 class Decisions:
     """Decision accuracy of many proxies at once, each [...]; NaN where no pair counts."""

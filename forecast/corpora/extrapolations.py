@@ -140,7 +140,7 @@ def extrapolations_of(
     losses = _runs(loss, panel, accounting)
     if len(losses.sizes) < MIN_SIZES:
         return [], (
-            f"{len(losses.sizes)} sizes below the target with parameters, tokens and {loss.metric}; "
+            f"sizes below the target with parameters, tokens and {loss.metric}: {len(losses.sizes)}; "
             f"a scaling law needs {MIN_SIZES}"
         )
     if top is None:

@@ -46,6 +46,16 @@ def frontier_of(ways: Sequence[Way]) -> list[Way]:
     return kept
 
 
+def frontiers_by_metric(ways: Sequence[Way]) -> dict[str, list[Way]]:
+    """The frontier of each metric by itself, of all scaling laws together under `scaling laws`."""
+    names = sorted({_group(way) for way in ways})
+    return {name: frontier_of([way for way in ways if _group(way) == name]) for name in names}
+
+
+def _group(way: Way) -> str:
+    return "scaling laws" if way.kind == "scaling law" else way.metric
+
+
 def cheap_first(way: Way) -> tuple[float, float, str, str, str, int]:
     """What ways with a cost are sorted by."""
     assert way.cost is not None

@@ -93,10 +93,10 @@ def report_of(
         )
     warnings = list(tables.warnings)
     if lost := observed - wanted:
-        warnings.append(f"{len(lost)} corpora have no target and are left out: {_few(lost)}")
+        warnings.append(f"corpora without a target are left out ({len(lost)}): {_few(lost)}")
     if lost := wanted - observed:
         warnings.append(
-            f"{len(lost)} corpora have a target and no observations, and are left out: {_few(lost)}"
+            f"corpora with a target but without observations are left out ({len(lost)}): {_few(lost)}"
         )
     targets = targets_of(tables.targets, common, options.target_metric, options.given.target_size)
     panel = panel_of(tables.observations, common)

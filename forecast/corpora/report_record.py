@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from forecast.corpora.frontier import Way
+from forecast.corpora.frontier import Way, comes_first, frontiers_by_metric
 from forecast.corpora.purchase import Purchase
 from forecast.corpora.report import Report
 from forecast.corpora.rows import as_number
@@ -38,6 +38,15 @@ def report_record(report: Report, source: str) -> dict[str, Any]:
         "rows": [row.as_record() for row in report.rows],
         "noise_ceilings": [asdict(ceiling) for ceiling in report.ceilings],
         "frontiers": {task: [way_record(way) for way in ways] for task, ways in report.frontiers.items()},
+        "frontiers_by_metric": {
+            task: {
+                metric: [way_record(way) for way in own]
+                for metric, own in frontiers_by_metric(
+                    [way for way in ways if comes_first(way, accounting.target_size)]
+                ).items()
+            }
+            for task, ways in report.ways.items()
+        },
         "best_of_many": [_best_record(task, report) for task in report.best],
         "purchases": [_purchase_record(purchase) for purchase in report.purchases],
         "scaling_laws": [row.as_record() for row in report.laws],

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from forecast.corpora.compute import Accounting
-from forecast.corpora.decisions import Decisions, decide, pair_signs
+from forecast.corpora.decisions import Decisions, decide, levelled, pair_signs
 from forecast.corpora.directions import Direction
 from forecast.corpora.frontier import Way
 from forecast.corpora.matching import Series
@@ -107,8 +107,8 @@ def compare(
     accounting: Accounting,
 ) -> Comparison:
     """Decide for every point, seed and mean of a metric."""
-    goal = target_sign * target.mean
-    values = direction.sign * np.concatenate([series.runs, series.means()[:, None]], axis=1)
+    goal = levelled(target_sign * target.mean)
+    values = levelled(direction.sign * np.concatenate([series.runs, series.means()[:, None]], axis=1))
     signs = pair_signs(values)
     fractions = accounting.fractions([panel.place(task) for task in series.tasks])
     return Comparison(
@@ -122,7 +122,7 @@ def rows_of(
     """A row for every run or mean that anybody was observed for."""
     rho = spearman_where(c.values, c.goal)
     n_corpora = (np.isfinite(c.values) & np.isfinite(c.goal)).sum(axis=-1)
-    flat = c.signs.reshape(-1, c.signs.shape[-1])
+    flat = c.signs.reshape(n_corpora.size, c.signs.shape[-1])
     intervals = corpus_intervals(
         flat, pair_signs(c.goal), n_corpora.ravel(), resampling.weights, resampling.confidence
     )
@@ -217,7 +217,7 @@ def uneven_words(series: Series, panel: Panel, known: Sequence[bool]) -> list[st
                 c for c, n in zip(panel.corpora, series.seed_counts()[p], strict=True) if 0 < n < counts.max()
             ]
             words.append(
-                f"{series.metric}, {point.words}: {len(few)} corpora have fewer seeds than the others "
+                f"{series.metric}, {point.words}: fewer seeds than the others for {len(few)} of the corpora "
                 f"({', '.join(few[:5])}{', ...' if len(few) > 5 else ''}); each mean is over its own"
             )
     return words
