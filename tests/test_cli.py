@@ -118,6 +118,7 @@ def test_nothing_to_score_is_an_error(folder: Path) -> None:
     assert "nowhere.jsonl: no such file" in err
 
 
+@pytest.mark.slow
 def test_too_long_trajectory_is_reported_not_cut(folder: Path) -> None:
     long = {"prompt": "word " * 60, "solution": " It is 8."}
     with (folder / "solutions.jsonl").open("a") as stream:

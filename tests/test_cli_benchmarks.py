@@ -9,6 +9,7 @@ from driving import run_forecast
 TABLE = Path(__file__).parents[1] / "configs" / "data" / "obsscaling_base_llm_benchmark_eval.csv"
 
 
+@pytest.mark.slow
 def test_other_scores_forecast_a_benchmark_better_than_size_does() -> None:
     code, out, err = run_forecast("benchmarks", TABLE, "--target", "MMLU", "--json")
     assert code == 0, err

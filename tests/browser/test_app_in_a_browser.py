@@ -48,6 +48,7 @@ ranking: {bootstraps: 50, permutations: 50}
 """
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]

@@ -10,6 +10,8 @@ from driving import lake_rows, run_forecast, start_forecast, wait_for_files
 
 Make = Callable[..., Path]
 
+pytestmark = pytest.mark.slow  # machines come up, go down and are waited for
+
 
 @pytest.fixture
 def two_machines() -> Iterator[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 from driving import kill_an_actor, kill_driver, lake_rows, run_forecast, start_forecast, wait_for_files
 
 Make = Callable[..., Path]
@@ -56,6 +57,7 @@ def test_experts_who_share_prompts_keep_files_of_their_own(make_config: Make, tm
     assert done["done"] == done["units"] == len(list((tmp_path / "out-run" / "lake").rglob("*.parquet"))) == 6
 
 
+@pytest.mark.slow
 def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp_path: Path) -> None:
     candidates = {name: f"fake://{i}?delay=0.1" for i, name in enumerate(("a", "b", "c", "d"))}
     calm, hit = make_config(candidates, "calm"), make_config(candidates, "hit")

@@ -28,7 +28,9 @@ def outcome_of(scorer: FromScores, scores: np.ndarray, name: str = KNOWN_TASKS):
     return outcome, protocol
 
 
-@pytest.mark.parametrize("scorer", FROM_SCORES, ids=NAMES)
+@pytest.mark.parametrize(
+    "scorer", [*FROM_SCORES[:2], pytest.param(FROM_SCORES[2], marks=pytest.mark.slow)], ids=NAMES
+)
 def test_other_tasks_forecast_a_task_of_the_same_ability(scorer: FromScores) -> None:
     outcome, _ = outcome_of(scorer, scores_of_one_ability())
     assert outcome.reason is None
