@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from forecast.errors import ForecastError
 from forecast.inputs.candidates import Candidate
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens, joint_units
 from forecast.store.lake import Receipt
+from forecast.watching import Watcher
 
 Group = tuple[Unit, ...]
 
@@ -37,8 +38,7 @@ class Outcome:
 def score_plan(
     plan: Plan,
     units: Sequence[Unit],
-    on_receipt: Callable[[Unit, Receipt], None] = lambda unit, receipt: None,
-    on_failure: Callable[[Failure], None] = lambda failure: None,
+    watcher: Watcher | None = None,
 ) -> Outcome:
     """Score `units` of a plan on the connected Ray cluster.
 
@@ -48,13 +48,12 @@ def score_plan(
     lost machine come back elsewhere or not at all; the others go on without them.
 
     Args:
-        on_receipt: called for every finished unit, in order of completion.
-        on_failure: called for every candidate that is given up.
+        watcher: is told what happens, as it happens.
 
     Raises:
         ForecastError: no actor fits the cluster, or none has been left for `cluster.patience_minutes`.
     """
-    return _Run(plan, units, on_receipt, on_failure).outcome() if units else Outcome()
+    return _Run(plan, units, watcher or Watcher()).outcome() if units else Outcome()
 
 
 @dataclass
@@ -70,16 +69,10 @@ class _Call:
 class _Run:
     """One call of `score_plan`."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        units: Sequence[Unit],
-        on_receipt: Callable[[Unit, Receipt], None],
-        on_failure: Callable[[Failure], None],
-    ) -> None:
+    def __init__(self, plan: Plan, units: Sequence[Unit], watcher: Watcher) -> None:
         groups = joint_units(units)
         self._plan, self._settings = plan, plan.config.cluster
-        self._on_receipt, self._on_failure = on_receipt, on_failure
+        self._watcher = watcher
         self._queue = _Queue(groups)
         self._attempts: Counter[str] = Counter()
         self._outcome = Outcome()
@@ -137,7 +130,7 @@ class _Run:
         elif group is not None and result is not None:
             for unit, receipt in zip(group, result, strict=True):
                 self._outcome.receipts.append(receipt)
-                self._on_receipt(unit, receipt)
+                self._watcher.committed(unit, receipt)
 
     def _hand_out(self) -> None:
         """Work for every actor that has none; also for those that waited when another's group came back."""
@@ -178,7 +171,7 @@ class _Run:
         failure = Failure("candidate", candidate.name, error)
         if all(known.name != failure.name for known in self._outcome.failures):
             self._outcome.failures.append(failure)
-            self._on_failure(failure)
+            self._watcher.gave_up(failure)
 
 
 class _Queue:

@@ -9,9 +9,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,11 +19,11 @@ from forecast import cli_benchmarks, cli_convert, cli_corpora, cli_diagnose, cli
 from forecast.cli_common import Json
 from forecast.cli_parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli_rank import rank, ranking_of
-from forecast.config import Config
+from forecast.cli_scoring import aggregate_run, score_run
 from forecast.config_file import load_config
 from forecast.console import err, leave, out, print_failures, print_json
-from forecast.errors import ConfigError, ForecastError
-from forecast.plan import Failure, Plan, Unit, estimated_tokens, make_plan
+from forecast.errors import ConfigError, ForecastError, InterruptedRun
+from forecast.plan import Plan, make_plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +49,8 @@ def main() -> None:
         app()
     except ConfigError as error:
         _fail(str(error), 2)
+    except InterruptedRun as error:
+        _fail(str(error), 130)
     except ForecastError as error:
         _fail(str(error), 1)
 
@@ -60,8 +62,8 @@ def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addres
     if dry_run:
         _print_plan(make_plan(loaded), json_)
         return
-    scored, plan = _score(loaded, address)
-    _aggregate(plan)
+    scored, plan = score_run(loaded, address)
+    aggregate_run(plan)
     ranked = ranking_of(loaded)
     if json_:
         print_json({"score": scored, "rank": ranked.as_record()})
@@ -81,7 +83,7 @@ def score(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addr
     if dry_run:
         _print_plan(make_plan(loaded), json_)
         return
-    record, _ = _score(loaded, address)
+    record, _ = score_run(loaded, address)
     if json_:
         print_json(record)
     else:
@@ -100,7 +102,7 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     if dry_run:
         _print_plan(plan, json_)
         return
-    failures = _aggregate(plan)
+    failures = aggregate_run(plan)
     from forecast.store.warehouse import warehouse_path
 
     failed = [failure.as_record() for failure in failures]
@@ -156,7 +158,7 @@ def parity(
         load_config(config),
         *chosen,
         address=address,
-        score=lambda setup: _score(setup, address)[1],
+        score=lambda setup: score_run(setup, address)[1],
         say=lambda text: err.print(text, markup=False),
     )
     if json_:
@@ -214,61 +216,6 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
-
-
-def _score(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
-    from forecast.records import save_failures, score_record
-
-    with err.status("reading inputs and fingerprinting candidates"):
-        plan = make_plan(config)
-        done = plan.done()
-    if not plan.units and plan.failures:
-        raise ForecastError(
-            "nothing can be scored:\n" + "\n".join(failure.error for failure in plan.failures)
-        )
-    for failure in plan.failures:
-        err.print(failure.error, style="red", markup=False)
-    waiting = [unit for unit in plan.units if unit.address not in done]
-    failures = list(plan.failures)
-    if waiting:
-        try:
-            failures += _score_units(plan, waiting, address)
-        except KeyboardInterrupt:
-            _fail("interrupted; the same command goes on where this one stopped", 130)
-    save_failures(plan, failures)
-    return score_record(plan, failures), plan
-
-
-def _score_units(plan: Plan, waiting: list[Unit], address: str | None) -> list[Failure]:
-    from actors.cluster import connected
-    from actors.supervisor import score_plan
-    from forecast.progress import ScoringProgress
-
-    tokens = sum(estimated_tokens(unit.shard) for unit in waiting)
-    with (
-        redirect_stdout(
-            sys.stderr
-        ),  # Ray prints news of dead workers to standard output, where our JSON goes
-        connected(plan.config.cluster, address),
-        ScoringProgress(err, len(waiting), tokens) as progress,
-    ):
-        outcome = score_plan(
-            plan,
-            waiting,
-            on_receipt=lambda unit, receipt: progress.advance(
-                unit.candidate.name, receipt.tokens_read, estimated_tokens(unit.shard)
-            ),
-            on_failure=lambda failure: progress.failed(failure.error),
-        )
-    return outcome.failures
-
-
-def _aggregate(plan: Plan) -> list[Failure]:
-    from forecast.records import load_failures
-    from forecast.store.build import build_warehouse
-
-    with err.status("computing the proxies"):
-        return build_warehouse(plan, load_failures(plan))
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:

@@ -24,6 +24,10 @@ class NoDataError(ForecastError):
     """What was asked for has not been computed yet; the message names the command that does."""
 
 
+class InterruptedRun(ForecastError):
+    """The user ended it; what is done is kept."""
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, and all that are known."""
     near = difflib.get_close_matches(word, known, n=1)

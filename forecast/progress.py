@@ -2,6 +2,7 @@
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -13,10 +14,16 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from forecast.plan import Failure, Unit, estimated_tokens
+from forecast.watching import Watcher
+
+if TYPE_CHECKING:
+    from forecast.store.lake import Receipt
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class ScoringProgress:
+class ScoringProgress(Watcher):
     """A bar for people, a line every ten seconds for logs; the time left supposes that the speed stays."""
 
     def __init__(self, console: Console, units: int, estimated_tokens: int) -> None:
@@ -50,6 +57,14 @@ class ScoringProgress:
         self._bar.stop()
         if not self._console.is_terminal and self._done_units != self._printed_units:
             self._print_line()
+
+    def committed(self, unit: Unit, receipt: "Receipt") -> None:
+        """One more unit is in the lake."""
+        self.advance(unit.candidate.name, receipt.tokens_read, estimated_tokens(unit.shard))
+
+    def gave_up(self, failure: Failure) -> None:
+        """A candidate was given up."""
+        self.failed(failure.error)
 
     def advance(self, candidate: str, tokens_read: int, estimated_tokens: int) -> None:
         """One more unit is in the lake."""

@@ -18,8 +18,7 @@ from workloads import SOURCE, workloads
 from actors.cluster import connected
 from actors.supervisor import score_plan
 from forecast.config import Config
-from forecast.plan import Unit, make_plan
-from forecast.store.lake import Receipt
+from forecast.plan import make_plan
 from forecast.tokenstats import token_stats
 
 
@@ -65,16 +64,11 @@ def actors(rounds: int, items: int = 96) -> list[dict[str, Any]]:
                         }
                     )
                 )
-                receipts: list[Receipt] = []
-
-                def keep(_: Unit, receipt: Receipt, receipts: list[Receipt] = receipts) -> None:
-                    receipts.append(receipt)
-
                 with connected(plan.config.cluster):
-                    outcome = score_plan(plan, plan.units, keep)
+                    outcome = score_plan(plan, plan.units)
                 assert not outcome.failures, outcome.failures
                 # Each actor's first unit waits for the weights.
-                ends = sorted((r.finished_at, r.tokens_read) for r in receipts)[count - 1 :]
+                ends = sorted((r.finished_at, r.tokens_read) for r in outcome.receipts)[count - 1 :]
                 best = max(best, sum(tokens for _, tokens in ends[1:]) / (ends[-1][0] - ends[0][0]))
         record.append({"actors": count, "tokens_per_second": best})
         print(f"{count} actors: {best:,.0f} tokens/s", flush=True)
