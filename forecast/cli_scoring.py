@@ -40,7 +40,7 @@ def score_run(config: Config, address: str | None) -> tuple[dict[str, Any], Plan
 
 
 def aggregate_run(plan: Plan) -> list[Failure]:
-    """Compute the proxies from the lake and publish the warehouse; returns everything known to have failed."""
+    """Compute the proxies from the lake and publish the warehouse; returns all that failed so far."""
     from forecast.records import load_failures
     from forecast.store.build import build_warehouse
 
