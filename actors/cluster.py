@@ -1,5 +1,6 @@
 """Connecting to Ray: a cluster by its address, or one started on this machine for the length of a run."""
 
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 
+from actors.placement import Machine
 from forecast.config import ClusterConfig
 from forecast.errors import ForecastError
 
@@ -70,26 +72,19 @@ def _check_reachable(target: str) -> None:
         ) from None
 
 
-def actor_count(settings: ClusterConfig, units: int) -> int:
-    """How many scoring actors the cluster has room for, at most one per unit.
+def machines() -> list[Machine]:
+    """The machines of the connected cluster that are up."""
+    return [_machine(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
-    Raises:
-        ForecastError: not even one fits, or more were asked for than fit.
-    """
-    have = ray.cluster_resources()
-    fits = int(have.get("CPU", 0) // settings.cpus_per_actor)
-    if settings.gpus_per_actor:
-        # Below one GPU an actor shares a card, never two halves of different cards.
-        per_gpu = (
-            int(1 // settings.gpus_per_actor) if settings.gpus_per_actor <= 1 else 1 / settings.gpus_per_actor
-        )
-        fits = min(fits, int(have.get("GPU", 0) * per_gpu))
-    wanted = settings.actors or fits
-    if fits < 1 or wanted > fits:
-        raise ForecastError(
-            f"need {max(1, wanted)} actors of {settings.cpus_per_actor:g} CPUs and "
-            f"{settings.gpus_per_actor:g} GPUs, "
-            f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs; "
-            "lower cluster.actors, cluster.cpus_per_actor or cluster.gpus_per_actor"
-        )
-    return min(wanted, max(1, units))
+
+def _machine(resources: dict[str, float]) -> Machine:
+    """From what Ray says of a node; where a kind of GPU has two names, the longer one tells its memory."""
+    kinds = [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
+    known = {"CPU", "GPU", "memory", "object_store_memory"}
+    return Machine(
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        kind=max(kinds, key=len, default=None) if resources.get("GPU") else None,
+        memory=resources.get("memory", math.inf),
+        others=tuple(sorted((name, amount) for name, amount in resources.items() if name not in known)),
+    )

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import ray
 
+from actors.prefetch import Prefetcher
 from forecast.config import Config
 from forecast.engines import Engine, load_engine
 from forecast.errors import CandidateError
+from forecast.inputs.candidates import Candidate
 from forecast.plan import Unit
 from forecast.scoring import score_units
 from forecast.store.lake import Receipt, write_unit
@@ -32,20 +34,31 @@ class ScoringActor:
         threads = max(1, int(config.cluster.cpus_per_actor))
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         self._threads = threads
+        self._ahead = Prefetcher()
+        self._node = ray.get_runtime_context().get_node_id()[:12]
 
     def ready(self) -> bool:
         """Answers once the process is up."""
         return True
 
-    def score(self, units: Sequence[Unit], paths: Sequence[str]) -> list[Receipt] | Refusal:
-        """Score units of one candidate and write their files; repeating it writes the same files again."""
+    def score(
+        self, units: Sequence[Unit], paths: Sequence[str], then: Candidate | None = None
+    ) -> list[Receipt] | Refusal:
+        """Score units of one candidate and write their files; repeating it writes the same files again.
+
+        Args:
+            then: the candidate that will probably come next; its weights are read ahead meanwhile.
+        """
         try:
             engine = self._engine(units[0])
+            if then is not None:  # after loading: one model at a time wants the disk
+                self._ahead.start(then)
             scored = score_units(units, engine, self._config)
         except CandidateError as error:
+            self._unload()  # the next try begins anew
             return Refusal(str(error))
         return [
-            write_unit(path, unit, one, engine.facts)
+            write_unit(path, unit, one, engine.facts, self._node)
             for path, unit, one in zip(paths, units, scored, strict=True)
         ]
 
@@ -54,8 +67,7 @@ class ScoringActor:
             loaded_id, engine = self._loaded
             if loaded_id == unit.candidate.candidate_id:
                 return engine
-            self._loaded = None
-            engine.close()
+            self._unload()
         if unit.candidate.engine == "torch":
             import torch
 
@@ -64,6 +76,12 @@ class ScoringActor:
         engine = load_engine(unit.candidate, self._config.engine)
         self._loaded = (unit.candidate.candidate_id, engine)
         return engine
+
+    def _unload(self) -> None:
+        if self._loaded is not None:
+            _, engine = self._loaded
+            self._loaded = None
+            engine.close()
 
 
 # The actor is restarted for as long as the run lasts. A unit whose actor died is not repeated by Ray but by

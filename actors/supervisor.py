@@ -9,21 +9,20 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.cluster import actor_count
+from actors.cluster import machines
+from actors.placement import Machine, Shape, check_room, lay_out, shapes_for
 from actors.scoring import Refusal, RemoteScoringActor
+from actors.waiting import Group, Queue
 from forecast import storage
-from forecast.errors import ForecastError
+from forecast.errors import CandidateError, ForecastError
 from forecast.inputs.candidates import Candidate
-from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens, joint_units
+from forecast.plan import Failure, Plan, Unit, joint_units
+from forecast.quarantine import Quarantine
 from forecast.store.lake import Receipt
 from forecast.watching import Watcher
 
-Group = tuple[Unit, ...]
-
-# A group that took this many processes with it (out of memory, a crash in native code), or failed this often
-# for reasons outside the candidate (a full disk, lost storage), is given up together with its candidate.
-MAX_ATTEMPTS = 3
 _LOOK_SECONDS = 1.0  # between looks at the clock while nobody answers
+_LAYOUT_SECONDS = 10.0  # between looks for room that machines, others or ourselves have made
 
 
 @dataclass
@@ -35,17 +34,18 @@ class Outcome:
     restarts: int = 0
 
 
-def score_plan(
-    plan: Plan,
-    units: Sequence[Unit],
-    watcher: Watcher | None = None,
-) -> Outcome:
+def score_plan(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> Outcome:
     """Score `units` of a plan on the connected Ray cluster.
 
     One group of units that share prompts is in flight per actor, so that a death is charged to the group that
     caused it. An actor stays with its candidate while that has units; a free actor takes the candidate with
-    the most work that nobody has, and joins another actor's candidate only when there is no such. Actors on a
-    lost machine come back elsewhere or not at all; the others go on without them.
+    the most work that nobody has, and joins another actor's candidate only when there is no such. Actors for
+    which nothing waits are ended, and their room goes to those that need another share of a machine. Actors
+    on a lost machine come back elsewhere or not at all; the others go on without them.
+
+    A group that took `cluster.attempts` processes with it, or failed that often for reasons outside the
+    candidate (a full disk, lost storage), is given up together with its candidate, until the next run. A
+    candidate whose own error came back that often is quarantined.
 
     Args:
         watcher: is told what happens, as it happens.
@@ -66,42 +66,97 @@ class _Call:
     overdue: bool = False
 
 
+@dataclass(frozen=True)
+class _Actor:
+    handle: Any
+    shape: Shape
+
+
 class _Run:
     """One call of `score_plan`."""
 
     def __init__(self, plan: Plan, units: Sequence[Unit], watcher: Watcher) -> None:
-        groups = joint_units(units)
-        self._plan, self._settings = plan, plan.config.cluster
-        self._watcher = watcher
-        self._queue = _Queue(groups)
-        self._attempts: Counter[str] = Counter()
+        self._plan, self._settings, self._watcher = plan, plan.config.cluster, watcher
         self._outcome = Outcome()
         for kind in ("trajectories", "choices"):
             storage.sweep_temporaries(plan.folder(kind))
-        resources = {"num_cpus": self._settings.cpus_per_actor, "num_gpus": self._settings.gpus_per_actor}
-        self._actors = [
-            RemoteScoringActor.options(**resources).remote(plan.config)
-            for _ in range(actor_count(self._settings, len(groups)))
-        ]
+        self._quarantine = Quarantine(plan.config)
+        self._machines: Sequence[Machine] = machines()
+        shapes, self._misfits = self._shapes(units)
+        placed = [unit for unit in units if unit.candidate.candidate_id in shapes]
+        if placed:
+            check_room((s for found in shapes.values() for s in found), self._settings, self._machines)
+        self._queue = Queue(joint_units(placed), shapes)
+        self._attempts: Counter[str] = Counter()
+        self._actors: dict[int, _Actor] = {}
         self._calls: dict[Any, _Call] = {}
         self._idle: list[int] = []
         self._last_sign = time.monotonic()  # when an actor last showed that it is up
+        self._laid_out = -_LAYOUT_SECONDS
+        self._units = placed
+
+    def _shapes(self, units: Sequence[Unit]) -> tuple[dict[str, tuple[Shape, ...]], list[Failure]]:
+        """By candidate_id; and the candidates that no machine of the cluster can hold."""
+        found: dict[str, tuple[Shape, ...]] = {}
+        refused: list[Failure] = []
+        for candidate in {unit.candidate.candidate_id: unit.candidate for unit in units}.values():
+            try:
+                found[candidate.candidate_id] = shapes_for(candidate, self._plan.config, self._machines)
+            except CandidateError as error:
+                refused.append(Failure("candidate", candidate.name, str(error)))
+        if refused and not found:
+            raise ForecastError("\n".join(failure.error for failure in refused))
+        return found, refused
 
     def outcome(self) -> Outcome:
         """Run to the end."""
-        for index, actor in enumerate(self._actors):
-            self._calls[actor.ready.remote()] = _Call(index, None, time.monotonic())
         try:
+            self._lay_out()
+            self._watcher.started(self._units, len(self._actors))
+            for misfit in self._misfits:
+                self._fail(misfit)
             while self._queue or any(call.group is not None for call in self._calls.values()):
-                answered, _ = ray.wait(list(self._calls), num_returns=1, timeout=_LOOK_SECONDS)
+                if self._calls:
+                    answered, _ = ray.wait(list(self._calls), num_returns=1, timeout=_LOOK_SECONDS)
+                else:  # every process was ended, and what waits has no room yet
+                    answered = []
+                    time.sleep(_LOOK_SECONDS)
                 for ref in answered:
                     self._take_answer(ref, self._calls.pop(ref))
                 self._hand_out()
+                self._lay_out()
                 self._look_at_the_clock()
+                self._watcher.beat()
         finally:
-            for actor in self._actors:
-                ray.kill(actor)
+            for actor in self._actors.values():
+                ray.kill(actor.handle)
         return self._outcome
+
+    def _lay_out(self) -> None:
+        """Start actors where there is room and work for more."""
+        now = time.monotonic()
+        if now - self._laid_out < _LAYOUT_SECONDS:
+            return
+        self._laid_out = now
+        self._machines = machines()
+        demand = self._queue.demand()
+        running = Counter(actor.shape for actor in self._actors.values())
+        wanted = self._settings.actors
+        for shape, count in lay_out(demand, self._machines, running, wanted).items():
+            for _ in range(count):
+                self._start(shape)
+        if self._settings.autoscaling and wanted and demand:
+            # The cluster grows for processes that have no room yet.
+            largest = max(demand, key=lambda shape: demand[shape].cost)
+            missing = min(wanted - len(self._actors), demand[largest].groups)
+            for _ in range(missing):
+                self._start(largest)
+
+    def _start(self, shape: Shape) -> None:
+        index = 1 + max(self._actors, default=-1)
+        actor = RemoteScoringActor.options(**shape.options()).remote(self._plan.config)
+        self._actors[index] = _Actor(actor, shape)
+        self._calls[actor.ready.remote()] = _Call(index, None, time.monotonic())
 
     def _take_answer(self, ref: Any, call: _Call) -> None:
         """An actor has done what it was asked, or failed at it, or died of it."""
@@ -109,15 +164,7 @@ class _Run:
         try:
             result = ray.get(ref)
         except RayActorError:
-            self._outcome.restarts += 1
-            if group is not None:
-                why = "the process that scored it died; it may have run out of memory"
-                if call.overdue:
-                    why = f"it was not done after {self._settings.deadline_minutes:g} minutes"
-                self._retry(group, why)
-            # Answers when Ray has restarted the actor, however often that takes.
-            again = self._actors[call.actor].ready.options(max_task_retries=-1).remote()
-            self._calls[again] = _Call(call.actor, None, time.monotonic())
+            self._restarted(call)
             return
         except RayTaskError as error:
             if group is None:
@@ -126,20 +173,43 @@ class _Run:
         self._last_sign = time.monotonic()
         self._idle.append(call.actor)
         if group is not None and isinstance(result, Refusal):
-            self._give_up(group[0].candidate, result.error)
+            self._refused(group, result.error)
         elif group is not None and result is not None:
             for unit, receipt in zip(group, result, strict=True):
                 self._outcome.receipts.append(receipt)
                 self._watcher.committed(unit, receipt)
 
+    def _restarted(self, call: _Call) -> None:
+        self._outcome.restarts += 1
+        why = "the process that scored it died; it may have run out of memory"
+        if call.overdue:
+            why = f"it was not done after {self._settings.deadline_minutes:g} minutes"
+        self._watcher.restarted(call.actor, why)
+        if call.group is not None:
+            self._retry(call.group, why)
+        # Answers when Ray has restarted the actor, however often that takes.
+        again = self._actors[call.actor].handle.ready.options(max_task_retries=-1).remote()
+        self._calls[again] = _Call(call.actor, None, time.monotonic())
+
     def _hand_out(self) -> None:
-        """Work for every actor that has none; also for those that waited when another's group came back."""
-        while self._idle and self._queue:
-            index = self._idle.pop()
-            group = self._queue.take(index)
+        """Work for every actor that has none; one for which nothing waits is ended, and its room is free."""
+        idle, self._idle = self._idle, []
+        for index in idle:
+            actor = self._actors[index]
+            group = self._queue.take(index, actor.shape)
+            if group is None:
+                self._end(index)
+                continue
             paths = [self._plan.path(unit) for unit in group]
-            asked = self._actors[index].score.remote(group, paths)
+            asked = actor.handle.score.remote(group, paths, self._queue.after(index, actor.shape))
             self._calls[asked] = _Call(index, group, time.monotonic())
+            self._watcher.handed_out(group, index)
+
+    def _end(self, index: int) -> None:
+        ray.kill(self._actors.pop(index).handle)
+        self._queue.leave(index)
+        if self._queue:
+            self._laid_out = -_LAYOUT_SECONDS  # somebody else may have waited for this room
 
     def _look_at_the_clock(self) -> None:
         """End processes that are overdue; stop when no actor has been up for too long."""
@@ -148,7 +218,7 @@ class _Run:
             late = now - call.since > 60 * settings.deadline_minutes
             if call.group is not None and late and not call.overdue:
                 call.overdue = True
-                ray.kill(self._actors[call.actor], no_restart=False)
+                ray.kill(self._actors[call.actor].handle, no_restart=False)
         at_work = any(call.group is not None for call in self._calls.values())
         if not at_work and now - self._last_sign > 60 * settings.patience_minutes:
             raise ForecastError(
@@ -157,75 +227,33 @@ class _Run:
             )
 
     def _retry(self, group: Group, error: str) -> None:
-        candidate, first = group[0].candidate, group[0].address
+        """Nothing is known against the candidate."""
+        first, most = group[0].address, self._settings.attempts
         self._attempts[first] += 1
-        if self._attempts[first] < MAX_ATTEMPTS:
+        if self._attempts[first] < most:
             self._queue.put_back(group)
+            self._laid_out = -_LAYOUT_SECONDS  # those who could take it may have been ended
+            self._watcher.retried(group, error)
         else:
-            self._give_up(
-                candidate, f"candidate {candidate.name!r}: given up after {MAX_ATTEMPTS} attempts: {error}"
-            )
+            name = group[0].candidate.name
+            self._give_up(group[0].candidate, f"candidate {name!r}: given up after {most} attempts: {error}")
+
+    def _refused(self, group: Group, error: str) -> None:
+        """The candidate's own error; on the last try it is quarantined."""
+        candidate = group[0].candidate
+        self._attempts[candidate.candidate_id] += 1
+        if self._attempts[candidate.candidate_id] < self._settings.attempts:
+            self._queue.put_back(group)
+            self._watcher.retried(group, error)
+        else:
+            self._quarantine.put(candidate, error, self._settings.attempts)
+            self._give_up(candidate, error)
 
     def _give_up(self, candidate: Candidate, error: str) -> None:
         self._queue.drop(candidate.candidate_id)
-        failure = Failure("candidate", candidate.name, error)
+        self._fail(Failure("candidate", candidate.name, error))
+
+    def _fail(self, failure: Failure) -> None:
         if all(known.name != failure.name for known in self._outcome.failures):
             self._outcome.failures.append(failure)
             self._watcher.gave_up(failure)
-
-
-class _Queue:
-    """Groups of units by candidate, with a memory of which actor holds which candidate."""
-
-    def __init__(self, groups: Sequence[Group]) -> None:
-        self._waiting: dict[str, list[Group]] = {}
-        self._cost: Counter[str] = Counter()  # of what waits
-        for group in sorted(groups, key=_cost):
-            self._waiting.setdefault(group[0].candidate.candidate_id, []).append(group)
-            self._cost[group[0].candidate.candidate_id] += _cost(group)
-        self._holder: dict[int, str] = {}
-        self._files: dict[int, str | None] = {}  # of the candidate that an actor was given last
-        self._dropped: set[str] = set()
-
-    def __bool__(self) -> bool:
-        """Whether anything waits."""
-        return any(self._waiting.values())
-
-    def take(self, actor: int) -> Group:
-        """The next group for an actor, the longest of its candidate first; there must be one."""
-        chosen = self._holder.get(actor)
-        if chosen is None or not self._waiting[chosen]:
-            self._holder.pop(actor, None)
-            held = Counter(self._holder.values())
-            last = self._files.get(actor)
-            waiting = [candidate_id for candidate_id, groups in self._waiting.items() if groups]
-            # A further variant of the files that the actor read last is loaded in no time.
-            chosen = min(
-                waiting,
-                key=lambda cid: (
-                    held[cid],
-                    self._waiting[cid][0][0].candidate.files_digest != last,
-                    -self._cost[cid],
-                ),
-            )
-            self._holder[actor] = chosen
-            self._files[actor] = self._waiting[chosen][0][0].candidate.files_digest
-        group = self._waiting[chosen].pop()
-        self._cost[chosen] -= _cost(group)
-        return group
-
-    def put_back(self, group: Group) -> None:
-        """Queue a group again, unless its candidate has been given up."""
-        candidate_id = group[0].candidate.candidate_id
-        if candidate_id not in self._dropped:
-            self._waiting[candidate_id].append(group)
-            self._cost[candidate_id] += _cost(group)
-
-    def drop(self, candidate_id: str) -> None:
-        """Forget what waits for a candidate."""
-        self._dropped.add(candidate_id)
-        self._waiting[candidate_id] = []
-
-
-def _cost(group: Group) -> int:
-    return sum(estimated_flops(unit) or estimated_tokens(unit.shard) for unit in group)

@@ -42,6 +42,10 @@ Address = Annotated[
     typer.Option(help="Address of a Ray cluster; default: the configuration's, else Ray on this machine."),
 ]
 
+Retry = Annotated[
+    bool, typer.Option("--retry", help="Try candidates again that are in quarantine after their own errors.")
+]
+
 
 def main() -> None:
     """Entry point; turns errors that a user can act on into messages and exit codes."""
@@ -56,13 +60,19 @@ def main() -> None:
 
 
 @app.command(epilog="Example: forecast run configs/demo.yaml")
-def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, address: Address = None) -> None:
+def run(
+    config: ConfigPath,
+    json_: Json = False,
+    dry_run: DryRun = False,
+    address: Address = None,
+    retry: Retry = False,
+) -> None:
     """Score, aggregate and rank: the whole way from weights and solutions to a ranking."""
     loaded = load_config(config)
     if dry_run:
         _print_plan(make_plan(loaded), json_)
         return
-    scored, plan = score_run(loaded, address)
+    scored, plan = score_run(loaded, address, retry)
     aggregate_run(plan)
     ranked = ranking_of(loaded)
     if json_:
@@ -77,13 +87,19 @@ def run(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, addres
 
 
 @app.command(epilog="Example: forecast score configs/demo.yaml --json")
-def score(config: ConfigPath, json_: Json = False, dry_run: DryRun = False, address: Address = None) -> None:
+def score(
+    config: ConfigPath,
+    json_: Json = False,
+    dry_run: DryRun = False,
+    address: Address = None,
+    retry: Retry = False,
+) -> None:
     """Read every trajectory with every candidate; what is already in the lake is not done again."""
     loaded = load_config(config)
     if dry_run:
         _print_plan(make_plan(loaded), json_)
         return
-    record, _ = score_run(loaded, address)
+    record, _ = score_run(loaded, address, retry)
     if json_:
         print_json(record)
     else:

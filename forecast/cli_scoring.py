@@ -1,17 +1,31 @@
 """What the commands that score have in common: a configuration scored, a plan aggregated, with progress."""
 
+import os
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from forecast.config import Config
 from forecast.console import err
 from forecast.errors import ForecastError, InterruptedRun
-from forecast.plan import Failure, Plan, Unit, estimated_tokens, make_plan
+from forecast.plan import Failure, Plan, Unit, make_plan
+from forecast.progress import ScoringProgress
+from forecast.quarantine import Quarantine
+from forecast.run_files import StatusFile, to_stderr
+from forecast.run_log import RunLog, log_file
+from forecast.run_status import RunStatus
+from forecast.watching import Watcher, Watchers
 
 
-def score_run(config: Config, address: str | None) -> tuple[dict[str, Any], Plan]:
+def score_run(
+    config: Config, address: str | None, retry: bool = False, plan: Plan | None = None
+) -> tuple[dict[str, Any], Plan]:
     """Score what is not in the lake yet; returns what stands there afterwards, and the plan.
+
+    Args:
+        retry: candidates that are quarantined try again.
+        plan: where it is laid out already.
 
     Raises:
         ForecastError: nothing can be scored.
@@ -20,19 +34,29 @@ def score_run(config: Config, address: str | None) -> tuple[dict[str, Any], Plan
     from forecast.records import save_failures, score_record
 
     with err.status("reading inputs and fingerprinting candidates"):
-        plan = make_plan(config)
+        plan = make_plan(config) if plan is None else plan
         done = plan.done()
     if not plan.units and plan.failures:
         raise ForecastError(
             "nothing can be scored:\n" + "\n".join(failure.error for failure in plan.failures)
         )
-    for failure in plan.failures:
-        err.print(failure.error, style="red", markup=False)
+    quarantine = Quarantine(config)
+    if retry and (released := quarantine.release(plan)):
+        err.print(f"{released} released from quarantine", markup=False)
+    aside = quarantine.of(plan)
     waiting = [unit for unit in plan.units if unit.address not in done]
     failures = list(plan.failures)
+    failures += [
+        aside[cid].failure()
+        for cid in dict.fromkeys(u.candidate.candidate_id for u in waiting)
+        if cid in aside
+    ]
+    waiting = [unit for unit in waiting if unit.candidate.candidate_id not in aside]
+    for failure in failures:
+        err.print(failure.error, style="red", markup=False)
     if waiting:
         try:
-            failures += _score_units(plan, waiting, address)
+            failures += _score_units(plan, waiting, done, failures, address)
         except KeyboardInterrupt:
             raise InterruptedRun("interrupted; the same command goes on where this one stopped") from None
     save_failures(plan, failures)
@@ -48,17 +72,50 @@ def aggregate_run(plan: Plan) -> list[Failure]:
         return build_warehouse(plan, load_failures(plan))
 
 
-def _score_units(plan: Plan, waiting: list[Unit], address: str | None) -> list[Failure]:
+def _score_units(
+    plan: Plan, waiting: list[Unit], done: Collection[str], failures: Sequence[Failure], address: str | None
+) -> list[Failure]:
+    """Args: failures: what is known to fail before anything is scored."""
     from actors.cluster import connected
     from actors.supervisor import score_plan
-    from forecast.progress import ScoringProgress
 
-    tokens = sum(estimated_tokens(unit.shard) for unit in waiting)
     with (
-        redirect_stdout(
-            sys.stderr
-        ),  # Ray prints news of dead workers to standard output, where our JSON goes
+        # Ray prints news of dead workers to standard output, where our JSON goes.
+        redirect_stdout(sys.stderr),
         connected(plan.config.cluster, address),
-        ScoringProgress(err, len(waiting), tokens) as progress,
+        watched(RunStatus(plan, done, failures, job=os.environ.get("FORECAST_JOB"))) as watcher,
     ):
-        return score_plan(plan, waiting, progress).failures
+        return score_plan(plan, waiting, watcher).failures
+
+
+@contextmanager
+def watched(status: RunStatus) -> Iterator[Watcher]:
+    """All who watch a run: bars or lines on standard error, its files, the metrics of Ray.
+
+    `FORECAST_LOG=json` prints the structured log instead of bars and lines; `FORECAST_STATUS_FILE` names one
+    more place for the status (`actors.jobs.start` sets it).
+    """
+    from actors.metrics import Metrics
+
+    also = [path] if (path := os.environ.get("FORECAST_STATUS_FILE")) else []
+    as_json = os.environ.get("FORECAST_LOG") == "json"
+    file, sink, metrics = StatusFile(status, also, _trouble), log_file(status, _trouble), Metrics(status)
+    log = RunLog(status, [sink, to_stderr] if as_json else [sink])
+    shown = ScoringProgress(err, status)
+    try:
+        with nullcontext() if as_json else shown:
+            yield Watchers([status, log, file, metrics, *([] if as_json else [shown])])
+        status.ended("done")
+    except KeyboardInterrupt:
+        status.ended("interrupted", "interrupted; the same command goes on where this one stopped")
+        raise
+    except BaseException as error:
+        status.ended("failed", str(error) or type(error).__name__)
+        raise
+    finally:
+        for watcher in (log, sink, file, metrics):
+            watcher.close()
+
+
+def _trouble(text: str) -> None:
+    err.print(text, style="yellow", markup=False, soft_wrap=True)

@@ -1,14 +1,15 @@
 """The schema of a run's configuration: frozen, typed, no unknown keys; `forecast.config_file` reads it."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
 
+from forecast.config_candidates import CandidateConfig, Dtype, PromptForm
+from forecast.config_candidates import Quantize as Quantize
+from forecast.config_nightly import NightlyConfig
 from forecast.config_sources import ChoiceSource, Frozen, MeasuredSource, TrajectorySource, location
-
-PromptForm = Literal["raw", "chat"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class Window(Frozen):
@@ -31,65 +32,6 @@ class Window(Frozen):
         if self.last_tokens is not None:
             return f"last-{self.last_tokens}-tokens"
         return f"last-{self.last_bytes}-bytes" if self.last_bytes is not None else "all"
-
-
-class Quantize(Frozen):
-    """Weight-only round-to-nearest of the decoder's linear layers: symmetric, one scale per input group."""
-
-    bits: int = Field(ge=2, le=8)
-    group_size: int = Field(default=64, ge=8)
-
-
-class CandidateConfig(Frozen):
-    """One candidate model: where its weights are and what is done to them at load time.
-
-    `source` is a folder in Hugging Face layout, a `.gguf` file, a hub id (`org/name` or `org/name@revision`),
-    `package://DISTRIBUTION/FILE` (a file carried by an installed Python package), or `fake://ABILITY` (a
-    made-up model for tests of the plumbing). `drop_layers` removes that many decoder layers just before the
-    last one (a number) or the layers named (a list).
-    """
-
-    name: str = Field(min_length=1)
-    source: Annotated[str, AfterValidator(location("package", "fake"))] = Field(min_length=1)
-    revision: str | None = None
-    family: str | None = None
-    dtype: Dtype | None = None
-    prompt_form: PromptForm | None = None
-    quantize: Quantize | None = None
-    drop_layers: int | tuple[int, ...] = 0
-    parameters: int | None = Field(default=None, ge=1)
-    active_parameters: int | None = Field(default=None, ge=1)
-    training_tokens: int | None = Field(default=None, ge=0)
-    corpus: str | None = None
-    seed: int | None = None
-    step: int | None = None
-    context_length: int | None = Field(default=None, ge=2)
-    vocab_size: int | None = Field(default=None, ge=2)
-    allow_remote_code: bool = False
-    allow_pickle: bool = False
-
-    @field_validator("quantize", mode="before")
-    @classmethod
-    def _bits_alone(cls, value: Any) -> Any:
-        return {"bits": value} if isinstance(value, int) else value
-
-    @field_validator("drop_layers")
-    @classmethod
-    def _layers(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
-        if isinstance(value, int) and value < 0:
-            raise ValueError("drop_layers counts layers: 0 or more, or a list of layer indices")
-        if isinstance(value, tuple) and (len(set(value)) < len(value) or any(i < 0 for i in value)):
-            raise ValueError("a list of layer indices has each index once, none below 0")
-        # One spelling for one model: its identity is a hash of this value.
-        return value if isinstance(value, int) else tuple(sorted(value)) or 0
-
-    @model_validator(mode="after")
-    def _one_revision(self) -> "CandidateConfig":
-        if self.revision is not None and "@" in self.source:
-            raise ValueError(
-                "the revision is given twice, behind the @ of source and as revision; remove one"
-            )
-        return self
 
 
 class ExpertConfig(Frozen):
@@ -125,16 +67,45 @@ class EngineConfig(Frozen):
 class ClusterConfig(Frozen):
     """Where it runs: `address` of a Ray cluster, or none to start Ray on this machine.
 
+    `actors`: scoring processes, as many as fit by default. `gpus_per_actor: auto` follows each candidate's
+    size and dtype; `gpu_memory_gib` (a number, or one by Ray's name of the GPU) says what it has to go by
+    where Ray's name does not. `resources`: what else of Ray's resources a process takes, e.g. to keep to
+    certain machines. `autoscaling`: the cluster grows when it is asked for more than it has.
     `deadline_minutes`: a process that has not finished a shard by then (loading included) is ended and counts
-    as having died. `patience_minutes`: how long to wait for a machine when none is left.
+    as having died. `patience_minutes`: how long to wait for a machine when none is left. `attempts`: how
+    often work that takes its process with it, or that fails, is tried.
     """
 
     address: str | None = None
     actors: int | None = Field(default=None, ge=1)
     cpus_per_actor: float = Field(default=1, gt=0)
-    gpus_per_actor: float = Field(default=0, ge=0)
+    gpus_per_actor: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    gpu_memory_gib: PositiveFloat | dict[str, PositiveFloat] | None = None
+    resources: dict[str, PositiveFloat] = Field(default_factory=dict)
+    autoscaling: bool = False
     deadline_minutes: float = Field(default=240, gt=0)
     patience_minutes: float = Field(default=15, gt=0)
+    attempts: int = Field(default=3, ge=1)
+
+    @field_validator("gpus_per_actor")
+    @classmethod
+    def _shares_or_whole(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and value > 1 and value != int(value):
+            raise ValueError("more than one GPU is a whole number of them")
+        return value
+
+    @model_validator(mode="after")
+    def _growth_has_a_goal(self) -> "ClusterConfig":
+        if self.autoscaling and self.actors is None:
+            raise ValueError("autoscaling needs actors: how many processes the cluster should grow for")
+        return self
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether candidates run on GPUs, as far as it can be told before the cluster is asked."""
+        if self.gpus_per_actor == "auto":
+            return Path("/dev/nvidiactl").exists()
+        return self.gpus_per_actor > 0
 
 
 class RankingConfig(Frozen):
@@ -153,7 +124,8 @@ class RankingConfig(Frozen):
 class Config(Frozen):
     """A whole run; see `configs/demo.yaml` for one in use.
 
-    `experts`: what is known of them, by the name that the trajectories give them.
+    `experts`: what is known of them, by the name that the trajectories give them. `candidates` may be left
+    out where `nightly` watches training runs.
     """
 
     name: str = Field(min_length=1)
@@ -164,12 +136,13 @@ class Config(Frozen):
     too_long: Literal["report", "truncate_prefix"] = "report"
     shard_trajectories: int = Field(default=32, ge=1)
     cluster: ClusterConfig = ClusterConfig()
-    candidates: tuple[CandidateConfig, ...] = Field(min_length=1)
+    candidates: tuple[CandidateConfig, ...] = ()
     trajectories: tuple[TrajectorySource, ...] = Field(min_length=1)
     experts: dict[str, ExpertConfig] = Field(default_factory=dict)
     direct_evaluation: tuple[ChoiceSource, ...] = ()
     measured_scores: tuple[MeasuredSource, ...] = ()
     ranking: RankingConfig = RankingConfig()
+    nightly: NightlyConfig | None = None
 
     @field_validator("window", mode="before")
     @classmethod
@@ -183,6 +156,12 @@ class Config(Frozen):
             raise ValueError(f"candidate names must differ; repeated: {repeated}")
         return value
 
+    @model_validator(mode="after")
+    def _something_to_score(self) -> "Config":
+        if not self.candidates and self.nightly is None:
+            raise ValueError("candidates: list at least one, or watch a training run (nightly.watch)")
+        return self
+
     @field_validator("direct_evaluation")
     @classmethod
     def _task_names_differ(cls, value: tuple[ChoiceSource, ...]) -> tuple[ChoiceSource, ...]:
@@ -193,10 +172,10 @@ class Config(Frozen):
     @model_validator(mode="after")
     def _a_gpu_for_each_part_of_a_candidate(self) -> "Config":
         parts, gpus = self.engine.vllm.tensor_parallel, self.cluster.gpus_per_actor
-        if self.engine.kind == "vllm" and parts > 1 and gpus not in (0, parts):
+        if self.engine.kind == "vllm" and parts > 1 and gpus not in ("auto", 0, parts):
             raise ValueError(
                 f"engine.vllm.tensor_parallel is {parts}, so an actor needs as many GPUs, but "
-                f"cluster.gpus_per_actor is {gpus:g}; set it to {parts}"
+                f"cluster.gpus_per_actor is {float(gpus):g}; set it to {parts}, or to auto"
             )
         return self
 

@@ -6,6 +6,7 @@ complete. Endpoint (`AWS_ENDPOINT_URL`), region and credentials of an object sto
 variables.
 """
 
+import contextlib
 import os
 import re
 import socket
@@ -99,6 +100,16 @@ def write_bytes(path: str, data: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def remove(path: str) -> None:
+    """Remove a file; it is no error where there is none."""
+    if not is_remote(path):
+        Path(path).unlink(missing_ok=True)
+        return
+    fs, inner = filesystem(path)
+    with contextlib.suppress(FileNotFoundError):
+        fs.delete_file(inner)
+
+
 def temporary_beside(target: Path) -> Path:
     """A fresh hidden name in the target's folder that says which process is writing it."""
     return target.with_name(f".{target.name}.{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}.tmp")
@@ -111,13 +122,14 @@ def sweep_temporaries(folder: str) -> int:
     removed = 0
     for path in Path(folder).rglob(".*.tmp"):
         match = _TEMPORARY.match(path.name)
-        if match and match["host"] == socket.gethostname() and not _alive(int(match["pid"])):
+        if match and match["host"] == socket.gethostname() and not is_alive(int(match["pid"])):
             path.unlink(missing_ok=True)
             removed += 1
     return removed
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -77,8 +77,8 @@ def test_templates_name_columns(template: str) -> None:
         (lambda: candidate(drop_layers=[-1]), "none below 0"),
         (lambda: CandidateConfig(name="a", source="org/x@v1", revision="v2"), "given twice"),
         (
-            lambda: CandidateConfig(name="a", source="s3://bucket/model"),
-            "a local path, package://..., fake://",
+            lambda: CandidateConfig(name="a", source="gs://bucket/model"),
+            "a local path, s3://..., package://..., fake://",
         ),
         (lambda: DataSource(path="a.csv", dataset="b"), "either path"),
         (lambda: DataSource(), "either path"),

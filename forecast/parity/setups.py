@@ -83,7 +83,7 @@ def two_setups(
         ConfigError: an unknown key or candidate, a value that does not fit, or two equal setups.
     """
     base_changes, against_changes = _parsed("--base", base), _parsed("--against", against)
-    on_gpu = config.cluster.gpus_per_actor > 0
+    on_gpu = config.cluster.on_gpu
     first = _resolved(_changed("--base", config.engine, base_changes), on_gpu)
     if not against:
         against_changes = {"dtype": "float32" if first.dtype == "bfloat16" else "bfloat16"}

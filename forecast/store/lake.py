@@ -42,9 +42,12 @@ class Receipt:
     device: str
     versions: dict[str, str]
     finished_at: float  # Unix time
+    node: str | None = None  # of the cluster; None in files of earlier versions and outside Ray
 
 
-def write_unit(plan_path: str, unit: Unit, scored: ScoredUnit, facts: EngineFacts) -> Receipt:
+def write_unit(
+    plan_path: str, unit: Unit, scored: ScoredUnit, facts: EngineFacts, node: str | None = None
+) -> Receipt:
     """Write a unit's file at `plan_path`, whole or not at all; writing it twice is harmless."""
     receipt = Receipt(
         address=unit.address,
@@ -62,6 +65,7 @@ def write_unit(plan_path: str, unit: Unit, scored: ScoredUnit, facts: EngineFact
         device=facts.device,
         versions={"forecast": forecast.__version__, **facts.versions},
         finished_at=time.time(),
+        node=node,
     )
     table = scored.rows.to_arrow(
         compat_level=pl.CompatLevel.oldest()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from driving import lake_rows, run_forecast, start_forecast, wait_for_files
 
 Make = Callable[..., Path]
@@ -69,3 +70,28 @@ def test_a_process_that_hangs_is_ended_at_its_deadline(make_config: Make, tmp_pa
     assert failure["candidate"] == "stuck"
     assert "not done after 0.1 minutes" in failure["error"] and "3 attempts" in failure["error"]
     assert not list((tmp_path / "out-run" / "lake").rglob(".*"))
+
+
+def test_work_that_needs_a_machine_alone_goes_first_and_makes_room(make_config: Make, tmp_path: Path) -> None:
+    """Sixteen GiB, all of which the large candidate reserves; the small ones wait for its end."""
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 2, "memory": 16 << 30, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        sizes = {"small": 10_000_000, "other": 20_000_000, "large": 3_000_000_000}
+        config = make_config(dict.fromkeys(sizes, "fake://1"))
+        settings = yaml.safe_load(config.read_text())
+        settings["candidates"] = [
+            {"name": name, "source": f"fake://{i}?delay=0.1", "parameters": size}
+            for i, (name, size) in enumerate(sizes.items())
+        ]
+        config.write_text(yaml.safe_dump(settings))
+        code, out, err = run_forecast("score", config, "--json", "--address", cluster.address)
+        assert code == 0, err
+        assert json.loads(out)["done"] == 9
+        ids = {c["candidate_id"]: c["candidate"] for c in json.loads(out)["candidates"]}
+        files = sorted((tmp_path / "out-run" / "lake").rglob("*.parquet"), key=lambda p: p.stat().st_mtime_ns)
+        assert [ids[path.parent.name] for path in files[:3]] == ["large"] * 3
+    finally:
+        cluster.shutdown()

@@ -45,6 +45,23 @@ def test_failing_candidates_leave_the_others_complete(make_config: Make, tmp_pat
     assert {entry["candidate"] for entry in ranked["failed"]} == {"unloadable", "damaged", "deadly"}
 
 
+def test_a_candidate_at_fault_is_quarantined_until_it_may_try_again(
+    make_config: Make, tmp_path: Path
+) -> None:
+    config = make_config({"good": "fake://3", "damaged": "fake://1?fail=nan"}, cluster={"attempts": 2})
+    assert run_forecast("score", config)[0] == 3
+    (held,) = (tmp_path / "out-run" / "quarantine").iterdir()
+    assert json.loads(held.read_text())["tries"] == 2
+    # Nothing is left to do, so Ray is not even started.
+    code, out, err = run_forecast("score", config, "--json", "--address", "127.0.0.1:1")
+    assert code == 3, err
+    (failure,) = json.loads(out)["failed"]
+    assert failure["candidate"] == "damaged" and "in quarantine since" in failure["error"]
+    code, _, err = run_forecast("score", config, "--retry", "--address", "127.0.0.1:1")
+    assert code == 1 and "1 released from quarantine" in err and "no Ray cluster answers" in err
+    assert not held.exists()
+
+
 def test_experts_who_share_prompts_keep_files_of_their_own(make_config: Make, tmp_path: Path) -> None:
     sources = [{"task": "sums", "path": "solutions.jsonl", "expert": expert} for expert in ("human", "other")]
     config = make_config({"a": "fake://2"}, trajectories=sources)
@@ -117,5 +134,5 @@ def test_too_many_actors_is_said_before_anything_starts(make_config: Make, tmp_p
     config = make_config({"a": "fake://1"}, cluster={"actors": 3, "gpus_per_actor": 1})
     code, _, err = run_forecast("score", config)
     assert code == 1
-    assert "need 3 actors of 1 CPUs and 1 GPUs" in err
+    assert "need 3 scoring processes of 1 CPU and 1 GPU, cluster has 0 GPUs" in err
     assert not (tmp_path / "out-run" / "lake").exists()
