@@ -7,12 +7,12 @@ so issuing a command again resumes it.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from forecast import storage
-from forecast.config import Config
+from forecast.config import CandidateConfig, Config
 from forecast.engines.base import ENGINE_VERSION
 from forecast.errors import ForecastError
 from forecast.inputs.candidates import Candidate, resolve_candidate
@@ -96,18 +96,29 @@ class Plan:
         return storage.join(self.folder(unit.shard.kind), unit.relative_path)
 
     def done(self) -> frozenset[str]:
-        """Addresses of the units whose file exists; one listing per folder, not one question per unit."""
+        """Addresses of the units whose file exists."""
+        return frozenset(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the units' files, by address, where they exist; by one listing per folder."""
         kinds: tuple[Kind, ...] = ("trajectories", "choices")
-        present = {path for kind in kinds for path in storage.list_files(self.folder(kind), ".parquet")}
-        return frozenset(u.address for u in self.units if self.path(u) in present)
+        present = {kind: storage.list_files(self.folder(kind), ".parquet") for kind in kinds}
+        found = ((unit.address, present[unit.shard.kind].get(self.path(unit))) for unit in self.units)
+        return {address: size for address, size in found if size is not None}
 
     def select(self, kind: Kind) -> Iterator[Unit]:
         """Units of one kind."""
         return (u for u in self.units if u.shard.kind == kind)
 
 
-def make_plan(config: Config) -> Plan:
-    """Load the inputs and lay out the work; a task or candidate at fault is reported, the others go on."""
+def make_plan(
+    config: Config, resolve: Callable[[CandidateConfig, Config], Candidate] = resolve_candidate
+) -> Plan:
+    """Load the inputs and lay out the work; a task or candidate at fault is reported, the others go on.
+
+    Args:
+        resolve: finds and fingerprints a candidate's files.
+    """
     failures: list[Failure] = []
     shards: list[Shard] = []
     trajectories: dict[str, tuple[Trajectory, ...]] = {}
@@ -136,7 +147,7 @@ def make_plan(config: Config) -> Plan:
     candidates: list[Candidate] = []
     for settings in config.candidates:
         try:
-            candidates.append(resolve_candidate(settings, config))
+            candidates.append(resolve(settings, config))
         except ForecastError as error:
             failures.append(Failure("candidate", settings.name, str(error)))
     digests = [_shard_digest(shard) for shard in shards]

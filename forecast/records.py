@@ -9,7 +9,8 @@ from forecast import storage
 from forecast.errors import InputError
 from forecast.plan import Failure, Plan, estimated_flops, estimated_tokens
 from forecast.ranking.results import Ranking, TargetReport
-from forecast.store.lake import read_receipts, unscored_failures
+from forecast.store.lake import unscored_failures
+from forecast.store.receipts import registered_receipts
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
     """What stands in the lake after scoring; options of direct evaluation are counted apart."""
     done = plan.done()
-    receipts = read_receipts(plan, (u for u in plan.units if u.address in done))
+    receipts = registered_receipts(plan, (u for u in plan.units if u.address in done))
     lake = list(plan.select("trajectories"))
     options = list(plan.select("choices"))
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from forecast.errors import NoDataError
 from forecast.plan import Failure, Plan, Unit
-from forecast.store.lake import Receipt, read_receipts, unscored_failures
+from forecast.store.lake import Receipt, unscored_failures
+from forecast.store.receipts import registered_receipts
 
 Group = tuple[str, str, str]  # candidate_id, kind, task
 # Expert and instance_id; None for the expert of a choice item, whose options stand or fall together.
@@ -33,7 +34,7 @@ def participation(plan: Plan, failures: Sequence[Failure]) -> Participation:
     done = plan.done()
     waiting = Counter(unit.candidate.candidate_id for unit in plan.units if unit.address not in done)
     units = [unit for unit in plan.units if unit.candidate.candidate_id not in waiting]
-    receipts = read_receipts(plan, units)
+    receipts = registered_receipts(plan, units)
     blind = _blind(_readings(units, receipts))
     units = [unit for unit in units if unit.candidate.candidate_id not in blind]
     complete = {unit.candidate.candidate_id for unit in units}
