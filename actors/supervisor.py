@@ -169,11 +169,12 @@ class _Run:
         except RayTaskError as error:
             if group is None:
                 raise
-            self._retry(group, f"{type(error.cause).__name__}: {error.cause}" if error.cause else str(error))
+            why = f"{type(error.cause).__name__}: {error.cause}" if error.cause else str(error)
+            self._retry(call.actor, group, why)
         self._last_sign = time.monotonic()
         self._idle.append(call.actor)
         if group is not None and isinstance(result, Refusal):
-            self._refused(group, result.error)
+            self._refused(call.actor, group, result.error)
         elif group is not None and result is not None:
             for unit, receipt in zip(group, result, strict=True):
                 self._outcome.receipts.append(receipt)
@@ -186,7 +187,7 @@ class _Run:
             why = f"it was not done after {self._settings.deadline_minutes:g} minutes"
         self._watcher.restarted(call.actor, why)
         if call.group is not None:
-            self._retry(call.group, why)
+            self._retry(call.actor, call.group, why)
         # Answers when Ray has restarted the actor, however often that takes.
         again = self._actors[call.actor].handle.ready.options(max_task_retries=-1).remote()
         self._calls[again] = _Call(call.actor, None, time.monotonic())
@@ -196,7 +197,8 @@ class _Run:
         idle, self._idle = self._idle, []
         for index in idle:
             actor = self._actors[index]
-            group = self._queue.take(index, actor.shape)
+            alone = not any(a.shape == actor.shape for i, a in self._actors.items() if i != index)
+            group = self._queue.take(index, actor.shape, alone)
             if group is None:
                 self._end(index)
                 continue
@@ -226,24 +228,24 @@ class _Run:
                 "what is done is kept: issue the command again when the cluster has its machines back"
             )
 
-    def _retry(self, group: Group, error: str) -> None:
-        """Nothing is known against the candidate."""
+    def _retry(self, actor: int, group: Group, error: str) -> None:
+        """Nothing is known against the candidate; another process tries if there is one."""
         first, most = group[0].address, self._settings.attempts
         self._attempts[first] += 1
         if self._attempts[first] < most:
-            self._queue.put_back(group)
+            self._queue.put_back(group, actor)
             self._laid_out = -_LAYOUT_SECONDS  # those who could take it may have been ended
             self._watcher.retried(group, error)
         else:
             name = group[0].candidate.name
             self._give_up(group[0].candidate, f"candidate {name!r}: given up after {most} attempts: {error}")
 
-    def _refused(self, group: Group, error: str) -> None:
+    def _refused(self, actor: int, group: Group, error: str) -> None:
         """The candidate's own error; on the last try it is quarantined."""
         candidate = group[0].candidate
         self._attempts[candidate.candidate_id] += 1
         if self._attempts[candidate.candidate_id] < self._settings.attempts:
-            self._queue.put_back(group)
+            self._queue.put_back(group, actor)
             self._watcher.retried(group, error)
         else:
             self._quarantine.put(candidate, error, self._settings.attempts)

@@ -26,39 +26,53 @@ class Queue:
         self._holder: dict[int, str] = {}
         self._files: dict[int, str | None] = {}  # of the candidate that an actor was given last
         self._dropped: set[str] = set()
+        self._failed_at: dict[str, set[int]] = {}  # address of a group's first unit -> actors
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
         return any(self._waiting.values())
 
-    def take(self, actor: int, shape: Shape) -> Group | None:
-        """The next group for an actor, the longest of its candidate first; None where it can do nothing."""
-        chosen = self._next(actor, shape)
+    def take(self, actor: int, shape: Shape, alone: bool = True) -> Group | None:
+        """The next group for an actor, the longest of its candidate first; None where it can do nothing.
+
+        Args:
+            alone: whether it has to try even what came back from it; others of its shape would do better.
+        """
+        chosen = self._next(actor, shape, alone)
         if chosen is None:
             self._holder.pop(actor, None)
             return None
         self._holder[actor] = chosen
-        self._files[actor] = self._waiting[chosen][0][0].candidate.files_digest
-        group = self._waiting[chosen].pop()
+        group = self._longest(chosen, actor, alone)
+        assert group is not None  # or it would not have been chosen
+        self._files[actor] = group[0].candidate.files_digest
+        waiting = self._waiting[chosen]
+        waiting.pop(next(i for i in reversed(range(len(waiting))) if waiting[i] is group))
         self._cost[chosen] -= _cost(group)
         return group
+
+    def _longest(self, candidate_id: str, actor: int, alone: bool) -> Group | None:
+        for group in reversed(self._waiting[candidate_id]):
+            if alone or actor not in self._failed_at.get(group[0].address, ()):
+                return group
+        return None
 
     def after(self, actor: int, shape: Shape) -> Candidate | None:
         """The candidate that an actor will be given when what it holds now is done, as things stand."""
         held = self._holder.get(actor)
         if held is not None and len(self._waiting[held]) > 1:
             return None  # not soon
-        chosen = self._next(actor, shape, besides=held)
+        chosen = self._next(actor, shape, alone=False, besides=held)
         return None if chosen is None else self._waiting[chosen][0][0].candidate
 
-    def _next(self, actor: int, shape: Shape, besides: str | None = None) -> str | None:
+    def _next(self, actor: int, shape: Shape, alone: bool, besides: str | None = None) -> str | None:
         own = self._holder.get(actor)
-        if own is not None and own != besides and self._waiting[own]:
+        if own is not None and own != besides and self._longest(own, actor, alone):
             return own
         held = Counter(cid for index, cid in self._holder.items() if index != actor)
         last = self._files.get(actor)
         waiting = [cid for cid, groups in self._waiting.items() if groups and cid != besides]
-        waiting = [cid for cid in waiting if self._fits(cid, shape)]
+        waiting = [cid for cid in waiting if self._fits(cid, shape) and self._longest(cid, actor, alone)]
         # What few processes can do comes before what all can; then a further variant of the files that the
         # actor read last, which is loaded in no time; then the most work.
         return min(
@@ -91,9 +105,10 @@ class Queue:
         self._holder.pop(actor, None)
         self._files.pop(actor, None)
 
-    def put_back(self, group: Group) -> None:
-        """Queue a group again, unless its candidate has been given up."""
+    def put_back(self, group: Group, actor: int) -> None:
+        """Queue a group again that failed at an actor, unless its candidate has been given up."""
         candidate_id = group[0].candidate.candidate_id
+        self._failed_at.setdefault(group[0].address, set()).add(actor)
         if candidate_id not in self._dropped:
             self._waiting[candidate_id].append(group)
             self._cost[candidate_id] += _cost(group)

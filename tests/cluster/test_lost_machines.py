@@ -1,6 +1,7 @@
 """Machines that die, processes that hang: the rest goes on, nothing is lost or doubled."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,40 @@ def test_work_that_needs_a_machine_alone_goes_first_and_makes_room(make_config: 
         assert [ids[path.parent.name] for path in files[:3]] == ["large"] * 3
     finally:
         cluster.shutdown()
+
+
+def test_a_cluster_that_grows_when_it_is_asked(make_config: Make, tmp_path: Path) -> None:
+    """Nobody has room at first; machines come because processes wait for them."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        refused = make_config({"a": "fake://1", "b": "fake://2"}, "refused")
+        code, _, err = run_forecast("score", refused, "--address", cluster.address)
+        assert code == 1 and "need 1 scoring process of 1 CPU" in err and "cluster.autoscaling" in err
+        config = make_config({"a": "fake://1", "b": "fake://2"}, cluster={"actors": 2, "autoscaling": True})
+        driver = start_forecast("score", config, "--json", "--address", cluster.address)
+        wait_for_demand(cluster.address, 2)
+        cluster.add_node(num_cpus=2)
+        out, err = driver.communicate(timeout=200)
+        assert driver.returncode == 0, err
+        assert json.loads(out)["done"] == 6
+    finally:
+        cluster.shutdown()
+
+
+def wait_for_demand(address: str, actors: int) -> None:
+    """Until so many actors wait for room, which is what an autoscaler goes by."""
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    try:
+        deadline = time.monotonic() + 60
+        while (
+            len([a for a in ray._private.state.actors().values() if a["State"] == "PENDING_CREATION"])
+            < actors
+        ):
+            assert time.monotonic() < deadline, "no process asks for room"
+            time.sleep(0.2)
+    finally:
+        ray.shutdown()

@@ -88,9 +88,19 @@ def test_what_comes_back_and_what_is_dropped() -> None:
     q = queue(groups(candidate("a"), 1, 1), groups(candidate("b"), 1))
     taken = q.take(0, CPU)
     assert taken is not None
-    q.put_back(taken)
-    assert address(q.take(0, CPU)) == address(taken)
+    q.put_back(taken, 0)
+    # Whoever failed at it leaves it to others, and takes it again if there are none.
+    assert address(q.take(0, CPU, alone=False)) == "a0"
+    assert address(q.take(0, CPU, alone=False)) == "b0"
+    assert q.take(0, CPU, alone=False) is None
+    assert address(q.take(1, CPU, alone=False)) == address(taken)
+    q.put_back(taken, 1)
+    assert address(q.take(0, CPU, alone=True)) == address(taken)
+
+    q = queue(groups(candidate("a"), 1, 1), groups(candidate("b"), 1))
+    taken = q.take(0, CPU)
+    assert taken is not None
     q.drop("a")
-    q.put_back(taken)
+    q.put_back(taken, 0)
     assert address(q.take(0, CPU)) == "b0"
     assert not q and q.demand() == {}
