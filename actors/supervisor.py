@@ -18,7 +18,6 @@ from forecast.errors import CandidateError, ForecastError
 from forecast.inputs.candidates import Candidate
 from forecast.plan import Failure, Plan, Unit, joint_units
 from forecast.quarantine import Quarantine
-from forecast.store.lake import Receipt
 from forecast.watching import Watcher
 
 _LOOK_SECONDS = 1.0  # between looks at the clock while nobody answers
@@ -27,9 +26,8 @@ _LAYOUT_SECONDS = 10.0  # between looks for room that machines, others or oursel
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """What came of a run, beside the files: receipts go to the watcher and are not gathered."""
 
-    receipts: list[Receipt] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     restarts: int = 0
 
@@ -177,7 +175,6 @@ class _Run:
             self._refused(call.actor, group, result.error)
         elif group is not None and result is not None:
             for unit, receipt in zip(group, result, strict=True):
-                self._outcome.receipts.append(receipt)
                 self._watcher.committed(unit, receipt)
 
     def _restarted(self, call: _Call) -> None:

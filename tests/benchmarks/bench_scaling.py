@@ -18,8 +18,10 @@ from workloads import SOURCE, workloads
 from actors.cluster import connected
 from actors.supervisor import score_plan
 from forecast.config import Config
-from forecast.plan import make_plan
+from forecast.plan import Unit, make_plan
+from forecast.store.lake import Receipt
 from forecast.tokenstats import token_stats
+from forecast.watching import Watcher
 
 
 def statistics(rounds: int) -> dict[str, list[dict[str, Any]]]:
@@ -38,6 +40,16 @@ def statistics(rounds: int) -> dict[str, list[dict[str, Any]]]:
             )
             print(f"bfloat16 N {n} V {v}: {record[axis][-1]['ns_per_logit']:.2f} ns per logit", flush=True)
     return record
+
+
+class Keeper(Watcher):
+    """Gathers receipts."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt] = []
+
+    def committed(self, unit: Unit, receipt: Receipt) -> None:
+        self.receipts.append(receipt)
 
 
 def actors(rounds: int, items: int = 96) -> list[dict[str, Any]]:
@@ -64,11 +76,12 @@ def actors(rounds: int, items: int = 96) -> list[dict[str, Any]]:
                         }
                     )
                 )
+                keeper = Keeper()
                 with connected(plan.config.cluster):
-                    outcome = score_plan(plan, plan.units)
+                    outcome = score_plan(plan, plan.units, keeper)
                 assert not outcome.failures, outcome.failures
                 # Each actor's first unit waits for the weights.
-                ends = sorted((r.finished_at, r.tokens_read) for r in outcome.receipts)[count - 1 :]
+                ends = sorted((r.finished_at, r.tokens_read) for r in keeper.receipts)[count - 1 :]
                 best = max(best, sum(tokens for _, tokens in ends[1:]) / (ends[-1][0] - ends[0][0]))
         record.append({"actors": count, "tokens_per_second": best})
         print(f"{count} actors: {best:,.0f} tokens/s", flush=True)
