@@ -2,7 +2,7 @@
 
 Exit codes: 0 all done; 1 it could not be done; 2 wrong usage or configuration; 3 done, but some candidate,
 task or file failed (all are listed; what did not fail is complete); 4 parity: differences beyond
-the tolerance; 130 interrupted.
+the tolerance; 5 nightly: an alert was raised; 6 nightly: another run is at work; 130 interrupted.
 """
 
 import os
@@ -15,7 +15,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from forecast import cli_benchmarks, cli_convert, cli_corpora, cli_diagnose, cli_extrapolate, cli_jobs
+from forecast import (
+    cli_benchmarks,
+    cli_convert,
+    cli_corpora,
+    cli_diagnose,
+    cli_extrapolate,
+    cli_jobs,
+    cli_nightly,
+)
 from forecast.cli_common import Json
 from forecast.cli_parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli_rank import rank, ranking_of
@@ -23,7 +31,8 @@ from forecast.cli_scoring import aggregate_run, score_run
 from forecast.config_file import load_config
 from forecast.console import err, leave, out, print_failures, print_json
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
-from forecast.plan import Plan, make_plan
+from forecast.nightly.watched import plan_of
+from forecast.plan import Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,7 +79,7 @@ def run(
     """Score, aggregate and rank: the whole way from weights and solutions to a ranking."""
     loaded = load_config(config)
     if dry_run:
-        _print_plan(make_plan(loaded), json_)
+        _print_plan(plan_of(loaded), json_)
         return
     scored, plan = score_run(loaded, address, retry)
     aggregate_run(plan)
@@ -97,7 +106,7 @@ def score(
     """Read every trajectory with every candidate; what is already in the lake is not done again."""
     loaded = load_config(config)
     if dry_run:
-        _print_plan(make_plan(loaded), json_)
+        _print_plan(plan_of(loaded), json_)
         return
     record, _ = score_run(loaded, address, retry)
     if json_:
@@ -114,7 +123,7 @@ def score(
 @app.command(epilog="Example: forecast aggregate configs/demo.yaml")
 def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) -> None:
     """Compute the 80 proxies and the measured scores from the lake, and publish the warehouse."""
-    plan = make_plan(load_config(config))
+    plan = plan_of(load_config(config))
     if dry_run:
         _print_plan(plan, json_)
         return
@@ -148,7 +157,7 @@ def show(
     """Show one trajectory as a candidate read it, every token coloured by its probability."""
     from forecast.show import read_trajectory, reading_view
 
-    reading = read_trajectory(make_plan(load_config(config)), candidate, task, instance, expert)
+    reading = read_trajectory(plan_of(load_config(config)), candidate, task, instance, expert)
     if json_:
         print_json(reading.as_record())
     else:
@@ -222,6 +231,7 @@ app.command(epilog=cli_corpora.EPILOG)(cli_corpora.corpora)
 app.command(epilog=cli_extrapolate.EPILOG)(cli_extrapolate.extrapolate)
 app.command(epilog=cli_benchmarks.EPILOG)(cli_benchmarks.benchmarks)
 app.command(epilog=cli_convert.EPILOG)(cli_convert.convert)
+app.command(epilog=cli_nightly.EPILOG)(cli_nightly.nightly)
 cli_jobs.register(app)
 
 

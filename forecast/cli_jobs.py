@@ -5,6 +5,7 @@ Ray is imported by the commands, not here. They talk to the cluster's head alone
 
 import importlib.metadata
 import os
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from actors.jobs.submission import Command
 
 _INTERRUPTED = 130
-_COMMANDS = ("run", "score")
+_COMMANDS = ("run", "score", "nightly")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's configuration.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, or how it begins; see forecast jobs.")]
@@ -70,7 +71,7 @@ def submit(
         typer.Option("--again", help="Run it once more although it is done. Never a second one at a time."),
     ] = False,
     command: Annotated[
-        str, typer.Option(metavar="NAME", help="What the cluster is to do: run or score.")
+        str, typer.Option(metavar="NAME", help="What the cluster is to do: run, score or nightly.")
     ] = "run",
     report: Annotated[
         bool, typer.Option("--report", help="Also held-out figures and report.html; see forecast rank.")
@@ -111,7 +112,8 @@ def submit(
     from actors.jobs.submission import submit as submit_package
 
     job_env = read_runtime_env(runtime_env, env or (), os.environ)
-    package = pack(load_config(config), output, on_cluster or (), _checked(command), not installed)
+    night = date.today().isoformat() if command == "nightly" else None
+    package = pack(load_config(config), output, on_cluster or (), _checked(command), not installed, night)
     if dry_run:
         _print_package(package, json_)
         return
@@ -146,20 +148,37 @@ def submit(
     raise typer.Exit(exit_code(job))
 
 
-def jobs(address: Address, json_: Json = False) -> None:
+def jobs(
+    address: Address,
+    job_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="One job, with each of its candidates; running or ended."),
+    ] = None,
+    json_: Json = False,
+) -> None:
     """The jobs of a cluster that were submitted by forecast, with the progress of those that run."""
-    from actors.jobs.following import last_progress
-    from actors.jobs.shown import job_record, jobs_table
+    from actors.jobs.following import progress_now
+    from actors.jobs.shown import candidates_table, job_record, jobs_table
 
     head = _head(address)
     records = []
-    for job in head.jobs():
-        progress = last_progress(head.log_tail(job, 50)) if job.running else None
-        records.append({**job_record(job), "progress": progress.as_record() if progress else None})
+    for job in head.jobs() if job_id is None else [head.find(job_id)]:
+        asked = job.running or job_id is not None
+        progress, status = progress_now(head, job) if asked else (None, None)
+        shown = progress.as_record() if progress else None
+        records.append({**job_record(job), "progress": shown, "run": status})
     if json_:
         print_json({"address": head.url, "jobs": records})
         return
     out.print(jobs_table(records))
+    if job_id is not None:
+        (record,) = records
+        if (run := record["run"]) is None:
+            out.print("it has left no account of its candidates; see forecast logs", markup=False)
+        elif run["state"] == "unreadable":
+            out.print(run["error"], markup=False, soft_wrap=True)
+        else:
+            out.print(candidates_table(run))
 
 
 def logs(
@@ -222,7 +241,7 @@ def pull(
     ] = False,
     on_cluster: OnCluster = None,
     command: Annotated[
-        str, typer.Option(metavar="NAME", help="With CONFIG: what the job was to do: run or score.")
+        str, typer.Option(metavar="NAME", help="With CONFIG: what the job was to do: run, score or nightly.")
     ] = "run",
     json_: Json = False,
 ) -> None:
@@ -270,7 +289,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     at = "--address http://HEAD:8265"
     app.command(epilog=f"Example: forecast submit configs/demo.yaml {at} --output s3://bucket/demo")(submit)
-    app.command(epilog=f"Example: forecast jobs {at} --json")(jobs)
+    app.command(epilog=f"Examples: forecast jobs {at} --json; forecast jobs forecast-demo-1a2b {at}")(jobs)
     app.command(epilog=f"Example: forecast logs forecast-demo-1a2b {at} --follow")(logs)
     app.command(epilog=f"Example: forecast stop forecast-demo-1a2b {at}")(stop)
     app.command(epilog=f"Example: forecast pull configs/demo.yaml {at}")(pull)

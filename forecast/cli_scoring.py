@@ -8,8 +8,9 @@ from typing import Any
 
 from forecast.config import Config
 from forecast.console import err
-from forecast.errors import ForecastError, InterruptedRun
-from forecast.plan import Failure, Plan, Unit, make_plan
+from forecast.errors import ConfigError, ForecastError, InterruptedRun
+from forecast.nightly.watched import plan_of
+from forecast.plan import Failure, Plan, Unit
 from forecast.progress import ScoringProgress
 from forecast.quarantine import Quarantine
 from forecast.run_files import StatusFile, to_stderr
@@ -34,7 +35,7 @@ def score_run(
     from forecast.records import save_failures, score_record
 
     with err.status("reading inputs and fingerprinting candidates"):
-        plan = make_plan(config) if plan is None else plan
+        plan = plan_of(config) if plan is None else plan
         done = plan.done()
     if not plan.units and plan.failures:
         raise ForecastError(
@@ -97,9 +98,13 @@ def watched(status: RunStatus) -> Iterator[Watcher]:
     """
     from actors.metrics import Metrics
 
+    form = os.environ.get("FORECAST_LOG") or None
+    if form not in (None, "json"):
+        raise ConfigError(f"FORECAST_LOG is {form!r}; expected json, or nothing for lines that people read")
+    as_json = form == "json"
     also = [path] if (path := os.environ.get("FORECAST_STATUS_FILE")) else []
-    as_json = os.environ.get("FORECAST_LOG") == "json"
-    file, sink, metrics = StatusFile(status, also, _trouble), log_file(status, _trouble), Metrics(status)
+    file, sink = StatusFile(status, also, _trouble), log_file(status, _trouble)
+    metrics = Metrics(status, _trouble)
     log = RunLog(status, [sink, to_stderr] if as_json else [sink])
     shown = ScoringProgress(err, status)
     try:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, field_validator, mode
 
 from forecast.config_candidates import CandidateConfig, Dtype, PromptForm
 from forecast.config_candidates import Quantize as Quantize
-from forecast.config_nightly import NightlyConfig
+from forecast.config_nightly import NightlyConfig, ProxyFell
 from forecast.config_sources import ChoiceSource, Frozen, MeasuredSource, TrajectorySource, location
 
 
@@ -176,6 +176,18 @@ class Config(Frozen):
             raise ValueError(
                 f"engine.vllm.tensor_parallel is {parts}, so an actor needs as many GPUs, but "
                 f"cluster.gpus_per_actor is {float(gpus):g}; set it to {parts}, or to auto"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rules_name_tasks_with_trajectories(self) -> "Config":
+        known = dict.fromkeys(t.task for t in self.trajectories)
+        rules = self.nightly.alerts if self.nightly is not None else ()
+        tasks = (rule.task for rule in rules if isinstance(rule, ProxyFell) and rule.task is not None)
+        if unknown := dict.fromkeys(task for task in tasks if task not in known):
+            raise ValueError(
+                f"nightly.alerts: rule proxy_fell names tasks without trajectories: {', '.join(unknown)}; "
+                f"with trajectories: {', '.join(known)}"
             )
         return self
 

@@ -4,7 +4,7 @@ Relative paths are taken from the folder of the file, so that a command gives th
 is called.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from forecast import storage
 from forecast.config import Config
+from forecast.config_candidates import CandidateConfig, CandidateSettings
+from forecast.config_nightly import RULES, NightlyConfig
 from forecast.errors import ConfigError, did_you_mean
 
 DEFAULTS_KEY = "candidate_defaults"
+
+# What a watched run says of each of its checkpoints by itself.
+_OF_ONE_CANDIDATE = CandidateConfig.model_fields.keys() - CandidateSettings.model_fields.keys()
 
 _Location = tuple[str | int, ...]
 
@@ -33,7 +38,8 @@ _PLAIN = {
 def load_config(path: str | Path) -> Config:
     """Read a configuration file.
 
-    `candidate_defaults` in the file is merged into every candidate that does not set the key itself.
+    `candidate_defaults` in the file is merged into every candidate that does not set the key itself, those of
+    watched runs among them.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, or a value that does not fit; names file and
@@ -61,11 +67,21 @@ def load_config(path: str | Path) -> Config:
             raise ConfigError(f"{path}:{line}: {DEFAULTS_KEY}: expected keys with values, as in a candidate")
         if isinstance(candidates := data.get("candidates"), list):
             data["candidates"] = [{**defaults, **c} if isinstance(c, dict) else c for c in candidates]
+        common = {key: value for key, value in defaults.items() if key not in _OF_ONE_CANDIDATE}
+        for watch in _watches(data):
+            if isinstance(own := watch.get("candidate", {}), dict):
+                watch["candidate"] = {**common, **own}
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_explain(error, path, node)) from None
     return _with_absolute_paths(config, path.absolute().parent)
+
+
+def _watches(data: dict[str, Any]) -> list[dict[str, Any]]:
+    nightly = data.get("nightly")
+    watches = nightly.get("watch") if isinstance(nightly, dict) else None
+    return [w for w in watches if isinstance(w, dict)] if isinstance(watches, list) else []
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -96,6 +112,13 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         says_so = source.startswith((".", "~", "/")) or source.endswith(".gguf")
         return storage.resolve(source, base) if says_so or (base / source).exists() else source
 
+    def watched(nightly: NightlyConfig) -> NightlyConfig:
+        watch = (
+            w if w.folder is None else w.model_copy(update={"folder": storage.resolve(w.folder, base)})
+            for w in nightly.watch
+        )
+        return nightly.model_copy(update={"watch": tuple(watch)})
+
     def rows(source: Any) -> Any:
         if source.path is not None:
             return source.model_copy(update={"path": storage.resolve(source.path, base)})
@@ -110,6 +133,7 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
             "measured_scores": tuple(
                 m.model_copy(update={"path": storage.resolve(m.path, base)}) for m in config.measured_scores
             ),
+            "nightly": None if config.nightly is None else watched(config.nightly),
         }
     )
 
@@ -118,7 +142,7 @@ def _explain(error: ValidationError, path: Path, node: yaml.Node | None) -> str:
     problems = error.errors()
     messages: dict[str, list[str]] = {}  # by place: a union reports one mistake once per member
     for problem in problems:
-        loc = tuple(part for part in problem["loc"] if part not in _UNION_MEMBERS)
+        loc = tuple(part for part in problem["loc"] if part not in _UNION_MEMBERS and str(part) not in RULES)
         if problem["type"] == "too_short" and any(
             p["loc"][: len(loc)] == loc and p["loc"] != loc for p in problems
         ):
@@ -134,11 +158,15 @@ def _explain(error: ValidationError, path: Path, node: yaml.Node | None) -> str:
 def _subject_and_message(problem: Any, loc: _Location, written: _Location) -> tuple[str, str]:
     if problem["type"] == "extra_forbidden":
         parent = ".".join(map(str, written[:-1])) or "the top level"
-        return f"unknown key {str(loc[-1])!r} in {parent}", did_you_mean(str(loc[-1]), _keys_at(loc[:-1]))
+        known = _keys_at(part for part in problem["loc"][:-1] if part not in _UNION_MEMBERS)
+        return f"unknown key {str(loc[-1])!r} in {parent}", did_you_mean(str(loc[-1]), known)
     subject = ".".join(map(str, written)) or "the configuration"
     if problem["type"] == "missing":
         return subject, "missing"
     message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        written_rule = str(problem["ctx"].get("tag", ""))
+        return subject, f"rule {written_rule!r}: {did_you_mean(written_rule, RULES)}"
     value = problem["input"]
     if isinstance(value, str | int | float) and repr(value) not in message:
         message += f"; got {value!r}"
@@ -147,11 +175,15 @@ def _subject_and_message(problem: Any, loc: _Location, written: _Location) -> tu
 
 def _as_written(loc: _Location, node: yaml.Node | None) -> _Location:
     """The location in the file: a key that a candidate has from the defaults stands there."""
-    if loc[:1] == ("candidates",) and len(loc) > 2:
-        in_defaults: _Location = (DEFAULTS_KEY, *loc[2:])
-        if not _stands_in_file(node, loc[:3]) and _stands_in_file(node, in_defaults[:2]):
-            return in_defaults
-    return loc
+    if loc[:1] == ("candidates",):
+        own = 2  # parts before the key: candidates, a number
+    elif loc[:2] == ("nightly", "watch") and loc[3:4] == ("candidate",):
+        own = 4
+    else:
+        return loc
+    in_defaults: _Location = (DEFAULTS_KEY, *loc[own:])
+    of_defaults = not _stands_in_file(node, loc[: own + 1]) and _stands_in_file(node, in_defaults[:2])
+    return in_defaults if len(loc) > own and of_defaults else loc
 
 
 def _stands_in_file(node: yaml.Node | None, loc: _Location) -> bool:
@@ -181,12 +213,12 @@ def _marks(node: yaml.Node | None, loc: _Location) -> list[int]:
     return lines
 
 
-def _keys_at(loc: _Location) -> list[str]:
-    """The keys that the model at `loc` accepts."""
+def _keys_at(loc: Iterable[str | int]) -> list[str]:
+    """The keys that the model at `loc` accepts; the name of a rule stands for that rule's."""
     model: Any = Config
     for part in loc:
         if isinstance(part, str):
-            model = _model_in(model.model_fields[part].annotation)
+            model = RULES.get(part) or _model_in(model.model_fields[part].annotation)
     keys = list(model.model_fields)
     return [*keys, DEFAULTS_KEY] if model is Config else keys
 

@@ -8,8 +8,11 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from forecast.config_candidates import CandidateSettings
 from forecast.config_sources import Frozen, location
+from forecast.errors import did_you_mean
+from forecast.proxies import PROXIES
 
 STEP = "{step}"
+NIGHT_VARIABLE = "FORECAST_NIGHT"  # of the environment: the night, where the command does not say it
 
 
 def _step_pattern(value: str) -> str:
@@ -108,6 +111,19 @@ class ProxyFell(Frozen):
     run: str | None = None
     task: str | None = None
 
+    @field_validator("proxy")
+    @classmethod
+    def _good_direction_known(cls, value: str) -> str:
+        proxies = {proxy.name: proxy for proxy in PROXIES}
+        if value not in proxies:
+            raise ValueError(f"no proxy is called {value!r}; {did_you_mean(value, list(proxies))}")
+        if proxies[value].learned:
+            raise ValueError(
+                f"whether more or less of {value} is better is learned from measured scores, so nobody can "
+                "say that it fell; choose another proxy"
+            )
+        return value
+
 
 class FailedToLoad(Frozen):
     """A checkpoint could not be loaded or scored."""
@@ -125,6 +141,13 @@ class NothingNew(Frozen):
 
 
 AlertRule = Annotated[ForecastFell | ProxyFell | FailedToLoad | NothingNew, Field(discriminator="rule")]
+
+RULES: dict[str, type[Frozen]] = {
+    "forecast_fell": ForecastFell,
+    "proxy_fell": ProxyFell,
+    "failed_to_load": FailedToLoad,
+    "nothing_new": NothingNew,
+}
 
 DEFAULT_ALERTS: tuple[AlertRule, ...] = (
     ForecastFell(rule="forecast_fell"),

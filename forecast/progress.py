@@ -1,8 +1,10 @@
 """Progress of long work, with the time left: bars for people, plain lines where it is no terminal."""
 
 import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -10,29 +12,32 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
 
-from forecast.plan import Failure, Unit, estimated_tokens
+from forecast.plan import Failure, Unit
+from forecast.run_status import RunStatus
 from forecast.watching import Watcher
 
 if TYPE_CHECKING:
     from forecast.store.lake import Receipt
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_OF_SILENCE = 60.0  # a log shows that the run lives, also while nothing is done
+_MOST_ROWS = 12  # candidates that a terminal shows; the counts are of all
 
 
 class ScoringProgress(Watcher):
-    """A bar for people, a line every ten seconds for logs; the time left supposes that the speed stays."""
+    """Bars for people, a line every ten seconds for logs; the numbers are those of a `RunStatus`."""
 
-    def __init__(self, console: Console, units: int, estimated_tokens: int) -> None:
-        """Args: units and estimated tokens that are still to be scored."""
-        self._console = console
-        self._units, self._tokens = units, max(1, estimated_tokens)
-        self._done_units = self._done_estimate = self._read = self._printed_units = 0
-        self._started = time.monotonic()
-        self._last_line = self._started
+    def __init__(
+        self, console: Console, status: RunStatus, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Args: status: is told everything before this."""
+        self._console, self._status, self._clock = console, status, clock
+        self._last_line, self._printed = clock(), status.units_committed
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -45,52 +50,105 @@ class ScoringProgress(Watcher):
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("starting actors", total=units, speed="", left="")
+        self._task = self._bar.add_task(
+            "starting actors", total=status.units, completed=status.units_committed, speed="", left=""
+        )
+        self._rows: dict[str, TaskID] = {}  # of the candidates that are being scored, by candidate_id
 
     def __enter__(self) -> "ScoringProgress":
+        if self._status.already_done:
+            self._say(f"{self._status.already_done} of {self._status.units} units were done before")
         self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._draw()
         self._bar.stop()
-        if not self._console.is_terminal and self._done_units != self._printed_units:
+        status = self._status
+        if not self._console.is_terminal and status.units_committed != self._printed:
             self._print_line()
+        if status.retries or status.restarts:
+            self._say(f"retries: {status.retries}, processes that died: {status.restarts}")
 
     def committed(self, unit: Unit, receipt: "Receipt") -> None:
         """One more unit is in the lake."""
-        self.advance(unit.candidate.name, receipt.tokens_read, estimated_tokens(unit.shard))
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=self._status.units_committed)
+        else:
+            self._print_line_if_due()
+
+    def retried(self, units: Sequence[Unit], why: str) -> None:
+        """Units came back."""
+        first = units[0]
+        many = "1 unit" if len(units) == 1 else f"{len(units)} units"
+        text = f"candidate {first.candidate.name!r}: {many} of task {first.shard.task!r} tried again: {why}"
+        self._say(text, style="yellow")
 
     def gave_up(self, failure: Failure) -> None:
         """A candidate was given up."""
-        self.failed(failure.error)
+        self._say(failure.error, style="red")
 
-    def advance(self, candidate: str, tokens_read: int, estimated_tokens: int) -> None:
-        """One more unit is in the lake."""
-        self._done_units += 1
-        self._read += tokens_read
-        self._done_estimate += estimated_tokens
-        now = time.monotonic()
-        elapsed = now - self._started
-        left = elapsed * (self._tokens - self._done_estimate) / max(self._done_estimate, 1)
-        text = f"{_duration(max(0.0, left))} left" if self._done_units < self._units else ""
-        self._bar.update(self._task, advance=1, description=candidate, speed=self._speed(), left=text)
-        if not self._console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._print_line(f", {text}" if text else "", candidate)
+    def beat(self) -> None:
+        """Shows what has changed."""
+        if self._console.is_terminal:
+            self._draw()
+        else:
+            self._print_line_if_due()
 
-    def _speed(self) -> str:
-        return f"{self._read / max(time.monotonic() - self._started, 1e-6):,.0f} tokens/s"
+    def _draw(self) -> None:
+        """The bar of the whole run, and one below it for each candidate that is being scored."""
+        if not self._console.is_terminal:
+            return
+        status, candidates = self._status, self._status.candidates()
+        counts = Counter(record["state"] for record in candidates)
+        states = ", ".join(f"{counts[s]} {s}" for s in ("scoring", "waiting", "done", "failed") if counts[s])
+        numbers = {"tokens_per_second": status.tokens_per_second(), "seconds_left": status.seconds_left()}
+        self._bar.update(
+            self._task, completed=status.units_committed, description=states, **_speed_and_left(numbers)
+        )
+        shown = [record for record in candidates if record["state"] == "scoring"][:_MOST_ROWS]
+        for gone in self._rows.keys() - {record["candidate_id"] for record in shown}:
+            self._bar.remove_task(self._rows.pop(gone))
+        for record in shown:
+            row = self._rows.get(record["candidate_id"])
+            if row is None:
+                row = self._bar.add_task("  " + record["candidate"], total=record["units"], speed="", left="")
+                self._rows[record["candidate_id"]] = row
+            self._bar.update(row, completed=record["committed"], **_speed_and_left(record))
 
-    def _print_line(self, left: str = "", candidate: str = "") -> None:
-        self._last_line, self._printed_units = time.monotonic(), self._done_units
-        where = f" ({candidate})" if candidate else ""
-        line = f"{self._done_units}/{self._units} units, {self._speed()}{left}{where}"
-        self._console.print(line, markup=False)
+    def _print_line_if_due(self) -> None:
+        new = self._status.units_committed != self._printed
+        if self._clock() - self._last_line >= (_SECONDS_BETWEEN_LINES if new else _SECONDS_OF_SILENCE):
+            self._print_line()
 
-    def failed(self, message: str) -> None:
-        """A candidate was given up."""
-        self._console.print(message, style="red", markup=False)
+    def _print_line(self) -> None:
+        self._last_line, self._printed = self._clock(), self._status.units_committed
+        self._say(progress_line(self._status))
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_line(status: RunStatus) -> str:
+    """`3/40 units, 1,234 tokens/s, 1:02:03 left (base)`; what is not known is left out.
+
+    `actors.jobs.following.progress_of` reads it, also of jobs of other versions.
+    """
+    speed, left = status.tokens_per_second(), status.seconds_left()
+    parts = [f"{status.units_committed}/{status.units} units"]
+    parts += [] if speed is None else [f"{speed:,.0f} tokens/s"]
+    parts += [f"{duration(left)} left"] if left else []
+    return ", ".join(parts) + (f" ({status.latest})" if status.latest else "")
+
+
+def _speed_and_left(record: Mapping[str, Any]) -> dict[str, Any]:
+    speed, left = record["tokens_per_second"], record["seconds_left"]
+    return {
+        "speed": "" if speed is None else f"{speed:,.0f} tokens/s",
+        "left": f"{duration(left)} left" if left else "",
+    }
 
 
 class WorkProgress:
@@ -125,7 +183,7 @@ class WorkProgress:
         """`done` of `total` is done, in any unit of cost."""
         now = time.monotonic()
         share = min(1.0, done / total) if total > 0 else 1.0
-        left = f"{_duration((now - self._started) * (1 - share) / share)} left" if 0 < share < 1 else ""
+        left = f"{duration((now - self._started) * (1 - share) / share)} left" if 0 < share < 1 else ""
         self._bar.update(self._task, completed=share, left=left)
         if not self._console.is_terminal and share < 1 and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
@@ -134,7 +192,8 @@ class WorkProgress:
             )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`4:05` or `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

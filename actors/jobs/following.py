@@ -10,17 +10,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from actors.jobs.head import Head, Job
+from actors.jobs.start import SERVED_BELOW, STATUS_NAME
 from actors.jobs.trouble import HeadUnreachable
 from forecast.errors import ForecastError
+from forecast.progress import duration
+from forecast.run_files import parsed
 
 # The log is fetched whole: seldom when it is long, so that a job of days costs some 50 kB/s.
 _LEAST_SECONDS, _MOST_SECONDS, _BYTES_PER_SECOND = 1.0, 30.0, 50_000
 # A laptop that sleeps does not count these.
 _PATIENCE_SECONDS = 15 * 60.0
 
-# As `forecast.progress.ScoringProgress` prints it into a log.
+# As `forecast.progress.progress_line` writes it.
 _PROGRESS = re.compile(
-    r"^(?P<done>\d+)/(?P<units>\d+) units, (?P<speed>[\d,]+) tokens/s"
+    r"^(?P<done>\d+)/(?P<units>\d+) units(?:, (?P<speed>[\d,]+) tokens/s)?"
     r"(?:, (?P<left>[\d:]+) left)?(?: \((?P<candidate>.*)\))?\s*$"
 )
 # Escape sequences and control characters of a log have no business in somebody else's terminal.
@@ -31,11 +34,11 @@ _CONTROLS = re.compile(
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is: units of this attempt, speed in tokens per second, and the time left in seconds."""
+    """How far a job is: units of its plan, speed in tokens per second, and the time left in seconds."""
 
     done: int
     units: int
-    tokens_per_second: float
+    tokens_per_second: float | None
     seconds_left: float | None
     candidate: str | None
 
@@ -54,7 +57,7 @@ def progress_of(line: str) -> JobProgress | None:
     return JobProgress(
         int(match["done"]),
         int(match["units"]),
-        float(match["speed"].replace(",", "")),
+        float(match["speed"].replace(",", "")) if match["speed"] else None,
         None if left is None else float(left),
         match["candidate"],
     )
@@ -64,6 +67,54 @@ def last_progress(log: str) -> JobProgress | None:
     """The newest in a log."""
     found = (progress_of(line) for line in reversed(log.splitlines()))
     return next((progress for progress in found if progress is not None), None)
+
+
+def run_of(head: Head, job: Job) -> dict[str, Any] | None:
+    """The status of a job's run, as `RunStatus.as_record`; None where the job has left none (yet).
+
+    One that says it runs although its job has ended is `lost`.
+    """
+    if job.node_id is None:
+        return None
+    name = f"{SERVED_BELOW}/{job.job_id}/{STATUS_NAME}"
+    try:
+        record = parsed(job.job_id, b"".join(head.served_file(job.node_id, name)))
+    except FileNotFoundError:  # a job of an older version, or one with nothing to score
+        return None
+    if record["state"] == "running" and not job.running:
+        ended = f"the job ended in the midst of it; see forecast logs {job.job_id}"
+        return {**record, "state": "lost", "error": ended, "seconds_left": None}
+    return record
+
+
+def progress_in(run: dict[str, Any]) -> JobProgress | None:
+    """The progress that a status tells; None where it cannot be read."""
+    if run["state"] == "unreadable":
+        return None
+    scored = [candidate["candidate"] for candidate in run["candidates"] if candidate["state"] == "scoring"]
+    shown = ", ".join(scored[:3]) + (f" and {len(scored) - 3} more" if len(scored) > 3 else "")
+    return JobProgress(
+        run["committed"], run["units"], run["tokens_per_second"], run["seconds_left"], shown or None
+    )
+
+
+def progress_now(head: Head, job: Job) -> tuple[JobProgress | None, dict[str, Any] | None]:
+    """How far a job is, and the status that says so; without one, what it printed last.
+
+    Both are None where the head answers and cannot tell: a machine that is gone takes its logs with it.
+
+    Raises:
+        HeadUnreachable: nobody answers.
+    """
+    try:
+        run = run_of(head, job)
+        if run is not None and (progress := progress_in(run)) is not None:
+            return progress, run
+        return last_progress(head.log_tail(job, 50)), run
+    except HeadUnreachable:
+        raise
+    except ForecastError:
+        return None, None
 
 
 def plain(text: str) -> str:
@@ -151,14 +202,14 @@ class LiveLog:
             if progress is None or not self._console.is_terminal:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             if progress is not None:
-                left = progress.seconds_left
+                left, speed = progress.seconds_left, progress.tokens_per_second
                 self._bar.update(
                     self._task,
                     description=progress.candidate or "scoring",
                     completed=progress.done,
                     total=progress.units,
-                    speed=f"{progress.tokens_per_second:,.0f} tokens/s",
-                    left="" if left is None else f"{left / 60:.0f} min left",
+                    speed="" if speed is None else f"{speed:,.0f} tokens/s",
+                    left="" if left is None else f"{duration(left)} left",
                 )
 
 

@@ -78,8 +78,8 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Came to its end, whether or not some candidate failed."""
-        return self.status == "SUCCEEDED" or self.exit_code == 3
+        """Came to its end, whether or not some candidate failed or a nightly run raised an alert."""
+        return self.status == "SUCCEEDED" or self.exit_code in (3, 5)
 
     @property
     def base(self) -> str:

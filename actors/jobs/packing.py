@@ -36,7 +36,7 @@ class Package:
 
     `files` maps a place in the package to a local file. `digest` covers the command, the configuration
     without its output, and the content of all data; not the code, and not where any of it lies on this
-    machine.
+    machine. `night` (YYYY-MM-DD) is that of a nightly run, each of which is a job of its own.
     """
 
     name: str
@@ -45,12 +45,14 @@ class Package:
     code: Mapping[str, Path]
     output: str
     digest: str
+    night: str | None = None
 
     @property
     def job_id(self) -> str:
-        """The same for the same run with the same output, from whatever machine and folder."""
+        """The same for the same run (and night) with the same output, from whatever machine and folder."""
         slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:40] or "run"
-        return f"forecast-{slug}-{_sha256(f'{self.digest} {self.output}'.encode())[:12]}"
+        base = f"forecast-{slug}-{_sha256(f'{self.digest} {self.output}'.encode())[:12]}"
+        return base if self.night is None else f"{base}-{self.night}"
 
     @property
     def n_bytes(self) -> int:
@@ -78,6 +80,7 @@ def pack(
     on_cluster: Sequence[str] = (),
     command: str = "run",
     with_code: bool = True,
+    night: str | None = None,
 ) -> Package:
     """Choose what travels.
 
@@ -86,6 +89,7 @@ def pack(
         on_cluster: paths that are the cluster's: what lies at or below them stays as it is written.
         command: what is to be done with the configuration, as it goes into the digest.
         with_code: False where the cluster has `proxy-forecast` installed.
+        night: of a nightly run.
 
     Raises:
         ConfigError: something is on this machine that does not travel, is missing, or is too large; names all
@@ -102,14 +106,17 @@ def pack(
                 if source.get(key) is not None:
                     source[key] = shipped.place_of(source[key], f"{section}.{i}.{key}")
     for candidate in config.candidates:
-        shipped.check_model(candidate.name, candidate.source)
+        shipped.check_model(f"candidate {candidate.name!r}", candidate.source)
+    for watch in config.nightly.watch if config.nightly is not None else ():
+        if watch.folder is not None:
+            shipped.check_model(f"watched run {watch.run!r}", watch.folder)
     place = _checked_output(output or config.output, output is not None, shipped)
     if shipped.problems:
         raise ConfigError("this run cannot be sent to a cluster:\n" + "\n".join(shipped.problems))
     contents = {place: file_sha256(path) for place, path in sorted(shipped.files.items())}
     digest = _sha256(json.dumps([command, data, contents], sort_keys=True).encode())
     package = Package(
-        config.name, data, dict(shipped.files), _code() if with_code else _start_alone(), place, digest
+        config.name, data, dict(shipped.files), _code() if with_code else _start_alone(), place, digest, night
     )
     _check_size(package)
     return package
@@ -149,10 +156,10 @@ class _Shipped:
         self._places[path] = inside
         return inside
 
-    def check_model(self, name: str, source: str) -> None:
+    def check_model(self, what: str, source: str) -> None:
         if source.startswith("/") and not self.on_cluster(source):
             self.problems.append(
-                f"candidate {name!r}: {source} is a path of this machine, and model files do not travel; "
+                f"{what}: {source} is a path of this machine, and model files do not travel; "
                 "name a "
                 "hub id, or put the model where every node of the cluster reads it and say so by "
                 f"--on-cluster {Path(source).parent}"

@@ -1,14 +1,16 @@
 """Jobs as records, in words and as a table; and the exit code that a job stands for."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from actors.jobs.following import plain
 from actors.jobs.head import Job
+from forecast.progress import duration
 
 
 def exit_code(job: Job) -> int:
@@ -58,20 +60,57 @@ def jobs_table(records: Sequence[dict[str, Any]]) -> Table:
     for record in records:
         progress = record["progress"]
         left = progress and progress["seconds_left"]
+        speed = progress and progress["tokens_per_second"]
         table.add_row(
             Text(record["job"]),
             Text(record["state"].splitlines()[0]),
             Text(f"{progress['done']}/{progress['units']}" if progress else "-"),
-            Text(f"{progress['tokens_per_second']:,.0f}" if progress else "-"),
-            Text("-" if left is None else _duration(left)),
+            Text("-" if speed is None else f"{speed:,.0f}"),
+            Text("-" if left is None else duration(left)),
             Text((record["started"] or "-").removesuffix("+00:00").replace("T", " ")),
-            Text("-" if record["seconds"] is None else _duration(record["seconds"])),
+            Text("-" if record["seconds"] is None else duration(record["seconds"])),
             Text(record["output"] or "-"),
         )
     return table
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def candidates_table(run: Mapping[str, Any]) -> Table:
+    """The candidates of a run's status, those that are being scored first."""
+    table = Table(title=Text(_headline(run)))
+    for column in (
+        "candidate",
+        "state",
+        "units",
+        "done before",
+        "tokens read",
+        "tokens/s",
+        "left",
+        "retries",
+    ):
+        right = column not in ("candidate", "state")
+        table.add_column(column, overflow="fold", justify="right" if right else "left")
+    table.add_column("error", overflow="fold")
+    order = ("scoring", "failed", "waiting", "done")
+    for record in sorted(run["candidates"], key=lambda candidate: order.index(candidate["state"])):
+        speed, left = record["tokens_per_second"], record["seconds_left"]
+        table.add_row(
+            Text(plain(", ".join([record["candidate"], *record["also"]]))),
+            record["state"],
+            f"{record['committed']}/{record['units']}",
+            str(record["already_done"]),
+            f"{record['tokens_read']:,}",
+            "-" if speed is None else f"{speed:,.0f}",
+            duration(left) if left else "-",
+            str(record["retries"]),
+            Text(plain(record["error"]).splitlines()[0] if record["error"] else ""),
+        )
+    return table
+
+
+def _headline(run: Mapping[str, Any]) -> str:
+    speed, left = run["tokens_per_second"], run["seconds_left"]
+    parts = [f"{run['name']}: {run['state']}", f"{run['committed']} of {run['units']} units"]
+    parts += [] if speed is None else [f"{speed:,.0f} tokens/s"]
+    parts += [f"{duration(left)} left"] if left else []
+    parts += [f"{run[what]} {what}" for what in ("retries", "restarts") if run[what]]
+    return plain(", ".join(parts))

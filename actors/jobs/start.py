@@ -6,6 +6,7 @@ passed it uses the standard library alone, so that it can say what is missing.
 Results are served by the cluster's head, over the same port and token as everything else: Ray's log service
 hands out any file that is linked into the folder of its logs, byte by byte. Files on an object store are not
 linked; everyone reads them there. The list of results with their SHA-256 lies in `OUTPUT/.jobs/JOB.json`.
+While the command runs, the status of its run is served in the same way, wherever its output is.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 SERVED_BELOW = "forecast-results"  # in Ray's log folder
+STATUS_NAME = ".jobs/status.json"  # below the folder of a job there
 LEAST_FREE_BYTES = 100_000_000
 # Below OUTPUT; the lake stays where it is.
 _RESULTS = ("*.json", "*.html", "*.md", "*.duckdb", "reports/**/*")
@@ -41,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check_output(given.output, others)
     print(f"job {given.job}: forecast {given.command}, output {given.output}", file=sys.stderr)
     command = [sys.executable, "-m", "forecast.cli", given.command, given.config]
-    code = subprocess.call(command, env={**os.environ, "FORECAST_JOB": given.job})
+    status = logs / SERVED_BELOW / given.job / STATUS_NAME
+    environment = {"FORECAST_JOB": given.job, "FORECAST_STATUS_FILE": str(status)}
+    code = subprocess.call(command, env={**os.environ, **environment})
     if code in (_FAILED, _WRONG) or code < 0:
         _say_if_full(given.output)
     if given.command != "score" and code not in (_FAILED, _WRONG) and code >= 0:
@@ -210,6 +214,7 @@ def _publish(job: str, output: str, logs: Path) -> None:
     from forecast import storage
 
     files = _local_results(output) if "://" not in output else _remote_results(output)
+    files += _own_runs(job, output)
     manifest = {"job": job, "output": output, "published": time.time(), "files": files}
     text = json.dumps(manifest, indent=2).encode()
     try:
@@ -258,6 +263,22 @@ def _remote_results(output: str) -> list[dict[str, Any]]:
         names += [e.path.removeprefix(f"{root}/") for e in entries if e.base_name[0] != "."]
     wanted = [n for n in names if "/" in n or any(Path(n).match(pattern) for pattern in _RESULTS)]
     return [_entry(name, [storage.read_bytes(storage.join(output, name))]) for name in sorted(wanted)]
+
+
+def _own_runs(job: str, output: str) -> list[dict[str, Any]]:
+    """The status files of this job's runs; those of others may still change."""
+    from forecast import storage
+    from forecast.run_files import read_runs
+
+    try:
+        ended = [
+            r for r in read_runs(output) if r.get("job") == job and r["state"] not in ("running", "lost")
+        ]
+        names = [f"runs/{record['run']}.json" for record in ended]
+        return [_entry(name, [storage.read_bytes(storage.join(output, name))]) for name in names]
+    except OSError as error:
+        print(f"the runs in {output} cannot be read: {error}", file=sys.stderr)
+        return []
 
 
 def _entry(name: str, chunks: Iterable[bytes]) -> dict[str, Any]:

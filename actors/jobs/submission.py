@@ -12,9 +12,10 @@ import yaml
 
 from actors.jobs.head import DIGEST_KEY, Head, Job, JobExistsError, base_and_attempt, own_versions
 from actors.jobs.packing import CONFIG_PLACE, START_PLACE, Package
+from forecast.config_nightly import NIGHT_VARIABLE
 from forecast.errors import ConfigError, ForecastError
 
-Command = Literal["run", "score"]
+Command = Literal["run", "score", "nightly"]
 How = Literal["submitted", "reattached", "already done"]
 
 
@@ -112,7 +113,7 @@ def submit(head: Head, package: Package, settings: Settings, again: bool = False
     try:
         with tempfile.TemporaryDirectory(prefix="forecast-job-") as folder:
             package.write(Path(folder))
-            runtime_env = {**settings.runtime_env, "working_dir": folder}
+            runtime_env = {**_with_night(settings.runtime_env, package.night), "working_dir": folder}
             head.submit(job_id, entrypoint(job_id, package, settings), runtime_env, metadata)
     except JobExistsError:  # two of us at once: theirs is ours
         return Submitted(head.job(job_id), "reattached")
@@ -131,6 +132,13 @@ def submit(head: Head, package: Package, settings: Settings, again: bool = False
             f"attempt {number}: the one before is {latest.status.lower()}; finished units are not done again"
         )
     return Submitted(head.job(job_id), "submitted", note)
+
+
+def _with_night(env: Mapping[str, Any], night: str | None) -> Mapping[str, Any]:
+    """The night is that of the machine that submits, wherever the cluster's clock is."""
+    if night is None:
+        return env
+    return {**env, "env_vars": {**env.get("env_vars", {}), NIGHT_VARIABLE: night}}
 
 
 def attempts(jobs: Sequence[Job], base: str) -> list[Job]:

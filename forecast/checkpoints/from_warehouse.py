@@ -36,7 +36,7 @@ def runs_of(
             "no complete candidate has a `step`: give the candidates of the configuration their `step` (and "
             "`training_tokens`) and aggregate again"
         )
-    names = {row[0]: _run_name(row[2:7]) for row in rows}
+    names = {row[0]: run_name(row[2:7]) for row in rows}
     steps = {row[0]: row[7] for row in rows}
     tokens = {row[0]: row[8] for row in rows}
     twice = Counter((names[c], steps[c]) for c in names)
@@ -79,7 +79,8 @@ def runs_of(
     return build_runs("the warehouse", read, _COLUMNS, axis), target
 
 
-def _run_name(parts: tuple[object, ...]) -> str:
+def run_name(parts: tuple[object, ...]) -> str:
+    """The run of a checkpoint with this family, corpus, seed, bits of rounding and layers dropped."""
     family, corpus, seed, bits, dropped = parts
     words = [str(family or "run")]
     words += [f"corpus {corpus}"] if corpus is not None else []

@@ -6,18 +6,13 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from forecast import storage
 from forecast.config import CandidateConfig, Config
 from forecast.errors import CandidateError, InputError
+from forecast.inputs.fetched import fetched
 from forecast.inputs.fingerprint import digest_of, files_digest, remembered
+from forecast.inputs.layout import TEXT_FILES, layout_of
 from forecast.inputs.rows import local_path
-
-# The names under which transformers looks for weights, in its order; other weight files of a folder
-# (adapters, consolidated copies, optimizer states) are not what it loads.
-_SAFETENSORS = "model.safetensors"
-_PICKLED = "pytorch_model.bin"
-_TEXT_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
-# Files of a model folder that match these patterns but cannot change a teacher-forced reading.
-_IRRELEVANT = {"generation_config.json", "trainer_state.json", "training_args.json", "all_results.json"}
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,6 @@ def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
         CandidateError: files missing, truncated or of a kind that is not loaded by default; names the
             candidate.
     """
-    requested = settings.dtype or config.engine.dtype
-    dtype = native_dtype(config.cluster.gpus_per_actor > 0) if requested == "auto" else requested
-    form = settings.prompt_form or config.prompt_form
     made_up = settings.source.startswith("fake://")
     if made_up != (config.engine.kind == "fake"):
         raise CandidateError(
@@ -73,14 +65,24 @@ def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
             f"but the source is {settings.source!r} and the engine {config.engine.kind!r}"
         )
     if made_up:
-        digest, parameters = None, settings.parameters
-        identity: object = settings.source
-    else:
-        files = locate_files(settings)
-        digest = identity = files.digest()
-        parameters = settings.parameters or files.parameters
+        return candidate_of(settings, config, None, settings.parameters)
+    files = locate_files(settings)
+    return candidate_of(settings, config, files.digest(), files.parameters)
+
+
+def candidate_of(
+    settings: CandidateConfig, config: Config, digest: str | None, parameters: int | None
+) -> Candidate:
+    """A candidate whose files are known by their digest (None for a made-up one); looks at none of them.
+
+    Args:
+        parameters: counted in the files.
+    """
+    requested = settings.dtype or config.engine.dtype
+    dtype = native_dtype(config.cluster.on_gpu) if requested == "auto" else requested
+    form = settings.prompt_form or config.prompt_form
     candidate_id = digest_of(
-        identity,
+        settings.source if digest is None else digest,
         settings.quantize.model_dump() if settings.quantize else None,
         settings.drop_layers,
         settings.vocab_size,
@@ -88,16 +90,18 @@ def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
         dtype,
         form,
     )
-    return Candidate(
-        settings.name, candidate_id, settings, config.engine.kind, dtype, form, digest, parameters
-    )
+    counted = settings.parameters or parameters
+    return Candidate(settings.name, candidate_id, settings, config.engine.kind, dtype, form, digest, counted)
 
 
 def locate_files(settings: CandidateConfig) -> ModelFiles:
-    """The files of a candidate on this machine; a hub id is downloaded (or found in the local hub cache).
+    """The files of a candidate on this machine.
+
+    A hub id is downloaded (or found in the local hub cache), files at `s3://...` are copied to a cache.
 
     Raises:
         CandidateError: see `resolve_candidate`.
+        ForecastError: see `fetched`.
     """
     source, name = settings.source, settings.name
     if source.startswith("package://"):
@@ -105,6 +109,8 @@ def locate_files(settings: CandidateConfig) -> ModelFiles:
             source = local_path(source)
         except InputError as error:
             raise CandidateError(f"candidate {name!r}: {error}") from None
+    elif storage.is_remote(source):
+        source = str(fetched(settings))
     path = Path(source)
     if source.endswith(".gguf"):
         if not path.is_file():
@@ -118,59 +124,18 @@ def locate_files(settings: CandidateConfig) -> ModelFiles:
 
 
 def _folder_files(folder: Path, settings: CandidateConfig) -> ModelFiles:
-    name = settings.name
-    if not (folder / "config.json").is_file():
-        raise CandidateError(
-            f"candidate {name!r}: {folder} has no config.json; expected a folder in Hugging Face layout"
-        )
-    parameters: int | None = None
-    if weights := _weights(folder, _SAFETENSORS, name):
-        parameters = sum(safetensors_parameters(path, name) for path in weights)
-    elif pickled := _weights(folder, _PICKLED, name):
-        if not settings.allow_pickle:
-            raise CandidateError(
-                f"candidate {name!r}: missing weights: no {_SAFETENSORS} in {folder}; {pickled[0].name} is "
-                "pickled and can run code when loaded: convert it to safetensors, or set allow_pickle: true "
-                "for a file that you trust"
-            )
-        weights = pickled
-    else:
-        raise CandidateError(
-            f"candidate {name!r}: missing weights: neither {_SAFETENSORS} nor its .index.json in {folder}"
-        )
-    patterns = (*_TEXT_FILES, "*.py") if settings.allow_remote_code else _TEXT_FILES
-    others = {
-        p for pattern in patterns for p in folder.glob(pattern) if p.name not in _IRRELEVANT and p.is_file()
-    }
-    return ModelFiles(folder, None, tuple(weights), tuple(sorted(others)), parameters)
-
-
-def _weights(folder: Path, file_name: str, name: str) -> list[Path]:
-    """The one file of weights or the shards that its index names; empty where there is neither."""
-    if (folder / file_name).is_file():
-        return [folder / file_name]
-    index = folder / f"{file_name}.index.json"
-    if not index.is_file():
-        return []
-    try:
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CandidateError(
-            f"candidate {name!r}: {index} is damaged: {error!r}; copy or download it again"
-        ) from None
-    if missing := [shard for shard in shards if not (folder / shard).is_file()]:
-        raise CandidateError(
-            f"candidate {name!r}: missing weights: {index} names {', '.join(missing)}, not in the folder; "
-            "copy or download them"
-        )
-    return [folder / shard for shard in shards]
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    layout = layout_of(str(folder), names, lambda name: (folder / name).read_bytes(), settings)
+    weights = tuple(folder / name for name in layout.weights)
+    parameters = None if layout.pickled else sum(safetensors_parameters(p, settings.name) for p in weights)
+    return ModelFiles(folder, None, weights, tuple(folder / name for name in layout.others), parameters)
 
 
 def _from_hub(settings: CandidateConfig) -> Path:
     import huggingface_hub
 
     repo, _, revision = settings.source.partition("@")
-    patterns = [*_TEXT_FILES, "model*.safetensors"]
+    patterns = [*TEXT_FILES, "model*.safetensors"]
     patterns += ["pytorch_model*.bin"] if settings.allow_pickle else []
     patterns += ["*.py"] if settings.allow_remote_code else []
     try:

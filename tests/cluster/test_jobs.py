@@ -22,6 +22,7 @@ import pytest
 from driving import wait_for_files
 
 from actors.jobs.packing import file_sha256
+from forecast.run_files import read_runs
 from forecast.store.warehouse import open_warehouse
 
 Make = Callable[..., Path]
@@ -170,7 +171,7 @@ def test_a_job_outlives_its_submitter_and_is_found_again(
 ) -> None:
     (tmp_path / "scores.csv").write_text("candidate,task,metric,value\na,sums,acc,0.3\nb,sums,acc,0.4\n")
     config = make_config(
-        {"a": "fake://1?delay=0.3", "b": "fake://2?delay=0.3"},
+        {"a": "fake://1?delay=1", "b": "fake://2?delay=1"},
         "outlives",
         measured_scores=[{"format": "csv", "path": "scores.csv"}],
     )
@@ -188,7 +189,12 @@ def test_a_job_outlives_its_submitter_and_is_found_again(
     )
     assert found, err
     job = found[1]
-    assert status_of(cluster, job, elsewhere)["status"] == "RUNNING"
+    wait_for_files(output, 1)
+    watched = status_of(cluster, job, elsewhere)
+    assert watched["status"] == "RUNNING"
+    assert (watched["run"]["job"], watched["run"]["state"]) == (job, "running")
+    assert (watched["run"]["units"], watched["progress"]["units"]) == (6, 6)
+    assert [c["units"] for c in watched["run"]["candidates"]] == [3, 3]
 
     # Nothing of it is needed any more: a copy of the run in another folder is the same run.
     copy = tmp_path / "copy"
@@ -202,20 +208,25 @@ def test_a_job_outlives_its_submitter_and_is_found_again(
     assert (record["how"], record["job"], record["status"]) == ("reattached", job, "SUCCEEDED")
     assert "2 candidates by" in err and "6/6 units" in err
     assert len(list((output / "lake").rglob("*.parquet"))) == 6
+    code, out, err = cluster.run("jobs", job, "--json", cwd=elsewhere)
+    (watched,) = json.loads(out)["jobs"]
+    (status,) = read_runs(str(output))
+    assert (code, watched["run"]) == (0, status), err
+    assert (status["state"], status["committed"], status["states"]["done"]) == ("done", 6, 2)
 
     # Done is done, unless one says so.
     code, out, err = cluster.run("submit", config.name, "--output", output, cwd=copy)
     assert (code, f"already done: {job}" in err) == (0, True), err
 
     # The results come through the head, byte by byte; the second time they are there.
-    for fetched in (3, 0):
+    for fetched in (4, 0):
         arguments = ("pull", config.name, "--through-head", "--json")
         code, out, err = cluster.run(*arguments, cwd=copy)
         assert code == 0, err
         assert len(json.loads(out)["fetched"]) == fetched
     pulled = copy / "out-outlives"
-    names = sorted(p.name for p in pulled.iterdir())
-    assert names == ["failures.json", "ranking.json", "warehouse.duckdb"]
+    names = sorted(p.relative_to(pulled).as_posix() for p in pulled.rglob("*") if p.is_file())
+    assert names == ["failures.json", "ranking.json", f"runs/{status['run']}.json", "warehouse.duckdb"]
     for name in names:
         assert file_sha256(pulled / name) == file_sha256(output / name)
     ranking = json.loads((pulled / "ranking.json").read_text())

@@ -12,15 +12,24 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from actors.jobs import following, pulling, start
-from actors.jobs.following import LiveLog, follow, last_progress, plain, progress_of
+from actors.jobs.following import (
+    LiveLog,
+    follow,
+    last_progress,
+    plain,
+    progress_now,
+    progress_of,
+    run_of,
+)
 from actors.jobs.head import Job
 from actors.jobs.pulling import pull
-from actors.jobs.shown import exit_code, job_record, jobs_table
+from actors.jobs.shown import candidates_table, exit_code, job_record, jobs_table
 from actors.jobs.trouble import HeadUnreachable
+from forecast import cli, cli_jobs, storage
 from forecast.errors import ForecastError, NoDataError
-from forecast.progress import ScoringProgress
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -34,8 +43,11 @@ class MadeUpHead:
 
     url = "http://head:8265"
 
-    def __init__(self, *scenes: tuple[str, str] | Exception, files: dict[str, bytes] | None = None) -> None:
+    def __init__(
+        self, *scenes: tuple[str, str] | Exception, files: dict[str, bytes] | None = None, tail: str = ""
+    ) -> None:
         self.scenes = list(scenes)
+        self.tail = tail
         self.files = files or {}
         self.asked: list[str] = []
 
@@ -53,6 +65,9 @@ class MadeUpHead:
         if len(self.scenes) > 1:
             self.scenes.pop(0)
         return scene[1]
+
+    def log_tail(self, job: Job, lines: int) -> str:
+        return self.tail
 
     def served_file(self, node_id: str, name: str, lines: int = -1) -> Iterator[bytes]:
         self.asked.append(name)
@@ -106,24 +121,148 @@ def test_what_the_head_refuses_is_not_retried() -> None:
         followed(MadeUpHead(ForecastError("the token is refused")))
 
 
-def test_progress_is_read_as_scoring_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = io.StringIO()
-    with ScoringProgress(Console(file=log, width=160), 12, 1000) as progress:
-        monkeypatch.setattr("forecast.progress._SECONDS_BETWEEN_LINES", 0.0)
-        progress.advance("a (first), 3-bit", 50_000, 400)
-        halfway = last_progress(log.getvalue())
-    assert halfway is not None and (halfway.done, halfway.units) == (1, 12)
-    assert halfway.candidate == "a (first), 3-bit" and halfway.tokens_per_second > 0
-
+def test_progress_is_read_from_a_log() -> None:
     read = progress_of("3/40 units, 1,234 tokens/s, 1:02:03 left (base @ 4000)")
     assert read is not None
     assert (read.tokens_per_second, read.seconds_left, read.candidate) == (1234.0, 3723.0, "base @ 4000")
     bare = progress_of("40/40 units, 9 tokens/s")
     assert bare is not None and (bare.seconds_left, bare.candidate) == (None, None)
+    unknown = progress_of("0/40 units")
+    assert unknown is not None and (unknown.units, unknown.tokens_per_second) == (40, None)
     assert progress_of("candidate 'x': 3/40 units, 1 tokens/s") is None
     newest = last_progress("1/4 units, 1 tokens/s\n2/4 units, 1 tokens/s\nother\n")
     assert newest is not None and newest.done == 2
     assert last_progress("nothing") is None
+
+
+def run_status(**fields: Any) -> dict[str, Any]:
+    """A status with a candidate in each state."""
+    one = {
+        "also": [],
+        "candidate_id": "1",
+        "units": 4,
+        "committed": 1,
+        "already_done": 1,
+        "tokens_read": 2000,
+        "tokens_per_second": 1500.0,
+        "seconds_left": 61.0,
+        "retries": 2,
+        "error": None,
+    }
+    unknown = {"tokens_per_second": None, "seconds_left": None}
+    candidates = [
+        {**one, "candidate": "third", "state": "done", "seconds_left": 0.0},
+        {**one, **unknown, "candidate": "second", "state": "failed", "error": "no weights\nat all"},
+        {**one, "candidate": "[b] \x1b[31mfirst", "also": ["or so"], "state": "scoring"},
+    ]
+    return {
+        "schema": 1,
+        "name": "n",
+        "run": "r",
+        "state": "running",
+        "error": None,
+        "updated_at": "2026-01-01T00:00:00.000+00:00",
+        "units": 12,
+        "committed": 7,
+        "tokens_per_second": 30.0,
+        "seconds_left": 3700.0,
+        "retries": 2,
+        "restarts": 1,
+        "candidates": candidates,
+        **fields,
+    }
+
+
+STATUS = "forecast-results/forecast-x-1/.jobs/status.json"
+
+
+def test_progress_comes_from_the_status_that_the_job_left() -> None:
+    head: Any = MadeUpHead(files={STATUS: json.dumps(run_status()).encode()})
+    progress, run = progress_now(head, job("RUNNING"))
+    assert progress is not None and run == run_status(), "the clock of this machine is not asked"
+    assert progress.as_record() == {
+        "done": 7,
+        "units": 12,
+        "tokens_per_second": 30.0,
+        "seconds_left": 3700.0,
+        "candidate": "[b] \x1b[31mfirst",
+    }
+    # A job that has ended cannot still be at it.
+    _, run = progress_now(head, job("STOPPED"))
+    assert run is not None and run["state"] == "lost" and run["seconds_left"] is None
+    assert "forecast logs forecast-x-1" in run["error"]
+    assert run_of(head, job("SUCCEEDED"))["state"] == "lost"  # type: ignore[index]
+    ended: Any = MadeUpHead(files={STATUS: json.dumps(run_status(state="done")).encode()})
+    assert run_of(ended, job()) == run_status(state="done")
+
+
+def test_without_a_status_progress_comes_from_the_log() -> None:
+    older: Any = MadeUpHead(tail="5/6 units, 7 tokens/s, 0:10 left (a)\n")
+    progress, run = progress_now(older, job("RUNNING"))
+    assert progress is not None and (progress.done, run) == (5, None)
+    damaged: Any = MadeUpHead(tail="5/6 units, 7 tokens/s\n", files={STATUS: b'{"schema'})
+    progress, run = progress_now(damaged, job("RUNNING"))
+    assert progress is not None and run is not None and (progress.done, run["state"]) == (5, "unreadable")
+    pending = Job("x", "PENDING", None, "", None, None, None, None, {})
+    assert progress_now(older, pending)[1] is None
+
+
+def test_a_machine_that_is_gone_spoils_no_list() -> None:
+    class Gone(MadeUpHead):
+        def served_file(self, node_id: str, name: str, lines: int = -1) -> Iterator[bytes]:
+            raise ForecastError("no agent on that node")
+
+    class Away(MadeUpHead):
+        def served_file(self, node_id: str, name: str, lines: int = -1) -> Iterator[bytes]:
+            raise HeadUnreachable("away")
+
+    gone: Any = Gone()
+    assert progress_now(gone, job("RUNNING")) == (None, None)
+    away: Any = Away()
+    with pytest.raises(HeadUnreachable):
+        progress_now(away, job("RUNNING"))
+
+
+def test_a_table_of_candidates() -> None:
+    screen = io.StringIO()
+    Console(file=screen, width=160).print(candidates_table(run_status()))
+    text = screen.getvalue()
+    assert "n: running, 7 of 12 units, 30 tokens/s, 1:01:40 left, 2 retries, 1 restarts" in text
+    assert text.index("[b] first, or so") < text.index("second") < text.index("third")
+    assert "1/4" in text and "1:01" in text and "1,500" in text and "no weights" in text
+    assert "at all" not in text and "\x1b" not in text
+
+
+def test_the_jobs_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = Job("forecast-y-2", "FAILED", 3, "", None, 10.0, 20.0, "node", {})
+
+    class Two(MadeUpHead):
+        def jobs(self) -> list[Job]:
+            return [job("RUNNING"), ended]
+
+        def find(self, wanted: str) -> Job:
+            return next(one for one in self.jobs() if one.job_id.startswith(wanted))
+
+    other = STATUS.replace("x-1", "y-2")
+    statuses = {STATUS: run_status(), other: run_status(state="done", committed=11, seconds_left=0.0)}
+    head = Two(files={name: json.dumps(record).encode() for name, record in statuses.items()})
+    monkeypatch.setattr(cli_jobs, "_head", lambda address: head)
+
+    def answer(*arguments: str) -> str:
+        said = CliRunner().invoke(cli.app, ["jobs", *arguments, "--address", "http://head:8265"])
+        assert said.exit_code == 0, said.output
+        return said.stdout
+
+    first, second = json.loads(answer("--json"))["jobs"]
+    assert first["run"] == run_status() and first["progress"]["done"] == 7
+    assert second["run"] is second["progress"] is None, "of those that have ended nothing is fetched"
+    assert head.asked == [STATUS]
+    (one,) = json.loads(answer("forecast-y", "--json"))["jobs"]
+    assert (one["job"], one["run"]["committed"]) == ("forecast-y-2", 11)
+    assert "no weights" in answer("forecast-y") and "no weights" not in answer()
+    head.files.clear()
+    head.tail = "5/6 units, 7 tokens/s\n"
+    assert "it has left no account of its candidates" in answer("forecast-x")
 
 
 def test_a_terminal_shows_a_bar_instead_of_lines() -> None:
@@ -150,11 +289,12 @@ def test_exit_codes_and_records() -> None:
     assert record["started"] == "1970-01-01T00:00:10+00:00" and record["ended"] is None
     progress = {"done": 1, "units": 4, "tokens_per_second": 10.0, "seconds_left": 61.0, "candidate": "a"}
     screen = io.StringIO()
+    unknown = {**progress, "done": 2, "tokens_per_second": None, "seconds_left": None}
     Console(file=screen, width=160).print(
-        jobs_table([{**record, "progress": progress}, {**record, "progress": None}])
+        jobs_table([{**record, "progress": told} for told in (progress, unknown, None)])
     )
     text = screen.getvalue()
-    assert "1/4" in text and "1:01" in text and "stopped" in text
+    assert "1/4" in text and "2/4" in text and "1:01" in text and "stopped" in text
 
 
 def manifest(files: dict[str, bytes]) -> bytes:
@@ -312,10 +452,20 @@ def test_results_are_listed_and_the_lake_is_not(tmp_path: Path) -> None:
 
 
 def test_results_on_an_object_store_are_listed_alike(bucket: str) -> None:
-    from forecast import storage
-
     output = f"{bucket}/out"
     for name in (*FILES, "lake/c/u.parquet", "lake/x.json", ".hidden.json", "notes.txt"):
         storage.write_bytes(storage.join(output, name), FILES.get(name, b"data"))
     listed = {entry["name"]: entry["bytes"] for entry in start._remote_results(output)}
     assert listed == {name: len(data) for name, data in FILES.items()}
+
+
+def test_a_job_publishes_its_own_runs(tmp_path: Path) -> None:
+    runs = {"1": ("me", "done"), "2": ("other", "done"), "3": ("me", "running"), "4": (None, "done")}
+    for run, (of, state) in runs.items():
+        record = run_status(run=run, job=of, state=state)
+        storage.write_bytes(str(tmp_path / "runs" / f"{run}.json"), json.dumps(record).encode())
+    storage.write_bytes(str(tmp_path / "runs" / "5.json"), b"damaged")
+    (entry,) = start._own_runs("me", str(tmp_path))
+    assert entry["name"] == "runs/1.json"
+    assert entry["sha256"] == hashlib.sha256((tmp_path / "runs" / "1.json").read_bytes()).hexdigest()
+    assert start._own_runs("me", str(tmp_path / "none")) == []

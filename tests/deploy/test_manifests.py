@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from actors.jobs.packing import pack
 from forecast.config_file import load_config
 
 DEPLOY = Path(__file__).parents[2] / "configs" / "deploy"
@@ -40,8 +41,11 @@ JOB_SPEC = {
     "ttlSecondsAfterFinished": int,
     "completions": int,
     "parallelism": int,
+    "podFailurePolicy": dict,
     "template": dict,
 }
+FAILURE_RULE = {"action": str, "onExitCodes": dict, "onPodConditions": list}
+EXIT_CODES = {"containerName": str, "operator": str, "values": list}
 METADATA = {"name", "namespace", "labels", "annotations"}
 
 
@@ -175,8 +179,25 @@ def test_the_cron_job() -> None:
     assert unknown(document["spec"], CRON_SPEC) == []
     assert set(document["spec"]["jobTemplate"]) == {"spec"}
     assert unknown(document["spec"]["jobTemplate"]["spec"], JOB_SPEC) == []
-    assert document["spec"]["concurrencyPolicy"] in ("Allow", "Forbid", "Replace")
+    assert document["spec"]["concurrencyPolicy"] == "Forbid"
     assert unknown({"schedul": "", "suspend": "no"}, CRON_SPEC) == ["schedul", "suspend"]
+
+
+def test_a_night_is_not_repeated_for_its_answer() -> None:
+    """As the API server checks a pod failure policy."""
+    job = documents()["cronjob.yaml"]["spec"]["jobTemplate"]["spec"]
+    (pod,) = pod_specs(job)
+    assert pod["restartPolicy"] == "Never", "Kubernetes takes a pod failure policy with nothing else"
+    assert set(job["podFailurePolicy"]) == {"rules"}
+    for rule in job["podFailurePolicy"]["rules"]:
+        assert unknown(rule, FAILURE_RULE) == [] and len(rule) == 2
+        assert rule["action"] in ("FailJob", "Ignore", "Count", "FailIndex")
+        if codes := rule.get("onExitCodes"):
+            assert unknown(codes, EXIT_CODES) == [] and codes["operator"] in ("In", "NotIn")
+            assert codes["containerName"] in {container["name"] for container in pod["containers"]}
+            assert codes["values"] == sorted(set(codes["values"])) and 0 not in codes["values"]
+        for condition in rule.get("onPodConditions", ()):
+            assert condition == {"type": "DisruptionTarget", "status": "True"}
 
 
 def test_manifests_fit_together() -> None:
@@ -233,4 +254,13 @@ def test_the_version_of_ray_is_the_one_that_is_pinned() -> None:
 def test_the_configuration_of_the_config_map_loads(tmp_path: Path) -> None:
     for name, text in documents()["configmap.yaml"]["data"].items():
         (tmp_path / name).write_text(text)
-        assert load_config(tmp_path / name).output.startswith("s3://")
+        config = load_config(tmp_path / name)
+        assert config.output.startswith("s3://")
+        assert config.nightly is not None
+        # The submitting pod sends it, and nothing else.
+        assert pack(config, None, ("/models",), "nightly", with_code=False).files == {}
+        (watch,) = config.nightly.watch
+        assert watch.step_of("step_4000") == 4000 and watch.final_step is not None
+        for target in config.nightly.deliver:
+            assert target.webhook is None, "a URL that is a secret does not belong into a ConfigMap"
+            assert f"`{target.webhook_env}`" in (DEPLOY / "README.md").read_text()

@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from forecast import cli
+from forecast import cli, cli_jobs, cli_nightly
 
 DEPLOY = Path(__file__).parents[2] / "configs" / "deploy"
 UNITS = ("forecast-nightly.service", "forecast-nightly.timer")
@@ -99,8 +99,17 @@ def test_every_command_that_is_called_exists_with_these_options(monkeypatch: pyt
         seen.add((name, words[0]))
         assert options is not None, f"{name} calls {words[0]}"
         if words[0] == "submit" and name != "README.md":
-            assert (options["command"], options["again"], options["wait"]) == ("run", True, True), name
-    assert {words for _, words in seen} == {"run", "submit"}
+            assert (options["command"], options["again"], options["wait"]) == ("nightly", False, True), name
+            assert options["command"] in cli_jobs._COMMANDS
+    by_file = {name: {words for file, words in seen if file == name} for name, _ in seen}
+    assert by_file == {
+        "README.md": {"submit"},
+        "cronjob.yaml": {"submit"},
+        "raycronjob.yaml": {"nightly"},
+        "rayjob.yaml": {"run"},
+        "forecast-nightly.service": {"nightly", "submit"},
+        "forecast-nightly.crontab": {"nightly", "submit"},
+    }
     with pytest.raises(Exception, match="--adress"):
         parse(["submit", "x.yaml", "--adress=http://x:1"], group)
 
@@ -155,4 +164,15 @@ def test_the_crontab() -> None:
     for line in lines:
         assert line.startswith("#") or re.match(r"[A-Z_]+=\S+$", line) or line in crontab_lines(), line
     (active,) = [line for line in lines if re.match(r"\d", line)]
-    assert f" {PROGRAM} run /etc/" in active and "2>&1" in active
+    assert f" {PROGRAM} nightly /etc/" in active and "2>&1" in active
+
+
+def test_exit_codes_of_a_night() -> None:
+    """What the files say of them is what the command returns."""
+    assert (cli_nightly.ALERT_RAISED, cli_nightly.LOCKED) == (5, 6)
+    service = (DEPLOY / UNITS[0]).read_text()
+    assert re.findall(r"^SuccessExitStatus=(.*)$", service, re.MULTILINE) == ["6"]
+    job = yaml.safe_load((DEPLOY / "cronjob.yaml").read_text())["spec"]["jobTemplate"]["spec"]
+    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 5, 6]
+    readme = (DEPLOY / "README.md").read_text()
+    assert re.findall(r"^\| (\d) \|", readme, re.MULTILINE) == ["0", "1", "2", "3", "5", "6"]

@@ -1,0 +1,189 @@
+"""One nightly run at a time for an output folder, also between machines, and also after a crash.
+
+The lock is a lease: a file `OUTPUT/nightly/lock.json` that says who holds it and when he last showed signs of
+life, which he does every minute. A lease without signs of life for a quarter of an hour is taken over. On a
+local disk a kernel lock comes first, which ends with its process, so that nobody waits for the dead there.
+
+An object store offers us no atomic test-and-set, so a taker writes his name, waits, and reads whether it is
+still his. Two takers who are both slower than that wait could both believe to hold it; the one who lost finds
+out at his next sign of life and stops before he publishes. Until then both do the same work into the same
+files, each of which is written whole.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from forecast import storage
+from forecast.errors import ForecastError
+
+BEAT_SECONDS = 60.0
+EXPIRY_SECONDS = 900.0
+SETTLE_SECONDS = 2.0  # longer than a store takes from one write to the reading of it
+
+
+class LockedError(ForecastError):
+    """Another run holds the lock; nothing was done."""
+
+
+class LostLockError(LockedError):
+    """Another run took the lock over, because this one showed no signs of life."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds the lock; times are Unix times of the holder's clock."""
+
+    token: str
+    host: str
+    machine: str  # one kernel and its process numbers; two containers may have one host name
+    pid: int
+    since: float
+    beat: float
+
+    def __str__(self) -> str:
+        at = datetime.fromtimestamp(self.since, UTC).isoformat(sep=" ", timespec="seconds")
+        return f"process {self.pid} on {self.host}, since {at.removesuffix('+00:00')} UTC"
+
+
+class Lock:
+    """The lock, held."""
+
+    def __init__(self, path: str, lease: Lease, beat_seconds: float) -> None:
+        self._path = path
+        self._lease = lease
+        self._beat_seconds = beat_seconds
+        self._stop = threading.Event()
+        self._lost: str | None = None
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="nightly-lock")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Called before something is published.
+
+        Raises:
+            LostLockError: it is another's by now.
+        """
+        self._look()
+        if self._lost is not None:
+            raise LostLockError(
+                f"the lock was taken over by {self._lost}, because this run showed no signs of life; it "
+                "stops here, the other one does the rest"
+            )
+
+    def release(self) -> None:
+        """Give it back."""
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        if self._lost is None:
+            storage.remove(self._path)
+
+    def _look(self) -> None:
+        found = read_lease(self._path)
+        if found is not None and found.token != self._lease.token:
+            self._lost = str(found)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._beat_seconds):
+            # A store that is away for a while costs a sign of life, not the run.
+            with contextlib.suppress(OSError):
+                self._look()
+                if self._lost is not None:
+                    return
+                _write(self._path, Lease(**{**asdict(self._lease), "beat": time.time()}))
+
+
+@contextmanager
+def held(
+    output: str,
+    *,
+    beat: float = BEAT_SECONDS,
+    expiry: float = EXPIRY_SECONDS,
+    settle: float = SETTLE_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Lock]:
+    """Hold the lock of an output folder.
+
+    Args:
+        beat: seconds between signs of life.
+        expiry: seconds without one after which a lease is void.
+        settle: seconds between writing a lease and reading whether it stands.
+
+    Raises:
+        LockedError: another run holds it; says who, and since when.
+    """
+    path = storage.join(output, "nightly", "lock.json")
+    with contextlib.ExitStack() as stack:
+        local = not storage.is_remote(output)
+        if local:
+            stack.enter_context(_kernel_lock(Path(output, "nightly", "lock"), path))
+        now = time.time()
+        mine = Lease(uuid.uuid4().hex, socket.gethostname(), _machine(), os.getpid(), now, now)
+        before = read_lease(path)
+        if before is not None and not _is_void(before, expiry, kernel_lock=local):
+            raise LockedError(_busy(before))
+        _write(path, mine)
+        sleep(settle)
+        after = read_lease(path)
+        if after is not None and after.token != mine.token:
+            raise LockedError(_busy(after))
+        lock = Lock(path, mine, beat)
+        stack.callback(lock.release)
+        yield lock
+
+
+def read_lease(path: str) -> Lease | None:
+    """Who holds the lock; None where nobody does. A damaged lease is nobody's."""
+    try:
+        return Lease(**json.loads(storage.read_bytes(path)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return None
+
+
+def _is_void(lease: Lease, expiry: float, kernel_lock: bool) -> bool:
+    if lease.machine == _machine() and (kernel_lock or not storage.is_alive(lease.pid)):
+        return True  # its process is gone: the kernel gave us its lock, or knows no such process
+    return time.time() - lease.beat > expiry
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+@contextmanager
+def _kernel_lock(file: Path, lease_path: str) -> Iterator[None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Opened for this process alone: children that inherited it would hold the lock when this one is dead.
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = read_lease(lease_path)
+            raise LockedError(_busy(holder)) from None
+        yield
+
+
+def _write(path: str, lease: Lease) -> None:
+    storage.write_bytes(path, (json.dumps(asdict(lease)) + "\n").encode())
+
+
+def _busy(holder: Lease | None) -> str:
+    who = "another process of this machine" if holder is None else str(holder)
+    return f"another nightly run is at work: {who}; nothing was done"

@@ -1,0 +1,125 @@
+"""What is known from one night to the next, kept beside the lake in `OUTPUT/nightly/state.json`.
+
+A scored checkpoint is known by what its files held, so it stays in the results after its files are gone, and
+is not read again while they stay as they are. No clock goes in: the same night twice leaves the same bytes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from forecast import storage
+from forecast.errors import InputError
+from forecast.nightly.records import Alert, Broken, Checkpoint
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A checkpoint all of whose texts are read."""
+
+    checkpoint: Checkpoint
+    stamp: str  # see `watching.Found`
+    candidate_id: str
+    files_digest: str
+    parameters: int | None  # counted in its files
+    since: str  # the night (YYYY-MM-DD) that scored it first
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What is known of one watched run."""
+
+    first_night: str
+    last_new: str | None = None  # the latest night that found a new checkpoint, broken ones included
+    scored: tuple[Scored, ...] = ()  # in order of steps
+    broken: tuple[Broken, ...] = ()  # in order of steps
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An alert that stands, or that nobody could be told about yet."""
+
+    alert: Alert
+    since: str  # the night that raised it
+    delivered: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that is known; runs that are not watched any more stay, in case they are again."""
+
+    last_night: str | None = None
+    runs: Mapping[str, RunState] = field(default_factory=dict)
+    alerts: tuple[Raised, ...] = ()
+
+    def with_alerts(self, night: str, alerts: Sequence[Alert]) -> "State":
+        """The alerts that stand tonight: new ones are raised tonight, the others stay as they were.
+
+        An alert that does not stand any more is forgotten, and raised anew should it come back. One that was
+        never delivered is kept until it is.
+        """
+        known = {raised.alert.key: raised for raised in self.alerts}
+        standing = [replace(known[a.key], alert=a) if a.key in known else Raised(a, night) for a in alerts]
+        keys = {a.key for a in alerts}
+        late = [raised for raised in self.alerts if raised.alert.key not in keys and not raised.delivered]
+        return replace(self, alerts=(*late, *standing))
+
+    def undelivered(self) -> tuple[Alert, ...]:
+        """Alerts that have to be told, those of earlier nights first."""
+        return tuple(raised.alert for raised in self.alerts if not raised.delivered)
+
+    def all_delivered(self, standing: Sequence[Alert]) -> "State":
+        """Everything is told; what does not stand any more is forgotten."""
+        keys = {a.key for a in standing}
+        kept = [replace(raised, delivered=True) for raised in self.alerts if raised.alert.key in keys]
+        return replace(self, alerts=tuple(kept))
+
+
+def state_path(output: str) -> str:
+    """The file of an output folder's state."""
+    return storage.join(output, "nightly", "state.json")
+
+
+def load_state(output: str) -> State:
+    """What earlier nights left; an empty state where there was none.
+
+    Raises:
+        InputError: the file is damaged, or was written by another version of this program.
+    """
+    path = state_path(output)
+    if not storage.exists(path):
+        return State()
+    try:
+        record = json.loads(storage.read_bytes(path))
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {record['schema']!r}, this version reads {SCHEMA}")
+        return State(
+            record["last_night"],
+            {run: _run(own) for run, own in record["runs"].items()},
+            tuple(Raised(**{**own, "alert": Alert(**own["alert"])}) for own in record["alerts"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error!r}; restore it, or delete it: then nothing is scored again that "
+            "is still there, but checkpoints whose files are gone are lost from the results"
+        ) from None
+
+
+def save_state(output: str, state: State) -> None:
+    """Write the state, whole or not at all."""
+    storage.write_bytes(state_path(output), state_bytes(state))
+
+
+def state_bytes(state: State) -> bytes:
+    """The content of the file."""
+    record = {"schema": SCHEMA, **asdict(state)}
+    return (json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _run(record: Mapping[str, Any]) -> RunState:
+    scored = (Scored(**{**own, "checkpoint": Checkpoint(**own["checkpoint"])}) for own in record["scored"])
+    broken = (Broken(**{**own, "checkpoint": Checkpoint(**own["checkpoint"])}) for own in record["broken"])
+    return RunState(record["first_night"], record["last_new"], tuple(scored), tuple(broken))

@@ -1,0 +1,108 @@
+"""The sums behind a run's status: of one candidate, or of the whole run. Times are seconds of one clock."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+CandidateState = Literal["waiting", "scoring", "done", "failed"]
+
+_WINDOW_SECONDS = 300.0  # what "of late" means, unless fewer than so many commits lie in it
+_WINDOW_COMMITS = 8
+
+
+class Pace:
+    """Cost per second of late: in the last five minutes, or since eight commits ago if that is longer."""
+
+    def __init__(self) -> None:
+        self._marks = deque([(0.0, 0.0)])  # (seconds, cost done by then), ascending
+
+    def add(self, at: float, cost: float) -> None:
+        """So much was done at `at` seconds; times never go back."""
+        mark = (at, self._marks[-1][1] + cost)
+        if len(self._marks) > 1 and at - self._marks[-2][0] < 1.0:  # bounds the memory of a fast run
+            self._marks[-1] = mark
+        else:
+            self._marks.append(mark)
+        while len(self._marks) > _WINDOW_COMMITS + 1 and self._marks[1][0] <= at - _WINDOW_SECONDS:
+            self._marks.popleft()
+
+    def rate(self, now: float) -> float | None:
+        """Cost per second; None before anything is done."""
+        (start, before), (_, done) = self._marks[0], self._marks[-1]
+        return (done - before) / (now - start) if done > before and now > start else None
+
+
+@dataclass
+class Account:
+    """What is known of one candidate, or of the whole run."""
+
+    units: int = 0
+    already_done: int = 0
+    committed: int = 0  # in this run
+    tokens_read: int = 0  # in this run
+    retries: int = 0
+    cost_left: float = 0.0
+    flying: int = 0  # units that are with an actor
+    since: float = 0.0  # when `flying` was last 0
+    worked: float = 0.0  # seconds with `flying` > 0, before `since`
+    pace: Pace = field(default_factory=Pace)
+
+    def begin(self, units: int, now: float) -> None:
+        if not self.flying:
+            self.since = now
+        self.flying += units
+
+    def end(self, units: int, now: float) -> None:
+        self.flying -= units
+        if not self.flying:
+            self.worked += now - self.since
+
+    def seconds(self, now: float) -> float:
+        """Seconds in which it was being scored."""
+        return self.worked + (now - self.since if self.flying else 0.0)
+
+    def commit(self, tokens: int, cost: float, now: float) -> None:
+        self.committed += 1
+        self.tokens_read += tokens
+        self.cost_left -= cost
+        self.pace.add(self.seconds(now), cost)
+
+    def complete(self) -> bool:
+        return self.already_done + self.committed >= self.units
+
+    def tokens_per_second(self, now: float) -> float | None:
+        seconds = self.seconds(now)
+        return self.tokens_read / seconds if self.tokens_read and seconds > 0 else None
+
+    def seconds_left(self, now: float) -> float | None:
+        rate = self.pace.rate(self.seconds(now))
+        return None if rate is None else max(0.0, self.cost_left) / rate
+
+    def record(self, now: float) -> dict[str, Any]:
+        return {
+            "units": self.units,
+            "committed": self.already_done + self.committed,
+            "already_done": self.already_done,
+            "tokens_read": self.tokens_read,
+            "tokens_per_second": rounded(self.tokens_per_second(now)),
+            "seconds_left": rounded(self.seconds_left(now)),
+            "retries": self.retries,
+        }
+
+
+@dataclass
+class CandidateAccount(Account):
+    names: tuple[str, ...] = ()  # several where one model is listed twice
+    error: str | None = None
+
+    def state(self) -> CandidateState:
+        if self.error is not None:
+            return "failed"
+        if self.complete():
+            return "done"
+        return "scoring" if self.flying else "waiting"
+
+
+def rounded(number: float | None) -> float | None:
+    """To milliseconds and the like; None stays None."""
+    return None if number is None else round(number, 3)

@@ -1,0 +1,109 @@
+"""Made-up nights: a training run of three checkpoints a night, forecast every night."""
+
+from dataclasses import replace
+from typing import Any
+
+from forecast.nightly.records import (
+    Broken,
+    Checkpoint,
+    EndForecast,
+    Night,
+    Value,
+    Waiting,
+    WatchedRun,
+)
+
+DAYS = [f"2026-11-{day:02d}" for day in range(10, 30)]
+FINAL = 100_000
+
+
+def checkpoint(step: int, run: str = "olmo") -> Checkpoint:
+    return Checkpoint(run, step, f"{run} @ {step}", f"/checkpoints/{run}/step_{step}")
+
+
+def end(
+    forecast: float, fit_until: int, half: float = 0.05, task: str = "macro", run: str = "olmo", **other: Any
+) -> EndForecast:
+    """A forecast for the end of training with an interval of this half-width."""
+    made = EndForecast(
+        run, task, "acc", FINAL, fit_until, forecast, forecast - half, forecast + half, 0.9, "combined"
+    )
+    return replace(made, **other)
+
+
+def series(
+    values: list[float], metric: str = "cross_entropy__uniform", task: str = "gsm8k", run: str = "olmo"
+) -> tuple[Value, ...]:
+    """A value at each of the steps 1000, 2000, ..."""
+    return tuple(Value(run, 1000 * (i + 1), task, metric, value) for i, value in enumerate(values))
+
+
+def night(day: int, **facts: Any) -> Night:
+    """The night of DAYS[day]."""
+    return Night(DAYS[day], "team", **facts)
+
+
+def nights_of(forecasts: list[EndForecast]) -> list[Night]:
+    """One night for each forecast."""
+    return [night(day, forecasts=(forecast,)) for day, forecast in enumerate(forecasts)]
+
+
+def ranking() -> dict[str, Any]:
+    """As `forecast rank --json` answers, without most of its correlations."""
+    rho = {"proxy": "cross_entropy__uniform", "spearman": 0.81}
+
+    def standing(rank: float, name: str, measured: float | None) -> dict[str, Any]:
+        return {
+            "candidate": name,
+            "family": "olmo",
+            "parameters": 1_000_000,
+            "measured": measured,
+            "measured_stderr": None if measured is None else 0.034567,
+            "measured_rank": None if measured is None else rank,
+            "forecast_rank": rank,
+            "values": {"rank__uniform": 40.49 * rank, "cross_entropy__uniform": 1.919 + rank},
+            "ranks": {"rank__uniform": rank, "cross_entropy__uniform": rank},
+        }
+
+    return {
+        "candidates": [standing(1.0, "olmo @ 3000", 0.405), standing(2.0, "olmo @ 2000", None)],
+        "proxies_shown": ["rank__uniform", "cross_entropy__uniform"],
+        "targets": [
+            {
+                "target": "mean of measured tasks",
+                "n_candidates": 3,
+                "plain_cross_entropy": rho,
+                "best": {"proxy": "rank__uniform", "spearman": 0.98},
+                "best_of_80_p": 0.25,
+            }
+        ],
+        "instances": {"gsm8k": 48},
+        "confidence": 0.95,
+        "warnings": ["intervals say nothing about other candidates"],
+        "failed": [],
+    }
+
+
+def full_night(day: int = 2) -> Night:
+    """A night that has something of everything."""
+    return night(
+        day,
+        new=(checkpoint(3000), Checkpoint("hub", 7, "hub @ 7", "org/name", "step7")),
+        waiting=(Waiting(checkpoint(4000), "no _SUCCESS in it yet"),),
+        broken=(Broken(checkpoint(2500), "model.safetensors is cut short:\n1 of 2 bytes", DAYS[1]),),
+        runs=(
+            WatchedRun("olmo", (1000, 2000, 3000), DAYS[day], DAYS[0], FINAL),
+            WatchedRun("hub", (), None, DAYS[0], None, "the hub cannot be reached"),
+        ),
+        values=(
+            *series([3.25, 2.75, 2.5]),
+            *series([0.61, 0.62, 0.63], "top1_accuracy__uniform"),
+            *series([0.5, 0.5, 0.4], "entropy__uniform"),
+            *series([0.25, 0.3125, 0.375], "acc", "sciq"),
+        ),
+        forecasts=(end(0.5123, 3000), end(0.61, 3000, task="sciq")),
+        not_forecast=({"run": "hub", "task": "macro", "error": "no checkpoints"},),
+        ranking=ranking(),
+        failed=({"candidate": "q4", "task": "gsm8k", "error": "too long"},),
+        missed=(DAYS[1],),
+    )

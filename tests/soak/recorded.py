@@ -1,0 +1,65 @@
+"""`forecast`, with all that the supervisor tells its watchers also kept as lines of JSON.
+
+The file is named by FORECAST_SOAK_EVENTS. A line is in the file before the driver goes on, so what a killed
+driver had handed out is known to the last group.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from actors import supervisor
+from forecast import cli
+from forecast.plan import Failure, Plan, Unit
+from forecast.store.lake import Receipt
+from forecast.watching import Watcher, Watchers
+
+
+class Recorder(Watcher):
+    """Appends to the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _keep(self, event: str, **more: Any) -> None:
+        with self._path.open("a") as stream:
+            stream.write(json.dumps({"event": event, "time": time.time(), **more}) + "\n")
+
+    def started(self, units: Sequence[Unit], actors: int) -> None:
+        self._keep("started", units=len(units), actors=actors)
+
+    def handed_out(self, units: Sequence[Unit], actor: int) -> None:
+        self._keep("handed_out", actor=actor, addresses=[unit.address for unit in units])
+
+    def committed(self, unit: Unit, receipt: Receipt) -> None:
+        self._keep("committed", address=unit.address)
+
+    def retried(self, units: Sequence[Unit], why: str) -> None:
+        self._keep("retried", why=why, addresses=[unit.address for unit in units])
+
+    def restarted(self, actor: int, why: str) -> None:
+        self._keep("restarted", actor=actor, why=why)
+
+    def gave_up(self, failure: Failure) -> None:
+        self._keep("gave_up", error=failure.error)
+
+
+def main() -> None:
+    """The command line, with the recorder beside the watcher that it brings."""
+    recorder = Recorder(Path(os.environ["FORECAST_SOAK_EVENTS"]))
+    score_plan = supervisor.score_plan
+
+    def recorded(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> supervisor.Outcome:
+        return score_plan(plan, units, Watchers([watcher or Watcher(), recorder]))
+
+    supervisor.score_plan = recorded
+    sys.argv[0] = "forecast"
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
