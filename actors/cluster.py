@@ -10,6 +10,7 @@ from contextlib import contextmanager
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
+from ray._private import ray_constants
 
 from actors.placement import Machine
 from forecast.config import ClusterConfig
@@ -35,14 +36,7 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
         yield
         return
     if target is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # keeps every listener on loopback
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
+        _start_on_loopback()
     else:
         _check_reachable(target)
         try:
@@ -56,6 +50,29 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def _start_on_loopback() -> None:
+    """A Ray of one machine, none of whose listeners can be reached from another."""
+    # Ray read the variable when it was imported, for this process; its children read it now. It may be set
+    # for neither when a real cluster is joined.
+    constant, name = ray_constants.ENABLE_RAY_CLUSTER, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    variable = os.environ.get(name)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        if variable is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = variable
 
 
 def _check_reachable(target: str) -> None:

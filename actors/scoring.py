@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -13,6 +15,7 @@ from forecast.engines import Engine, load_engine
 from forecast.errors import CandidateError
 from forecast.inputs.candidates import Candidate
 from forecast.plan import Unit
+from forecast.run_log import log_line
 from forecast.scoring import score_units
 from forecast.store.lake import Receipt, write_unit
 
@@ -49,6 +52,12 @@ class ScoringActor:
         Args:
             then: the candidate that will probably come next; its weights are read ahead meanwhile.
         """
+        candidate = units[0].candidate
+        told: dict[str, Any] = {
+            "candidate": candidate.name,
+            "candidate_id": candidate.candidate_id,
+            "node": self._node,
+        }
         try:
             engine = self._engine(units[0])
             if then is not None:  # after loading: one model at a time wants the disk
@@ -56,11 +65,16 @@ class ScoringActor:
             scored = score_units(units, engine, self._config)
         except CandidateError as error:
             self._unload()  # the next try begins anew
+            print(log_line("refused", **told, error=str(error)), flush=True)
             return Refusal(str(error))
-        return [
+        receipts = [
             write_unit(path, unit, one, engine.facts, self._node)
             for path, unit, one in zip(paths, units, scored, strict=True)
         ]
+        told |= {"task": units[0].shard.task, "shards": [unit.address for unit in units]}
+        tokens = sum(receipt.tokens_read for receipt in receipts)
+        print(log_line("finished", **told, tokens=tokens), flush=True)
+        return receipts
 
     def _engine(self, unit: Unit) -> Engine:
         if self._loaded is not None:
@@ -73,8 +87,11 @@ class ScoringActor:
 
             with contextlib.suppress(RuntimeError):  # can be set once only
                 torch.set_num_threads(self._threads)
+        begun = time.monotonic()
         engine = load_engine(unit.candidate, self._config.engine)
         self._loaded = (unit.candidate.candidate_id, engine)
+        seconds = time.monotonic() - begun
+        print(log_line("loaded", candidate=unit.candidate.name, seconds=seconds, node=self._node), flush=True)
         return engine
 
     def _unload(self) -> None:

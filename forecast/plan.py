@@ -9,6 +9,7 @@ so issuing a command again resumes it.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from forecast import storage
@@ -56,7 +57,7 @@ class Shard:
     trajectories: tuple[Trajectory, ...]
     block: int = 0
 
-    @property
+    @cached_property
     def n_bytes(self) -> int:
         """UTF-8 bytes of prompts and solutions."""
         return sum(len(t.prompt.encode()) + len(t.solution.encode()) for t in self.trajectories)

@@ -114,7 +114,8 @@ class ScoringProgress(Watcher):
         for record in shown:
             row = self._rows.get(record["candidate_id"])
             if row is None:
-                row = self._bar.add_task("  " + record["candidate"], total=record["units"], speed="", left="")
+                name, done = "  " + record["candidate"], record["committed"]
+                row = self._bar.add_task(name, total=record["units"], completed=done, speed="", left="")
                 self._rows[record["candidate_id"]] = row
             self._bar.update(row, completed=record["committed"], **_speed_and_left(record))
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,11 @@ def test_storage_that_fails_is_said_once_a_path(tmp_path: Path) -> None:
     outbox = Outbox([str(bad), str(good)], told.append)
     for content in (b"1", b"2", b"3"):
         outbox.put(content)
+        deadline = time.monotonic() + 30
+        while not good.exists() or good.read_bytes() != content:
+            assert time.monotonic() < deadline, "the good one was not written"
+            time.sleep(0.002)
     outbox.close()
-    assert good.read_bytes() == b"3"
     (said,) = told
     assert str(bad) in said and said.endswith("scoring goes on without it")
 

@@ -39,7 +39,8 @@ def test_the_story_of_a_run(tmp_path: Path) -> None:
     watcher.retried(bad, "it died")
     clock.now = 11.0
     watcher.beat()
-    watcher.beat()
+    clock.now = 30.0
+    watcher.beat()  # nothing new
     watcher.gave_up(Failure("candidate", "bad", "no weights"))
     watcher.committed(good[1], receipt(8))
     status.ended("done")

@@ -122,6 +122,8 @@ def test_retries_restarts_and_failures(tmp_path: Path) -> None:
         "it died again",
     )
     assert status.seconds_left() == pytest.approx(3 * 10)
+    status.gave_up(Failure("candidate", "bad", "it died again"))  # said twice, it goes away once
+    assert status.seconds_left() == pytest.approx(3 * 10)
     record = status.as_record()
     assert (record["retries"], record["restarts"]) == (1, 1)
     assert record["states"] == {"waiting": 1, "scoring": 0, "done": 0, "failed": 3}
@@ -204,8 +206,8 @@ def test_the_pace_of_many_small_units_takes_little_memory() -> None:
         pace.add(i / 1000, 1.0)
     assert pace.rate(400.0) == pytest.approx(1000.0, rel=1e-3)
     assert len(pace._marks) < 1000
-    for i in range(400):  # ten times slower
-        pace.add(400 + i, 100.0)
+    for i in range(4000):  # ten times slower
+        pace.add(400 + i / 10, 10.0)
     assert pace.rate(800.0) == pytest.approx(100.0, rel=0.01)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,9 @@ def test_a_run_on_an_object_store_is_the_run_on_a_disk(bucket: str, tmp_path: Pa
     assert rank_of(out)["targets"], "the measured scores were read"
     rows = lake_rows(f"{bucket}/team a")
     assert rows.equals(lake_rows(str(tmp_path)))
-    assert not any("team a" in path.name for path in tmp_path.rglob("*")), "something was kept beside the store"
+    assert not any("team a" in path.name for path in tmp_path.rglob("*")), (
+        "something was kept beside the store"
+    )
 
     # Reading needs nothing but the store; a second run reads only.
     lake = storage.join(bucket, "team a", "out", "lake")
@@ -117,29 +118,3 @@ def test_a_killed_run_goes_on_where_it_stopped(bucket: str, tmp_path: Path) -> N
     assert {path: when for path, when in changed(lake).items() if path in done} == done, "done again"
     assert rank_of(out) == rank_of(expected)
     assert lake_rows(f"{bucket}/hit").equals(lake_rows(f"{bucket}/calm"))
-
-
-def refusal(config: Path, **environment: str) -> str:
-    """What a run says that cannot be done, once, and without a traceback."""
-    code, out, err = run_forecast("run", config, "--json", **environment)
-    assert code in (1, 3), err
-    return err
-
-
-@pytest.fixture
-def settled(bucket: str, tmp_path: Path) -> Callable[..., Path]:
-    return lambda **settings: write(tmp_path, bucket, **settings)
-
-
-@pytest.fixture
-def locked(_object_store_server: str) -> Iterator[None]:
-    """From now on the store asks who is there, and knows nobody."""
-    import urllib.request
-
-    def ask(after: bytes) -> None:
-        request = urllib.request.Request(f"{_object_store_server}/moto-api/reset-auth", data=after)
-        urllib.request.urlopen(request, timeout=10).close()
-
-    ask(b"0")
-    yield
-    ask(b"inf")

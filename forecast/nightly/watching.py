@@ -46,6 +46,8 @@ def look(watch: WatchConfig, refs: Callable[[str], Refs] | None = None) -> Sight
     """
     try:
         seen = list(_revisions(watch, refs or hub_refs) if watch.folder is None else _folders(watch))
+    except FileNotFoundError:
+        return Sight(watch.run, problem=f"{watch.place} cannot be looked at: there is no such folder")
     except Exception as error:  # disks, object stores and hubs each fail in ways of their own
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         return Sight(watch.run, problem=f"{watch.place} cannot be looked at: {reason}")

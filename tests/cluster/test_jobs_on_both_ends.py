@@ -7,6 +7,7 @@ import json
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -462,7 +463,8 @@ def test_results_on_an_object_store_are_listed_alike(bucket: str) -> None:
 def test_a_job_publishes_its_own_runs(tmp_path: Path) -> None:
     runs = {"1": ("me", "done"), "2": ("other", "done"), "3": ("me", "running"), "4": (None, "done")}
     for run, (of, state) in runs.items():
-        record = run_status(run=run, job=of, state=state)
+        now = datetime.now(UTC).isoformat()
+        record = run_status(run=run, job=of, state=state, updated_at=now)
         storage.write_bytes(str(tmp_path / "runs" / f"{run}.json"), json.dumps(record).encode())
     storage.write_bytes(str(tmp_path / "runs" / "5.json"), b"damaged")
     (entry,) = start._own_runs("me", str(tmp_path))

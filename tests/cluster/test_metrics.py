@@ -38,7 +38,8 @@ def test_many_candidates_make_few_series() -> None:
     assert found["7"] == {k: v for k, v in record("7").items() if k != "candidate"}
     # Names that are one label, and one that takes the name of the rest, are added up, not overwritten.
     long = [record(200 * "x" + end) for end in ("a", "b")]
-    assert series([*long, record(OTHERS)])[OTHERS]["units"] == 8
+    rest = series([record(OTHERS), *long])[OTHERS]
+    assert (rest["units"], rest["tokens_per_second"]) == (8, None)
 
 
 def test_what_ray_refuses_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

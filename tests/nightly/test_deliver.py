@@ -336,7 +336,9 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(
 ) -> None:
     monkeypatch.setattr(module, "_COMMAND_SECONDS", 1.0)
     lock = tmp_path / "lock"
-    child = f"import fcntl, time; f = open({str(lock)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); time.sleep(99)"
+    child = (
+        f"import fcntl, time; f = open({str(lock)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); time.sleep(999)"
+    )
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     (problem,), _ = tell(python(parent))
     assert problem.endswith("had not ended after 1 s and was killed")

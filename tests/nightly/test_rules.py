@@ -111,10 +111,11 @@ def test_what_came_before_a_fall_is_forgotten() -> None:
     assert alerts_by_night([end(0.6, 2000), end(0.6, 4000), end(0.3, 5000), end(0.31, 8000)])[3] is None
 
 
-def test_forecasts_of_tonight_given_as_earlier_are_not_compared_with() -> None:
+def test_nights_that_are_not_earlier_are_not_compared_with() -> None:
+    before = [night(0, forecasts=(end(0.56, 4000),))]
     tonight = night(1, forecasts=(end(0.40, 5000),))
-    before = [night(0, forecasts=(end(0.56, 4000),)), night(1, forecasts=(end(0.56, 5000),)), night(2)]
-    assert judge(tonight, before, [FELL]) == judge(tonight, before[:1], [FELL])
+    others = [night(1, forecasts=(end(0.9, 4500),)), night(2, forecasts=(end(0.9, 4600),))]
+    assert judge(tonight, [*before, *others], [FELL]) == judge(tonight, before, [FELL])
 
 
 # A proxy fell

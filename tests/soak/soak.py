@@ -130,7 +130,7 @@ class Run:
 
     def units(self) -> int:
         """How many units have their file."""
-        return len([p for p in self.output.rglob("*.parquet") if not p.name.startswith(".")])
+        return len(unit_files(self.output))
 
     def answer(self) -> Any:
         """What the last driver printed."""
@@ -260,10 +260,16 @@ def differences(calm: pl.DataFrame, hit: pl.DataFrame) -> dict[str, int]:
     }
 
 
+def unit_files(output: Path) -> list[Path]:
+    """The files of all units, trajectories and options."""
+    found = [path for kind in ("lake", "choices") for path in (output / kind).rglob("*.parquet")]
+    return [path for path in found if not path.name.startswith(".")]
+
+
 def tokens_by_address(output: Path) -> dict[str, int]:
     """Tokens that each unit of a finished run reads, from the receipts in its files."""
     found = {}
-    for path in output.rglob("*.parquet"):
+    for path in unit_files(output):
         receipt = json.loads(pq.read_metadata(path).metadata[b"forecast"])
         found[receipt["address"]] = int(receipt["tokens_read"])
     return found
