@@ -47,6 +47,13 @@ Address = Annotated[
     typer.Option(help="Address of a Ray cluster; default: the configuration's, else Ray on this machine."),
 ]
 
+Retry = Annotated[
+    bool,
+    typer.Option(
+        "--retry", help="Try broken checkpoints again that are in quarantine after their own errors."
+    ),
+]
+
 
 def nightly(
     config: ConfigPath,
@@ -54,6 +61,7 @@ def nightly(
     dry_run: DryRun = False,
     json_: Json = False,
     address: Address = None,
+    retry: Retry = False,
 ) -> None:
     """Score the new checkpoints of watched training runs, refresh forecasts, report, raise alerts.
 
@@ -66,7 +74,7 @@ def nightly(
     night = _checked(date) if date is not None else Date.today().isoformat()
     if dry_run:
         with err.status("looking for checkpoints"):
-            prepared = prepare(loaded, night)
+            prepared = prepare(loaded, night, only_look=True)
         _print_prepared(prepared, json_)
         return
     if loaded.nightly is None:
@@ -76,7 +84,7 @@ def nightly(
             with err.status("looking for checkpoints"):
                 prepared = prepare(loaded, night)
             work = Work(
-                score=lambda plan: score_run(plan.config, address, plan=plan),
+                score=lambda plan: score_run(plan.config, address, retry, plan),
                 aggregate=aggregate_run,
                 rank=lambda run: ranking_of(run).ranking,
             )
@@ -110,16 +118,21 @@ def prepared_record(prepared: "Prepared") -> dict[str, Any]:
     from forecast.records import plan_record
 
     record = plan_record(prepared.plan)
-    names = {one.settings.name: one.checkpoint for one in prepared.watched}
-    work = [c for c in record["candidates"] if c["done"] < c["units"]]
+    begun = {c["candidate"]: c["units"] - c["done"] for c in record["candidates"] if c["done"] < c["units"]}
     return {
         "date": prepared.date,
         "to_score": [
-            {**candidate, "run": checkpoint.run, "step": checkpoint.step}
-            for candidate in work
-            if (checkpoint := names.get(candidate["candidate"])) is not None
+            {
+                "candidate": one.settings.name,
+                "run": one.checkpoint.run,
+                "step": one.checkpoint.step,
+                "source": one.checkpoint.source,
+                "units": begun.pop(one.settings.name, None),  # left to do; None for a new one: all
+            }
+            for one in prepared.watched
+            if one.known is None or one.settings.name in begun
         ],
-        "other_candidates_to_score": [c for c in work if c["candidate"] not in names],
+        "other_candidates_to_score": [{"candidate": name, "units": units} for name, units in begun.items()],
         "waiting": [
             {"checkpoint": w.checkpoint.source, "step": w.checkpoint.step, "run": s.run, "reason": w.reason}
             for s in prepared.sights
@@ -144,8 +157,8 @@ def _print_prepared(prepared: "Prepared", as_json: bool) -> None:
         print_json(record)
         return
     for one in [*record["to_score"], *record["other_candidates_to_score"]]:
-        left = one["units"] - one["done"]
-        _say(f"to score: {one['candidate']} ({left} of {one['units']} units)")
+        left = "new" if one["units"] is None else f"{one['units']} units left"
+        _say(f"to score: {one['candidate']} ({left})")
     if not record["to_score"]:
         _say("no checkpoint is to be scored")
     for one in record["waiting"]:

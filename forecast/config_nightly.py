@@ -103,10 +103,14 @@ class ForecastFell(Frozen):
 
 
 class ProxyFell(Frozen):
-    """A proxy got worse from each checkpoint to the next, `checkpoints` times in a row."""
+    """A proxy got worse from each checkpoint to the next, `checkpoints` times in a row.
+
+    On a healthy run of 185 checkpoints and 20 tasks (OLMo-2 7B, bits per byte) 3 in a row alarmed 106 times, 4
+    21 times, 5 three times.
+    """
 
     rule: Literal["proxy_fell"]
-    checkpoints: int = Field(default=3, ge=1)
+    checkpoints: int = Field(default=5, ge=1)
     proxy: str = "cross_entropy__uniform"
     run: str | None = None
     task: str | None = None

@@ -25,6 +25,10 @@ def state(job: Job) -> str:
         return job.status.lower()
     if job.exit_code == 3:
         return "done, but something failed (all of it is listed in forecast logs)"
+    if job.exit_code == 5:
+        return "done, and an alert was raised (see the report)"
+    if job.exit_code == 6:
+        return "nothing done: another nightly run of this output is at work"
     if job.exit_code is not None:
         return f"failed with exit code {job.exit_code}; see forecast logs"
     if job.status == "STOPPED":

@@ -59,7 +59,7 @@ def values_of(
     found = [
         Value(by_name[name].run, by_name[name].step, task, metric, float(value))
         for name, task, metric, value in rows
-        if name in by_name and value is not None
+        if name in by_name and value is not None and np.isfinite(value)
     ]
     return tuple(sorted(found, key=lambda v: (v.run, v.task, v.metric, v.step)))
 

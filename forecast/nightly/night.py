@@ -84,12 +84,15 @@ class Told:
         return bool(self.night.broken or self.night.failed or problems or self.undelivered)
 
 
-def prepare(config: Config, date: str, refs: Callable[[str], Refs] | None = None) -> Prepared:
-    """Look for checkpoints and lay out the work; writes nothing.
+def prepare(
+    config: Config, date: str, refs: Callable[[str], Refs] | None = None, *, only_look: bool = False
+) -> Prepared:
+    """Look for checkpoints and lay out the work; writes nothing below the output.
 
     Args:
         date: YYYY-MM-DD.
         refs: see `watching.look`.
+        only_look: leave new checkpoints out of the plan, so that none is downloaded or read.
 
     Raises:
         ConfigError: nothing is watched, or the date lies before the last night.
@@ -106,7 +109,8 @@ def prepare(config: Config, date: str, refs: Callable[[str], Refs] | None = None
         )
     sights = tuple(look(watch, refs) for watch in config.nightly.watch)
     watched = watched_candidates(config.nightly.watch, state, sights)
-    plan = make_plan(config_of(config, watched), resolver(watched))
+    planned = [one for one in watched if one.known is not None or not only_look]
+    plan = make_plan(config_of(config, planned), resolver(planned))
     return Prepared(date, config.nightly, state, sights, watched, plan)
 
 
