@@ -105,8 +105,8 @@ class ForecastFell(Frozen):
 class ProxyFell(Frozen):
     """A proxy got worse from each checkpoint to the next, `checkpoints` times in a row.
 
-    On a healthy run of 185 checkpoints and 20 tasks (OLMo-2 7B, bits per byte) 3 in a row alarmed 106 times, 4
-    21 times, 5 three times.
+    On a healthy run of 185 checkpoints and 20 tasks (OLMo-2 7B, bits per byte) 3 in a row alarmed 106 times,
+    four 21 times, five three times.
     """
 
     rule: Literal["proxy_fell"]
