@@ -262,6 +262,11 @@ def _place(shape: Shape, free: Sequence[_Free]) -> bool:
     return any(machine.take(shape) for machine in ordered)
 
 
+def has_room(shapes: Iterable[Shape], settings: ClusterConfig, machines: Sequence[Machine]) -> bool:
+    """Whether a process of one of these shapes fits on some machine, were it empty."""
+    return settings.autoscaling or any(lay_out({s: Demand(1, 1.0)}, machines, limit=1) for s in shapes)
+
+
 def check_room(shapes: Iterable[Shape], settings: ClusterConfig, machines: Sequence[Machine]) -> None:
     """Refuse to start where not even one process fits, or fewer than were asked for.
 

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster import machines
-from actors.placement import Machine, Shape, check_room, lay_out, shapes_for
+from actors.placement import Machine, Shape, check_room, has_room, lay_out, shapes_for
 from actors.scoring import Refusal, RemoteScoringActor
 from actors.waiting import Group, Queue
 from forecast import storage
@@ -82,8 +82,6 @@ class _Run:
         self._machines: Sequence[Machine] = machines()
         shapes, self._misfits = self._shapes(units)
         placed = [unit for unit in units if unit.candidate.candidate_id in shapes]
-        if placed:
-            check_room((s for found in shapes.values() for s in found), self._settings, self._machines)
         self._queue = Queue(joint_units(placed), shapes)
         self._attempts: Counter[str] = Counter()
         self._actors: dict[int, _Actor] = {}
@@ -104,6 +102,15 @@ class _Run:
                 refused.append(Failure("candidate", candidate.name, str(error)))
         if refused and not found:
             raise ForecastError("\n".join(failure.error for failure in refused))
+        check_room((shape for shapes in found.values() for shape in shapes), self._settings, self._machines)
+        names = {unit.candidate.candidate_id: unit.candidate.name for unit in units}
+        for candidate_id, shapes in list(found.items()):
+            if not has_room(shapes, self._settings, self._machines):
+                error = (
+                    f"candidate {names[candidate_id]!r}: no machine of the cluster has {shapes[0]} to give"
+                )
+                refused.append(Failure("candidate", names[candidate_id], why))
+                del found[candidate_id]
         return found, refused
 
     def outcome(self) -> Outcome:

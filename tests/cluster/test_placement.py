@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actors.placement import Demand, Machine, Shape, check_room, lay_out, shapes_for
+from actors.placement import Demand, Machine, Shape, check_room, has_room, lay_out, shapes_for
 from forecast.config import Config
 from forecast.errors import CandidateError, ForecastError
 from forecast.inputs.candidates import Candidate
@@ -148,3 +148,11 @@ def test_too_little_room_is_said_before_anything_starts() -> None:
         ForecastError, match="need 1 scoring process of 4 CPUs, cluster has 0 GPUs and 2 CPUs"
     ):
         check_room([Shape(cpus=4)], config().cluster, [Machine(2)])
+
+
+def test_a_shape_that_no_machine_has() -> None:
+    narrow = [Machine(4, 8, "L4"), Machine(64)]  # eight processors are nowhere near a GPU
+    wanted = Shape(cpus=8, gpus=0.5)
+    assert not has_room([wanted], config().cluster, narrow)
+    assert has_room([wanted, Shape(cpus=4, gpus=0.5)], config().cluster, narrow)
+    assert has_room([wanted], config(actors=1, autoscaling=True).cluster, narrow)
