@@ -106,10 +106,9 @@ class _Run:
         names = {unit.candidate.candidate_id: unit.candidate.name for unit in units}
         for candidate_id, shapes in list(found.items()):
             if not has_room(shapes, self._settings, self._machines):
-                error = (
-                    f"candidate {names[candidate_id]!r}: no machine of the cluster has {shapes[0]} to give"
-                )
-                refused.append(Failure("candidate", names[candidate_id], why))
+                name = names[candidate_id]
+                why = f"candidate {name!r}: no machine of the cluster has {shapes[0]} to give"
+                refused.append(Failure("candidate", name, why))
                 del found[candidate_id]
         return found, refused
 

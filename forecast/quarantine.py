@@ -38,7 +38,7 @@ class Quarantined:
             "candidate",
             self.candidate,
             f"{self.error}\n  in quarantine since {day}, after {self.tries} "
-            f"{'try' if self.tries == 1 else 'tries'}; to try again: forecast score CONFIG --retry",
+            f"{'try' if self.tries == 1 else 'tries'}; to try again: the same command with --retry",
         )
 
 

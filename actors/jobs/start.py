@@ -30,7 +30,7 @@ LEAST_FREE_BYTES = 100_000_000
 _RESULTS = ("*.json", "*.html", "*.md", "*.duckdb", "reports/**/*")
 _NODE_SECONDS = 60.0
 # Exit codes of the command that leave nothing to publish beyond what was there.
-_FAILED, _WRONG = 1, 2
+_FAILED, _WRONG, _LOCKED = 1, 2, 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = subprocess.call(command, env={**os.environ, **environment})
     if code in (_FAILED, _WRONG) or code < 0:
         _say_if_full(given.output)
-    if given.command != "score" and code not in (_FAILED, _WRONG) and code >= 0:
+    if given.command != "score" and code not in (_FAILED, _WRONG, _LOCKED) and code >= 0:
         _write_ranking(given.config, given.output, given.report)
     _publish(given.job, given.output, logs)
     return code if code >= 0 else 128 - code

@@ -109,7 +109,9 @@ def fetched(settings: CandidateConfig) -> Path:
 
 def cache_folder() -> Path:
     """Where copies are kept."""
-    return Path(os.environ.get("FORECAST_CACHE") or Path.home() / ".cache" / "proxy-forecast" / "models")
+    if said := os.environ.get("FORECAST_CACHE"):
+        return Path(said)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "proxy-forecast" / "models"
 
 
 def _make_copy(remote: _Remote, stamps: Mapping[str, tuple[int, int]], copy: Path) -> None:

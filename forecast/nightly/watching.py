@@ -51,7 +51,7 @@ def look(watch: WatchConfig, refs: Callable[[str], Refs] | None = None) -> Sight
     except Exception as error:  # disks, object stores and hubs each fail in ways of their own
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         return Sight(watch.run, problem=f"{watch.place} cannot be looked at: {reason}")
-    seen.sort(key=lambda one: (_checkpoint(one).step, _checkpoint(one).source))
+    seen.sort(key=lambda one: (one.checkpoint.step, one.checkpoint.source))
     found: dict[int, Found] = {}
     waiting: list[Waiting] = []
     for one in seen:
@@ -87,10 +87,6 @@ def hub_refs(repository: str) -> Refs:
 
     refs = huggingface_hub.HfApi().list_repo_refs(repository)
     return {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
-
-
-def _checkpoint(one: Found | Waiting) -> Checkpoint:
-    return one.checkpoint
 
 
 def _label(checkpoint: Checkpoint) -> str:

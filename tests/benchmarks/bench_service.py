@@ -11,19 +11,21 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 import psutil
 import yaml
-from measuring import machine, write
+from measuring import RESULTS, machine, write
 
 from forecast import storage
 from forecast.config_file import load_config
@@ -116,6 +118,21 @@ def planned(path: Path) -> dict[str, Any]:
     return record
 
 
+def until_the_first_unit(path: Path, lake: Path) -> dict[str, Any]:
+    """Seconds from the command to the first file of a run, and the memory of the driver by then."""
+    started, peak = time.perf_counter(), 0
+    process = psutil.Popen(
+        [sys.executable, "-m", "forecast.cli", "score", str(path)], stdout=DEVNULL, stderr=DEVNULL
+    )
+    while process.poll() is None and not next(lake.rglob("[!.]*.parquet"), None):
+        peak = max(peak, high_water(process.pid))
+        time.sleep(0.1)
+    seconds = time.perf_counter() - started
+    process.send_signal(signal.SIGINT)
+    assert process.wait(300) == 130, "interrupted"
+    return {"seconds": round(seconds, 2), "peak_mib": peak}
+
+
 def plan_part(args: argparse.Namespace) -> dict[str, Any]:
     """The driver's share before anything is scored, and the whole of a dry run."""
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
@@ -124,7 +141,11 @@ def plan_part(args: argparse.Namespace) -> dict[str, Any]:
         dry = command("score", path, "--dry-run")
         dry.pop("cpu")
         assert dry.pop("answer")["units"] == args.candidates * args.shards
-        return {"candidates": args.candidates, "shards": args.shards, **record, "dry_run": dry}
+        record["dry_run"] = dry
+        print(f"  dry_run: {dry}", flush=True)
+        record["first_unit"] = until_the_first_unit(path, Path(folder) / "out" / "lake")
+        print(f"  first_unit: {record['first_unit']}", flush=True)
+        return {"candidates": args.candidates, "shards": args.shards, **record}
 
 
 def throughput_part(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -228,7 +249,9 @@ def main() -> None:
     parser.add_argument("--scratch", help="folder for what is written and removed; default: the system's")
     parser.add_argument("--name", default="service", help="of the file in tests/benchmarks/results")
     args = parser.parse_args()
-    record: dict[str, Any] = {"machine": machine()}
+    kept = RESULTS / f"{args.name}.json"
+    record: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}  # parts not asked for
+    record["machine"] = machine()
     for part in args.parts.split(","):
         print(f"{part}:", flush=True)
         record[part] = globals()[f"{part}_part"](args)

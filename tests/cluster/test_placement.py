@@ -1,6 +1,7 @@
 """Placement: shares of GPUs by size and dtype, room machine by machine, errors before anything starts."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ from actors.placement import Demand, Machine, Shape, check_room, has_room, lay_o
 from forecast.config import Config
 from forecast.errors import CandidateError, ForecastError
 from forecast.inputs.candidates import Candidate
+from forecast.inputs.trajectories import Trajectory
+from forecast.plan import Plan, Shard, Unit
+from forecast.watching import Watcher
 
 GIB = 1 << 30
 
@@ -156,3 +160,21 @@ def test_a_shape_that_no_machine_has() -> None:
     assert not has_room([wanted], config().cluster, narrow)
     assert has_room([wanted, Shape(cpus=4, gpus=0.5)], config().cluster, narrow)
     assert has_room([wanted], config(actors=1, autoscaling=True).cluster, narrow)
+
+
+def test_a_candidate_that_fits_no_machine_fails_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from actors import supervisor
+
+    two_kinds = [Machine(8, 8, "L4", 200 * GIB), Machine(2, 8, "H100", 200 * GIB)]
+    monkeypatch.setattr(supervisor, "machines", lambda: two_kinds)
+    setup = config(cpus_per_actor=4)
+    text = Trajectory("t", "1", "human", "", "text")
+    small, large = (replace(candidate(n * 1e9), name=f"{n}B", candidate_id=f"{n}B") for n in (7, 30))
+    units = tuple(Unit(c, Shard("trajectories", "t", (text,)), c.name) for c in (small, large))
+    run = supervisor._Run(Plan(setup, (small, large), {}, {}, units, ()), units, Watcher())
+    assert run._units == [units[0]]
+    (misfit,) = run._misfits
+    assert misfit.name == "30B"
+    assert misfit.error == ("candidate '30B': no machine of the cluster has 4 CPUs and 1 GPU (H100) to give")
+    with pytest.raises(ForecastError, match="need 1 scoring process of 4 CPUs and 1 GPU"):
+        supervisor._Run(Plan(setup, (large,), {}, {}, units[1:], ()), units[1:], Watcher())

@@ -21,6 +21,7 @@ from forecast.nightly.report_record import read_report
 from forecast.nightly.state import load_state, state_path
 from forecast.nightly.watched import plan_of
 from forecast.plan import Failure, Plan, Unit
+from forecast.quarantine import Quarantined
 from forecast.ranking.population import load_population
 from forecast.ranking.univariate import rank_candidates
 from forecast.records import load_failures, save_failures
@@ -413,6 +414,14 @@ def test_an_alert_that_could_not_be_told_is_told_the_next_night(house: House) ->
     assert second.alerts == () and len(second.raised) == 1 and len(house.told()) == 1
     third = house.spend("2026-03-03")
     assert third.raised == () and len(house.told()) == 1
+
+
+def test_a_quarantined_checkpoint_is_broken_for_the_same_reason_on_every_night() -> None:
+    error = "candidate 'tiny @ 5': its numbers are NaN\n  task 'sums'"
+    held_back = Quarantined("id", "tiny @ 5", error, tries=2, since=0.0, ground="")
+    assert held_back.failure().error != error
+    (plain,) = night_module._without_history([held_back.failure()])
+    assert plain.error == error
 
 
 def test_names_shared_with_candidates_are_refused_and_secrets_stay_out_of_the_results(house: House) -> None:

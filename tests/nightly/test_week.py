@@ -12,6 +12,10 @@ import yaml
 from driving import kill_driver, lake_rows, run_forecast, start_forecast, wait_for_files
 from training_runs import arrive, complete, inputs, train, truncate
 
+from forecast import storage
+from forecast.cli_nightly import nightly
+from forecast.errors import ConfigError
+
 
 @dataclass
 class Week:
@@ -193,8 +197,6 @@ def _undisturbed(trained: list[Path], folder: Path, week: Week) -> pl.DataFrame:
 @pytest.mark.timeout(600)
 def test_a_night_in_an_object_store(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints, results, state, lock and reports, all of it at s3://."""
-    from forecast import storage
-
     monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "models"))
     week = Week(tmp_path / "week")
     week.set_up()
@@ -236,12 +238,9 @@ def test_a_night_in_an_object_store(bucket: str, tmp_path: Path, monkeypatch: py
 def test_the_command_line_says_what_it_cannot_do(tmp_path: Path) -> None:
     week = Week(tmp_path / "week")
     week.set_up()
-    for arguments, message in (
-        (["--date", "yesterday"], "--date yesterday: expected a date as YYYY-MM-DD"),
-        (["--date", "2026-3-1"], "expected a date"),
-    ):
-        code, _, err = run_forecast("nightly", week.config, *arguments)
-        assert code == 2 and message in err.replace("\n", " ")
-    code, out, err = run_forecast("nightly", week.config, "--date", date(1))
+    for wrong in ("yesterday", "2026-3-1", "2026-02-30"):
+        with pytest.raises(ConfigError, match=f"--date {wrong}: expected a date as YYYY-MM-DD"):
+            nightly(week.config, date=wrong)
+    code, out, err = run_forecast("nightly", week.config, FORECAST_NIGHT=date(1))
     assert code == 0, err
-    assert "0 new, 0 waiting, 0 broken" in out and "report.md" in out
+    assert f"night of {date(1)}: 0 new, 0 waiting, 0 broken" in out and "report.md" in out

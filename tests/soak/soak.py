@@ -13,6 +13,7 @@ all its tokens, however little of it had been read when it was lost. That is an 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pyarrow.parquet as pq
 import yaml
 
@@ -171,8 +173,9 @@ class Soak:
                 self._kill(kind)
         except Over:
             print(f"the run was over after {len(self.kills)} of {len(kinds)} kills", flush=True)
-        while self.run.wait(1) != 0:
-            self._look_after()
+        while (code := self.run.wait(1)) != 0:
+            if code is not None:
+                self._look_after()
 
     def _await_the_moment(self, kills_left: int) -> None:
         """Some units later than now, and then a little; the last tenth of the units is left alone."""
@@ -196,12 +199,15 @@ class Soak:
 
     def _actor(self) -> dict[str, Any]:
         deadline = time.monotonic() + _PATIENCE
-        while not (found := self._machines.actors()):
+        while True:
+            found = sorted(self._machines.actors(), key=lambda p: p.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):  # gone by itself just now
+                if found:
+                    self._dice.choice(found).kill()
+                    return {}
             assert time.monotonic() < deadline, f"no scoring actor came up:\n{self.run.last_words()}"
             self._look_after()
             time.sleep(0.1)
-        self._dice.choice(sorted(found, key=lambda p: p.pid)).kill()
-        return {}
 
     def _node(self) -> dict[str, Any]:
         self._machines.kill_worker()
@@ -220,8 +226,9 @@ class Soak:
         told: dict[str, Any] = {}
         if self._heads == 1:
             killed = time.monotonic()
-            told["driver_exit_code"] = self.run.wait(_PATIENCE)
-            told["driver_ended_after_seconds"] = round(time.monotonic() - killed, 1)
+            told["driver_exit_code"] = code = self.run.wait(_PATIENCE)
+            took = round(time.monotonic() - killed, 1)
+            told["driver_ended_after_seconds"] = None if code is None else took
             told["driver_last_words"] = self.run.last_words()[-400:]
         self._machines.kill_all()
         self.run.kill()
