@@ -60,7 +60,7 @@ test-vllm: $(VENV_VLLM)/.installed
 
 # Half an hour; the machine should have nothing else to do. Results go to tests/benchmarks/results.
 bench: $(VENV_VLLM)/.installed
-	for name in statistics end_to_end scaling ranking; do $(VENV_VLLM)/bin/python tests/benchmarks/bench_$$name.py || exit; done
+	for name in statistics end_to_end scaling ranking service; do $(VENV_VLLM)/bin/python tests/benchmarks/bench_$$name.py || exit; done
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

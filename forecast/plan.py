@@ -103,9 +103,13 @@ class Plan:
     def sizes(self) -> dict[str, int]:
         """Bytes of the units' files, by address, where they exist; by one listing per folder."""
         kinds: tuple[Kind, ...] = ("trajectories", "choices")
-        present = {kind: storage.list_files(self.folder(kind), ".parquet") for kind in kinds}
-        found = ((unit.address, present[unit.shard.kind].get(self.path(unit))) for unit in self.units)
-        return {address: size for address, size in found if size is not None}
+        folders = {kind: self.folder(kind) for kind in kinds}
+        present = {
+            path: size for f in folders.values() for path, size in storage.list_files(f, ".parquet").items()
+        }
+        # As `self.path`, without taking the folder's path apart for each of perhaps a million units.
+        paths = ((unit.address, f"{folders[unit.shard.kind]}/{unit.relative_path}") for unit in self.units)
+        return {address: present[path] for address, path in paths if path in present} if present else {}
 
     def select(self, kind: Kind) -> Iterator[Unit]:
         """Units of one kind."""

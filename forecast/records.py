@@ -7,7 +7,7 @@ from typing import Any
 
 from forecast import storage
 from forecast.errors import InputError
-from forecast.plan import Failure, Plan, estimated_flops, estimated_tokens
+from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
 from forecast.ranking.results import Ranking, TargetReport
 from forecast.store.lake import unscored_failures
 from forecast.store.receipts import registered_receipts
@@ -17,8 +17,9 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     """The plan: work per candidate, how much of it is done, what could not be planned."""
     done = plan.done()
     candidates = []
+    by_candidate = _by_candidate(plan.units)
     for candidate in plan.candidates:
-        units = [u for u in plan.units if u.candidate.candidate_id == candidate.candidate_id]
+        units = by_candidate.get(candidate.candidate_id, [])
         waiting = [u for u in units if u.address not in done]
         flops = [estimated_flops(u) for u in waiting]
         candidates.append(
@@ -63,8 +64,9 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
         }
 
     candidates = []
+    by_candidate = _by_candidate(lake)
     for candidate in plan.candidates:
-        own = [u for u in lake if u.candidate.candidate_id == candidate.candidate_id]
+        own = by_candidate.get(candidate.candidate_id, [])
         candidates.append(
             {"candidate": candidate.name, "candidate_id": candidate.candidate_id, **counts(own)}
         )
@@ -77,6 +79,14 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
         "tokens_read": sum(r.tokens_read for r in receipts.values()),
         "scoring_seconds": round(sum(r.seconds for r in receipts.values()), 3),
     }
+
+
+def _by_candidate(units: Iterable[Unit]) -> dict[str, list[Unit]]:
+    """One pass over a plan that may hold a million of them."""
+    found: dict[str, list[Unit]] = {}
+    for unit in units:
+        found.setdefault(unit.candidate.candidate_id, []).append(unit)
+    return found
 
 
 def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> dict[str, Any]:

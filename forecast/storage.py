@@ -3,7 +3,7 @@
 Every path of the project is a local path or an `s3://bucket/key` URI. A write is all or nothing: local files
 are written aside, flushed to disk and renamed; an object store publishes an object only when its upload is
 complete. Endpoint (`AWS_ENDPOINT_URL`), region and credentials of an object store come from the usual `AWS_*`
-variables.
+variables. What the store or the disk refuses is a `StorageError`, which says what to check.
 """
 
 import contextlib
@@ -11,10 +11,13 @@ import os
 import re
 import socket
 import uuid
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import pyarrow.fs as pafs
+
+from forecast.storage_trouble import StorageError, explained, no_bucket
 
 _S3 = "s3://"
 _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{32}\.tmp$")
@@ -63,8 +66,9 @@ def exists(path: str) -> bool:
     """Whether a file or folder exists."""
     if not is_remote(path):
         return Path(path).exists()
-    fs, inner = filesystem(path)
-    return fs.get_file_info(inner).type != pafs.FileType.NotFound
+    with explained(path):
+        fs, inner = filesystem(path)
+        return fs.get_file_info(inner).type != pafs.FileType.NotFound
 
 
 def read_bytes(path: str) -> bytes:
@@ -75,29 +79,31 @@ def read_bytes(path: str) -> bytes:
     """
     if not is_remote(path):
         return Path(path).read_bytes()
-    fs, inner = filesystem(path)
-    with fs.open_input_stream(inner, compression=None) as stream:
-        return stream.read()
+    with explained(path):
+        fs, inner = filesystem(path)
+        with fs.open_input_stream(inner, compression=None) as stream:
+            return stream.read()
 
 
 def write_bytes(path: str, data: bytes) -> None:
     """Write a file whole or not at all; a reader sees the old content or the new, never a part."""
-    if is_remote(path):
-        fs, inner = filesystem(path)
-        with fs.open_output_stream(inner, compression=None) as stream:
-            stream.write(data)
-        return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = temporary_beside(target)
-    try:
-        with aside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())  # a rename may reach the disk before the data does
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with explained(path):
+        if is_remote(path):
+            fs, inner = filesystem(path)
+            with fs.open_output_stream(inner, compression=None) as stream:
+                stream.write(data)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = temporary_beside(target)
+        try:
+            with aside.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())  # a rename may reach the disk before the data does
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def remove(path: str) -> None:
@@ -105,8 +111,8 @@ def remove(path: str) -> None:
     if not is_remote(path):
         Path(path).unlink(missing_ok=True)
         return
-    fs, inner = filesystem(path)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError), explained(path):
+        fs, inner = filesystem(path)
         fs.delete_file(inner)
 
 
@@ -140,17 +146,35 @@ def is_alive(pid: int) -> bool:
 
 
 def list_files(folder: str, suffix: str) -> dict[str, int]:
-    """All files below a folder whose names end in `suffix`, hidden ones left out: path -> size in bytes."""
+    """All files below a folder whose names end in `suffix`, hidden ones left out: path -> size in bytes.
+
+    Raises:
+        StorageError: there is not even such a bucket, or the store does not answer.
+    """
     if not is_remote(folder):
         root = Path(folder)
         if not root.is_dir():
             return {}
-        found = (p for p in root.rglob(f"*{suffix}") if not p.name.startswith("."))
-        return {str(p): p.stat().st_size for p in sorted(found)}
-    fs, inner = filesystem(folder)
-    entries = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
+        found = (e for e in _files_below(str(root)) if e.name.endswith(suffix) and not e.name.startswith("."))
+        return dict(sorted((e.path, e.stat().st_size) for e in found))
+    with explained(folder):
+        fs, inner = filesystem(folder)
+        entries = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
+        # A listing does not tell an empty bucket from none.
+        if not entries and fs.get_file_info(inner.partition("/")[0]).type == pafs.FileType.NotFound:
+            raise StorageError(no_bucket(folder))
     return {
         _S3 + e.path: e.size
         for e in sorted(entries, key=lambda e: e.path)
         if e.type == pafs.FileType.File and e.base_name.endswith(suffix) and not e.base_name.startswith(".")
     }
+
+
+def _files_below(folder: str) -> Iterator[os.DirEntry[str]]:
+    """As `Path.rglob`, several times as fast: a lake has a hundred thousand files and more."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(entry.path)
+            else:
+                yield entry
