@@ -8,7 +8,7 @@ from forecast.nightly.records import Alert, Broken, EndForecast, Night, Waiting,
 from forecast.nightly.rules import judge
 
 FELL = ForecastFell(rule="forecast_fell")
-PROXY = ProxyFell(rule="proxy_fell")
+PROXY = ProxyFell(rule="proxy_fell", checkpoints=3)
 BROKEN = FailedToLoad(rule="failed_to_load")
 NOTHING = NothingNew(rule="nothing_new")
 
