@@ -97,6 +97,7 @@ def test_unknown_key_is_a_usage_error_that_names_line_and_nearest_key(folder: Pa
     assert "did you mean 'trajectories'?" in err
 
 
+@pytest.mark.slow
 def test_one_bad_task_is_reported_and_the_other_is_scored(folder: Path) -> None:
     (folder / "bad.jsonl").write_text('{"prompt": "a", "solution": "b"}\n\n{"prompt": "c"\n')
     tasks = [*BASE["trajectories"], {"task": "bad", "path": "bad.jsonl"}]  # type: ignore[misc]
@@ -140,6 +141,7 @@ def test_too_long_trajectory_is_reported_not_cut(folder: Path) -> None:
     assert json.loads(out)["rank"]["instances"] == {"sums": 5}
 
 
+@pytest.mark.slow
 def test_measured_scores_of_an_unknown_candidate(folder: Path) -> None:
     (folder / "scores.csv").write_text(
         "candidate,task,metric,value\nstrong,exam,accuracy,0.5\nstrang,exam,accuracy,0.4\n"
@@ -162,6 +164,7 @@ def test_commands_before_their_time_name_the_command_to_run(folder: Path) -> Non
         assert expected in err
 
 
+@pytest.mark.slow
 def test_show_names_what_there_is(folder: Path) -> None:
     config = write(folder)
     assert run_forecast("score", config)[0] == 0

@@ -66,6 +66,7 @@ def test_wrong_usage_is_told(table: Path, arguments: tuple[str, ...], code: int,
     assert message in err
 
 
+@pytest.mark.slow
 def test_a_run_is_ranked_with_what_it_measured(tmp_path: Path) -> None:
     """The held-out part beside the ranking; without scores it is null and the ranking says why."""
     rows = [{"prompt": f"What is {i} plus {i}?", "solution": f" It is {2 * i}."} for i in range(4)]

@@ -67,6 +67,7 @@ def test_other_benchmarks_beat_compute_on_families_not_seen(
     assert row.rmse == pytest.approx(0.05, abs=0.015)
 
 
+@pytest.mark.slow
 def test_matrix_completion_beats_compute_too(published: ScoreTable) -> None:
     methods = ["training FLOPs", "matrix completion, rank 2"]
     by_flops, completed = held_out_table(published, targets=["HellaSwag"], methods=methods, folds=5)

@@ -12,6 +12,7 @@ from driving import kill_an_actor, kill_driver, lake_rows, run_forecast, start_f
 Make = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_failing_candidates_leave_the_others_complete(make_config: Make, tmp_path: Path) -> None:
     config = make_config(
         {
@@ -62,6 +63,7 @@ def test_a_candidate_at_fault_is_quarantined_until_it_may_try_again(
     assert not held.exists()
 
 
+@pytest.mark.slow
 def test_experts_who_share_prompts_keep_files_of_their_own(make_config: Make, tmp_path: Path) -> None:
     sources = [{"task": "sums", "path": "solutions.jsonl", "expert": expert} for expert in ("human", "other")]
     config = make_config({"a": "fake://2"}, trajectories=sources)
@@ -112,6 +114,7 @@ def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp
     assert {path: path.stat().st_mtime_ns for path in lake.rglob("*.parquet")} == started
 
 
+@pytest.mark.slow
 def test_interrupting_says_how_to_go_on(make_config: Make, tmp_path: Path) -> None:
     config = make_config({"slow": "fake://1?delay=0.2"})
     driver = start_forecast("score", config)

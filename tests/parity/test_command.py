@@ -50,6 +50,7 @@ def shift_a_logprob(folder: Path, by: float) -> None:
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
 
 
+@pytest.mark.slow
 def test_from_scoring_to_exit_code(config: Path, tmp_path: Path) -> None:
     code, out, err = run_forecast("parity", config, "--trajectories", "4", "--json")
     record = json.loads(out)
