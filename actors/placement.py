@@ -9,7 +9,7 @@ because a wrong guess would be worse than a try.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forecast.config import ClusterConfig, Config
 from forecast.errors import CandidateError, ForecastError
@@ -52,13 +52,7 @@ class Shape:
 
     def serves(self, needed: "Shape") -> bool:
         """Whether a candidate that needs this much can be scored by a process that has that much."""
-        alike = (self.cpus, self.gpus, self.kind, self.others) == (
-            needed.cpus,
-            needed.gpus,
-            needed.kind,
-            needed.others,
-        )
-        return alike and self.memory >= needed.memory
+        return self.memory >= needed.memory and replace(self, memory=needed.memory) == needed
 
     def options(self) -> dict[str, object]:
         """As Ray's actors take it."""

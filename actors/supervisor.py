@@ -88,7 +88,7 @@ class _Run:
         self._calls: dict[Any, _Call] = {}
         self._idle: list[int] = []
         self._last_sign = time.monotonic()  # when an actor last showed that it is up
-        self._laid_out = -_LAYOUT_SECONDS
+        self._laid_out, self._looked = -_LAYOUT_SECONDS, -_LOOK_SECONDS
         self._units = placed
 
     def _shapes(self, units: Sequence[Unit]) -> tuple[dict[str, tuple[Shape, ...]], list[Failure]]:
@@ -130,7 +130,6 @@ class _Run:
                 self._hand_out()
                 self._lay_out()
                 self._look_at_the_clock()
-                self._watcher.beat()
         finally:
             for actor in self._actors.values():
                 ray.kill(actor.handle)
@@ -217,8 +216,12 @@ class _Run:
             self._laid_out = -_LAYOUT_SECONDS  # somebody else may have waited for this room
 
     def _look_at_the_clock(self) -> None:
-        """End processes that are overdue; stop when no actor has been up for too long."""
+        """Once a second: end processes that are overdue; stop when no actor has been up for too long."""
         now, settings = time.monotonic(), self._settings
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        self._watcher.beat()
         for call in self._calls.values():
             late = now - call.since > 60 * settings.deadline_minutes
             if call.group is not None and late and not call.overdue:

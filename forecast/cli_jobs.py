@@ -49,9 +49,8 @@ OnCluster = Annotated[
     typer.Option(
         "--on-cluster",
         metavar="PATH",
-        help="What lies at or below this path is on the cluster (models, large data) and is named as it "
-        "is; may "
-        "be repeated.",
+        help="What lies at or below this path is on the cluster (models, large data) and is named as it is; "
+        "may be repeated.",
     ),
 ]
 Wait = Annotated[

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from forecast.nightly.records import (
+    Alert,
     Broken,
     Checkpoint,
     EndForecast,
@@ -107,3 +108,19 @@ def full_night(day: int = 2) -> Night:
         failed=({"candidate": "q4", "task": "gsm8k", "error": "too long"},),
         missed=(DAYS[1],),
     )
+
+
+# Text that is markup wherever it is not escaped.
+EVIL = (
+    "a|b `x` <script>alert(1)</script>\n## h\r\n- *i* __j__ [k](javascript:1) ![](x) \\| &lt; "
+    "\x00\x1b[31m\u202eend"
+)
+ALERT = Alert("nothing_new", "nothing_new/olmo/x", "olmo", "olmo: nothing.", {"days": 3, "problem": None})
+
+
+def before() -> list[Night]:
+    """Two nights before that of `full_night`."""
+    return [
+        night(0, forecasts=(end(0.50, 1000), end(0.6, 1000, task="sciq"))),
+        night(1, forecasts=(end(0.56, 2000, half=0.03),)),
+    ]

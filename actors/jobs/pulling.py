@@ -106,8 +106,7 @@ def _manifest(job: Job, read: Read) -> tuple[Result, ...]:
     except FileNotFoundError:
         raise NoDataError(
             f"{job.job_id} ({job.status}) left no list of results: it did not come to its end, see "
-            "forecast logs "
-            f"{job.job_id}; submit it again, finished units are not done again"
+            f"forecast logs {job.job_id}; submit it again, finished units are not done again"
         ) from None
     files = json.loads(text)["files"]
     if not files:
@@ -141,9 +140,8 @@ def _fetch(job: Job, result: Result, chunks: Iterable[bytes], target: Path) -> N
             ) from None
         if digest.hexdigest() != result.sha256:
             raise ForecastError(
-                f"{result.name} is not what {job.job_id} wrote: the connection broke off, or a later job "
-                "with the "
-                "same output wrote it anew; pull again, or pull that job (forecast jobs lists them)"
+                f"{result.name} is not what {job.job_id} wrote: the connection broke off, or a later job with "
+                "the same output wrote it anew; pull again, or pull that job (forecast jobs lists them)"
             )
         aside.replace(target)
     finally:

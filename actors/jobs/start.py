@@ -82,9 +82,8 @@ def _check_versions(python: str, ray: str, forecast: str | None) -> None:
         _fail(
             "the versions of the machine that submitted and of the cluster differ:\n  "
             + "\n  ".join(problems)
-            + "\ninstall the same on both sides, or submit with --any-version; a missing package may "
-            "also mean "
-            "that the job got another Python than Ray's: submit with --python /PATH/TO/python"
+            + "\ninstall the same on both sides, or submit with --any-version; a missing package may also "
+            "mean that the job got another Python than Ray's: submit with --python /PATH/TO/python"
         )
 
 
@@ -158,9 +157,9 @@ def _see(nodes: Sequence[str], path: str) -> list[bool]:
 def _check_output(output: str, unseen: Sequence[str]) -> None:
     if unseen:
         _fail(
-            f"{output} is not shared by all nodes of the cluster: {', '.join(unseen)} do not see what "
-            "the node of "
-            "this job writes there; submit with --output s3://BUCKET/PREFIX, or a folder on a shared disk"
+            f"{output} is not shared by all nodes of the cluster: {', '.join(unseen)} do not see what the "
+            "node of this job writes there; submit with --output s3://BUCKET/PREFIX, or a folder on a shared "
+            "disk"
         )
     if "://" in output:
         return
@@ -177,9 +176,8 @@ def full_disk_message(output: str, free: int) -> str:
     """What to say when there is no room for results."""
     return (
         f"the cluster's disk is full: {free / 1e6:,.0f} MB are free for {output}, at least "
-        f"{LEAST_FREE_BYTES / 1e6:,.0f} MB are needed; make room or submit with another --output (what "
-        "is done "
-        "already is kept)"
+        f"{LEAST_FREE_BYTES / 1e6:,.0f} MB are needed; make room or submit with another --output (what is "
+        "done already is kept)"
     )
 
 

@@ -44,9 +44,8 @@ def translated(url: str) -> Iterator[None]:
 
 
 _CHECK = (
-    "check --address (the head's dashboard, port 8265; `kubectl port-forward` or `ssh -L` where it is "
-    "not open "
-    "to this machine)"
+    "check --address (the head's dashboard, port 8265; `kubectl port-forward` or `ssh -L` where it is not "
+    "open to this machine)"
 )
 
 
@@ -86,15 +85,13 @@ def _about_tokens(url: str, text: str) -> str:
         "no authentication token was found" in text and mode == "token"
     ):
         return (
-            f"there is no token for {url}: {where} is missing or empty; put the cluster's token there, "
-            "or set "
+            f"there is no token for {url}: {where} is missing or empty; put the cluster's token there, or set "
             "RAY_AUTH_TOKEN_PATH to the file that holds it"
         )
     if "Missing authentication token" in text:
         return (
-            f"{url} asks for a token, and none was sent: set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN_PATH to the "
-            "file that holds the cluster's token (on the head: ~/.ray/auth_token, or the secret of its "
+            f"{url} asks for a token, and none was sent: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to "
+            "the file that holds the cluster's token (on the head: ~/.ray/auth_token, or the secret of its "
             "manifest)"
         )
     return (

@@ -1,7 +1,7 @@
 """Which orders the diagnostics look at: a few proxies, and what each was asked to forecast."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +65,3 @@ def looked_at(population: Population, settings: RankingConfig, proxies: Sequence
 def replace_settings(settings: RankingConfig) -> RankingConfig:
     """The same ranking without its intervals and nulls, which nothing here reads."""
     return settings.model_copy(update={"bootstraps": 0, "permutations": 0})
-
-
-def with_tasks(question: Question, tasks: Sequence[str]) -> Question:
-    """The same question to other tasks."""
-    return replace(question, tasks=tuple(tasks))

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,18 +258,4 @@ def lay_out(trees: Sequence[Node], sequences: Sequence[Tokens]) -> Row:
         positions=np.concatenate([np.arange(n.start, n.stop) for n in nodes]),
         seen=seen,
         nodes=tuple(zip(nodes, (int(s) for s in starts), strict=True)),
-    )
-
-
-def read_tokens(reading: Reading, sequences: Sequence[Any]) -> int:
-    """Tokens that are computed, padding apart."""
-
-    def of_path(path: Path) -> int:
-        packs = sum(node.tokens for pack in path.packs for node in pack)
-        return len(path.node) + packs + sum(of_path(inner) for inner in path.paths)
-
-    return (
-        sum(len(sequences[i]) for i in reading.alone)
-        + sum(tree.tokens for tree in reading.trees)
-        + sum(of_path(path) for path in reading.paths)
     )

@@ -6,6 +6,7 @@ The same night gives the same bytes: nothing in them comes from the clock, the m
 from collections.abc import Sequence
 
 from forecast import storage
+from forecast.nightly.history import reports_folder
 from forecast.nightly.records import Alert, Night
 from forecast.nightly.report_content import document
 from forecast.nightly.report_markdown import markdown
@@ -17,7 +18,7 @@ MARKDOWN, PAGE, RECORD = "report.md", "report.html", "night.json"
 
 def report_folder(output: str, date: str) -> str:
     """Where the report of a night (YYYY-MM-DD) lies below a run's output; local or `s3://...`."""
-    return storage.join(output, "reports", date)
+    return storage.join(reports_folder(output), date)
 
 
 def write_report(

@@ -178,3 +178,23 @@ def test_a_candidate_that_fits_no_machine_fails_and_the_others_go_on(monkeypatch
     assert misfit.error == ("candidate '30B': no machine of the cluster has 4 CPUs and 1 GPU (H100) to give")
     with pytest.raises(ForecastError, match="need 1 scoring process of 4 CPUs and 1 GPU"):
         supervisor._Run(Plan(setup, (large,), {}, {}, units[1:], ()), units[1:], Watcher())
+
+
+def test_watchers_hear_a_beat_once_a_second_however_fast_units_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    from actors import supervisor
+
+    beats: list[float] = []
+    clock = iter((100.0, 100.01, 100.5, 101.0, 101.2, 101.99, 102.0))
+
+    class Counting(Watcher):
+        def beat(self) -> None:
+            beats.append(run._looked)
+
+    monkeypatch.setattr(supervisor, "machines", lambda: [Machine(8)])
+    text = Trajectory("t", "1", "human", "", "text")
+    unit = Unit(candidate(1e9), Shard("trajectories", "t", (text,)), "address")
+    run = supervisor._Run(Plan(config(), (unit.candidate,), {}, {}, (unit,), ()), (unit,), Counting())
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: next(clock))
+    for _ in range(7):
+        run._look_at_the_clock()
+    assert beats == [100.0, 101.0, 102.0]
