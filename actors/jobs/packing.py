@@ -159,8 +159,8 @@ class _Shipped:
     def check_model(self, what: str, source: str) -> None:
         if source.startswith("/") and not self.on_cluster(source):
             self.problems.append(
-                f"{what}: {source} is a path of this machine, and model files do not travel; name a hub id, or "
-                "put the model where every node of the cluster reads it and say so by "
+                f"{what}: {source} is a path of this machine, and model files do not travel; name a hub id, "
+                "or put the model where every node of the cluster reads it and say so by "
                 f"--on-cluster {Path(source).parent}"
             )
 

@@ -140,8 +140,8 @@ def _fetch(job: Job, result: Result, chunks: Iterable[bytes], target: Path) -> N
             ) from None
         if digest.hexdigest() != result.sha256:
             raise ForecastError(
-                f"{result.name} is not what {job.job_id} wrote: the connection broke off, or a later job with "
-                "the same output wrote it anew; pull again, or pull that job (forecast jobs lists them)"
+                f"{result.name} is not what {job.job_id} wrote: the connection broke off, or a later job "
+                "with the same output wrote it anew; pull again, or pull that job (forecast jobs lists them)"
             )
         aside.replace(target)
     finally:

@@ -85,8 +85,8 @@ def _about_tokens(url: str, text: str) -> str:
         "no authentication token was found" in text and mode == "token"
     ):
         return (
-            f"there is no token for {url}: {where} is missing or empty; put the cluster's token there, or set "
-            "RAY_AUTH_TOKEN_PATH to the file that holds it"
+            f"there is no token for {url}: {where} is missing or empty; put the cluster's token there, or "
+            "set RAY_AUTH_TOKEN_PATH to the file that holds it"
         )
     if "Missing authentication token" in text:
         return (
