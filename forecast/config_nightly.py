@@ -95,7 +95,7 @@ class NightlyForecast(Frozen):
 
 
 class ForecastFell(Frozen):
-    """The forecast for the end of training fell by more than its interval since the night before."""
+    """The forecast for the end of training lies below the interval of an earlier one; see `nightly.falls`."""
 
     rule: Literal["forecast_fell"]
     run: str | None = None
