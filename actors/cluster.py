@@ -13,7 +13,7 @@ import ray
 from ray._private import ray_constants
 
 from actors.placement import Machine
-from forecast.config import ClusterConfig
+from forecast.config.schema import ClusterConfig
 from forecast.errors import ForecastError
 
 # Nothing but receipts passes through Ray's object store.

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from forecast.config import ClusterConfig, Config
+from forecast.config.schema import ClusterConfig, Config
 from forecast.errors import CandidateError, ForecastError
-from forecast.inputs.candidates import Candidate
+from forecast.inputs.models.resolve import Candidate
 
 _GIB = 1 << 30
 # Nominal memory of a card, GiB, by Ray's name of its kind, from the makers' data sheets; of a name that

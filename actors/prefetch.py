@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from forecast.inputs.candidates import Candidate, locate_files
+from forecast.inputs.models.resolve import Candidate, locate_files
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 22

@@ -8,13 +8,13 @@ import duckdb
 import streamlit as st
 from pydantic import ValidationError
 
-from forecast.config import Config
+from forecast.analysis.ranking.results import Ranking
+from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.config.schema import Config
 from forecast.errors import NoDataError
 from forecast.plan import Failure
-from forecast.ranking.population import Population, load_population
-from forecast.ranking.results import Ranking
-from forecast.ranking.univariate import rank_candidates
-from forecast.store.warehouse import open_warehouse, read_failures, serving_identity
+from forecast.warehouse.connect import open_warehouse, read_failures, serving_identity
+from forecast.warehouse.population import Population, load_population
 
 _log = logging.getLogger(__name__)
 

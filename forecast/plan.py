@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import Literal
 
 from forecast import storage
-from forecast.config import CandidateConfig, Config
+from forecast.config.schema import CandidateConfig, Config
 from forecast.engines.base import ENGINE_VERSION
 from forecast.errors import ForecastError
-from forecast.inputs.candidates import Candidate, resolve_candidate
-from forecast.inputs.choices import ChoiceItem, load_choices
-from forecast.inputs.fingerprint import digest_of
+from forecast.inputs.models.fingerprint import digest_of
+from forecast.inputs.models.resolve import Candidate, resolve_candidate
+from forecast.inputs.multiple_choice import ChoiceItem, load_choices
 from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_sources
 from forecast.tokenstats.version import STATISTICS_VERSION
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from forecast.config import Config, Window
-from forecast.encoding import Encoded, Unscored, encode
+from forecast.config.schema import Config, Window
 from forecast.engines import Engine, SequenceStats
+from forecast.engines.encode import Encoded, Unscored, encode
 from forecast.plan import Unit
 
 TOKEN_ROW = pl.Schema(

@@ -12,7 +12,7 @@ import psutil
 
 def start_forecast(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """The command line in a process of its own."""
-    command = [sys.executable, "-m", "forecast.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "forecast", *map(str, arguments)]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

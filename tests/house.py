@@ -8,15 +8,15 @@ from typing import Any
 from lakes import tell
 from training_runs import MARKER, stub_checkpoint, written
 
-from forecast.config import Config
-from forecast.nightly.lock import held
-from forecast.nightly.night import Told, Work, prepare, run_night
+from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.config.schema import Config
+from forecast.nightly.run_night import Told, Work, prepare, run_night
 from forecast.plan import Failure, Plan, Unit
-from forecast.ranking.population import load_population
-from forecast.ranking.univariate import rank_candidates
-from forecast.records import load_failures, save_failures
-from forecast.store.build import build_warehouse
-from forecast.store.warehouse import open_warehouse
+from forecast.runs.records import load_failures, save_failures
+from forecast.storage.lease import held
+from forecast.warehouse.build import build_warehouse
+from forecast.warehouse.connect import open_warehouse
+from forecast.warehouse.population import load_population
 
 QUESTIONS = 40
 

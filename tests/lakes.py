@@ -7,14 +7,14 @@ from typing import Any
 
 import polars as pl
 
-from forecast.config import Config
-from forecast.encoding import Unscored
+from forecast.config.schema import Config
 from forecast.engines import load_engine
 from forecast.engines.base import EngineFacts
+from forecast.engines.encode import Unscored
 from forecast.inputs.trajectories import Trajectory
+from forecast.lake.files import write_unit
 from forecast.plan import Plan, Unit
 from forecast.scoring import TOKEN_ROW, ScoredUnit, score_unit
-from forecast.store.lake import write_unit
 
 # What a candidate makes of a trajectory: values of its token rows, or why it cannot read it.
 Told = Sequence[Mapping[str, float]] | str

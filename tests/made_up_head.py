@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from actors.jobs.head import Job
+from actors.jobs.client import Job
 
 # Results of a job, by their names.
 FILES = {"ranking.json": b"{}", "reports/day.html": b"<html>" * 10, "empty.md": b""}

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.proxies import PROXIES
-from forecast.ranking.population import ExpertProxies, Population, Target, TaskProxies
+from forecast.proxies.token_proxies import PROXIES
+from forecast.warehouse.population import ExpertProxies, Population, Target, TaskProxies
 
 Array = NDArray[np.float64]
 PLACE = {proxy.name: k for k, proxy in enumerate(PROXIES)}

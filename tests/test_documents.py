@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from forecast.config_file import load_config
-from forecast.inputs.choices import load_choices
+from forecast.config.loader import load_config
+from forecast.inputs.multiple_choice import load_choices
 from forecast.inputs.trajectories import load_trajectories
 
 ROOT = Path(__file__).parents[1]

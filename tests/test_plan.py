@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lakes import config_of, fill, solutions
 
-from forecast.config import Config
+from forecast.config.schema import Config
 from forecast.plan import Plan, Unit, estimated_flops, estimated_tokens, joint_units, make_plan
 
 TASKS = {"t": [*solutions(*"abcde"), *solutions(*"ab", expert="model")], "u": solutions("a")}

@@ -9,8 +9,8 @@ import pytest
 from polars.testing import assert_frame_equal
 from tiny import TRAJECTORIES, resolve
 
-from forecast.encoding import Encoded
 from forecast.engines import Engine, SequenceStats, load_engine
+from forecast.engines.encode import Encoded
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Shard, Unit

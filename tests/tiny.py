@@ -8,10 +8,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from forecast.config import Config, EngineConfig, Window
-from forecast.encoding import Encoded, encode
+from forecast.config.schema import Config, EngineConfig, Window
 from forecast.engines import Engine, load_engine
-from forecast.inputs.candidates import Candidate, resolve_candidate
+from forecast.engines.encode import Encoded, encode
+from forecast.inputs.models.resolve import Candidate, resolve_candidate
 from forecast.inputs.trajectories import Trajectory
 
 VOCABULARY = 300

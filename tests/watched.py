@@ -7,7 +7,7 @@ from typing import Any
 
 from lakes import config_of, solutions
 
-from forecast.config import Config
+from forecast.config.schema import Config
 from forecast.plan import Plan, Unit, make_plan
 
 TOKENS_A_UNIT = 10  # as estimated: forty bytes

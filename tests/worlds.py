@@ -5,8 +5,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.ranking.cells import CellTable, Design, design_of
-from forecast.ranking.imported import Imported
+from forecast.analysis.ranking.feature_table import CellTable, Design, design_of
+from forecast.analysis.ranking.feature_table_from_file import Imported
 
 Array = NDArray[np.float64]
 World = Literal["ability", "fingerprint", "noise"]

@@ -2,15 +2,15 @@
 
 import streamlit as st
 
-from app import words
+from app import text
+from app.charts.proxy_heatmap import heatmap
+from app.charts.proxy_scatter import dots_of, scatter
 from app.data import LeftOut, Ranked, RunView, current_identity, current_run, follow
-from app.heatmap import heatmap
-from app.scatter import dots_of, scatter
-from app.standings import correlations_csv, ranking_csv, show_standings
-from app.words import plain
+from app.ranking_table import correlations_csv, ranking_csv, show_standings
+from app.text import plain
+from forecast.analysis.ranking.results import Correlation, TargetReport
 from forecast.errors import NoDataError
-from forecast.proxies import METRICS, PROXIES, WEIGHTINGS
-from forecast.ranking.results import Correlation, TargetReport
+from forecast.proxies.token_proxies import METRICS, PROXIES, WEIGHTINGS
 
 
 def page() -> None:
@@ -20,7 +20,7 @@ def page() -> None:
         run = current_run(identity)
     except NoDataError as error:
         st.title("Nothing to show yet")
-        st.info(f"{words.message(str(error))} This page appears by itself as soon as there are results.")
+        st.info(f"{text.message(str(error))} This page appears by itself as soon as there are results.")
     else:
         _run(run)
     follow(identity)
@@ -31,10 +31,10 @@ def _run(run: RunView) -> None:
     _facts(run)
     _left_out(run.left_out)
     if run.ranked is None:
-        st.error(f"There is no ranking. {words.message(run.problem or 'no reason is known')}")
+        st.error(f"There is no ranking. {text.message(run.problem or 'no reason is known')}")
         return
     ranking = run.ranked.ranking
-    st.markdown(words.lead(ranking))
+    st.markdown(text.lead(ranking))
     show_standings(ranking)
     _downloads(run.name, run.ranked)
     if ranking.warnings:
@@ -102,19 +102,19 @@ def _agreement(ranked: Ranked) -> None:
     picture, side = st.columns([3, 1], gap="medium")
     chart, unnamed = scatter(dots, proxy, _measured_title(ranked, report))
     with picture:
-        st.altair_chart(chart, alt=f"{words.proxy_title(proxy.name)} against {report.target}")
-        st.caption(words.scatter_caption(report, len(ranked.population.candidates) - len(dots), unnamed))
+        st.altair_chart(chart, alt=f"{text.proxy_title(proxy.name)} against {report.target}")
+        st.caption(text.scatter_caption(report, len(ranked.population.candidates) - len(dots), unnamed))
     with side:
-        st.metric("Spearman's rho", words.signed(chosen.spearman))
-        st.markdown(f"{words.certainty(chosen, ranking.confidence)}  \n{plain(words.counted(report))}")
+        st.metric("Spearman's rho", text.signed(chosen.spearman))
+        st.markdown(f"{text.certainty(chosen, ranking.confidence)}  \n{plain(text.counted(report))}")
         plain_one = report.plain_cross_entropy()
         if chosen.proxy != plain_one.proxy:
-            st.markdown(f"Plain cross-entropy: {plain(words.signed(plain_one.spearman))}")
-        if (luck := words.chance(report, chosen)) is not None:
+            st.markdown(f"Plain cross-entropy: {plain(text.signed(plain_one.spearman))}")
+        if (luck := text.chance(report, chosen)) is not None:
             st.caption(luck)
     st.markdown(f"**All 80 proxies against {plain(report.target)}** · rho, n = {report.n_candidates}")
     st.altair_chart(heatmap(report.correlations, chosen.proxy), alt="rho of all 80 proxies")
-    st.caption(words.RHO_CAPTION)
+    st.caption(text.RHO_CAPTION)
 
 
 def _choose(reports: tuple[TargetReport, ...]) -> tuple[TargetReport, Correlation]:

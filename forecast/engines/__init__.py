@@ -1,8 +1,8 @@
 """Engines: load a candidate and give exact token statistics of encoded trajectories."""
 
-from forecast.config import EngineConfig
+from forecast.config.schema import EngineConfig
 from forecast.engines.base import ENGINE_VERSION, Engine, EngineFacts, SequenceStats
-from forecast.inputs.candidates import Candidate
+from forecast.inputs.models.resolve import Candidate
 
 __all__ = ["ENGINE_VERSION", "Engine", "EngineFacts", "SequenceStats", "load_engine"]
 

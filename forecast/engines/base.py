@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.encoding import Encoded
+from forecast.engines.encode import Encoded
 
 # Part of every result's address: raise it when a change to an engine can alter a number.
 ENGINE_VERSION = 2

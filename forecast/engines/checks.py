@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from forecast.encoding import Encoded
 from forecast.engines.base import SequenceStats
+from forecast.engines.encode import Encoded
 from forecast.errors import CandidateError
-from forecast.inputs.candidates import Candidate
+from forecast.inputs.models.resolve import Candidate
 
 
 def real_vocab_size(candidate: Candidate, tokenizer: Any, rows: int) -> int:

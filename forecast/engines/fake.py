@@ -17,11 +17,11 @@ from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 
-from forecast.config import EngineConfig
-from forecast.encoding import Encoded
+from forecast.config.schema import EngineConfig
 from forecast.engines.base import EngineFacts, SequenceStats
+from forecast.engines.encode import Encoded
 from forecast.errors import CandidateError
-from forecast.inputs.candidates import Candidate
+from forecast.inputs.models.resolve import Candidate
 
 VOCAB_SIZE = 512
 

@@ -14,18 +14,18 @@ import transformers
 from numpy.typing import NDArray
 from torch import nn
 
-from forecast.config import EngineConfig
-from forecast.encoding import Encoded
+from forecast.config.schema import EngineConfig
 from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.checks import check_finite, check_ids, real_vocab_size
-from forecast.engines.loading import load_candidate
-from forecast.engines.prefixes import Costs, Tokens
-from forecast.engines.reading import Predicted, Reader, can_share, out_of_memory
+from forecast.engines.encode import Encoded
+from forecast.engines.hf_loading import load_candidate
+from forecast.engines.prefix_reader import Predicted, Reader, can_share, out_of_memory
+from forecast.engines.prefix_tree import Costs, Tokens
 from forecast.engines.variants import make_variant
 from forecast.errors import CandidateError
-from forecast.inputs.candidates import Candidate
+from forecast.inputs.models.resolve import Candidate
 from forecast.tokenstats import token_stats
-from forecast.tokenstats.linear import speed_up
+from forecast.tokenstats.onednn_linear import speed_up
 
 # Tokens of one batch, padding included. On CPUs small batches win: SmolLM2-135M on GSM8K solutions of about
 # 200 tokens (AMD EPYC 9005, torch 2.13), throughput at 512, 2048 and 8192 relative to one sequence at a

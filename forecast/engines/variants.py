@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from forecast.config import Quantize
+from forecast.config.schema import Quantize
 from forecast.errors import CandidateError
-from forecast.inputs.candidates import Candidate
+from forecast.inputs.models.resolve import Candidate
 
 
 def make_variant(model: Any, candidate: Candidate, device: torch.device) -> None:

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 import transformers
 
-from forecast.config import EngineConfig
-from forecast.encoding import Encoded
+from forecast.config.schema import EngineConfig
 from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.checks import check_finite, check_ids, real_vocab_size
-from forecast.engines.loading import check_weights, load_candidate, load_tokenizer, planned_files
+from forecast.engines.encode import Encoded
+from forecast.engines.hf_loading import check_weights, load_candidate, load_tokenizer, planned_files
 from forecast.engines.variants import make_variant
 from forecast.engines.vllm_worker import WANTED
 from forecast.errors import CandidateError
-from forecast.inputs.candidates import Candidate
+from forecast.inputs.models.resolve import Candidate
 from forecast.tokenstats.reference import reference_stats
 
 KNOWN_VERSIONS = ("0.32.0",)

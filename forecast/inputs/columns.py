@@ -3,7 +3,7 @@
 import string
 from typing import Any
 
-from forecast.inputs.rows import Problems, Row
+from forecast.inputs.files import Problems, Row
 
 
 def value_at(row: Row, column: str, problems: Problems) -> Any:

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from forecast.config_sources import TrajectorySource
+from forecast.config.sources import TrajectorySource
 from forecast.inputs.columns import id_at, rendered, text_at
-from forecast.inputs.rows import Problems, Row, read_rows
+from forecast.inputs.files import Problems, Row, read_rows
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from forecast.nightly.numbers import step_text
+from forecast.nightly.alert_rules import first_line
+from forecast.nightly.charts import nights_chart, proxy_chart, training_chart
 from forecast.nightly.records import Alert, EndForecast, Night, Value
-from forecast.nightly.report_charts import nights_chart, proxy_chart, training_chart
-from forecast.nightly.report_parts import Cell, Document, Grid, Plot, Section, Text, Warn, grid
-from forecast.nightly.rules import first_line
-from forecast.proxies import PROXIES
+from forecast.proxies.token_proxies import PROXIES
+from forecast.report.document import Cell, Document, Grid, Plot, Section, Text, Warn, grid
+from forecast.report.format import step_text
 
 _PROXIES = {proxy.name: proxy for proxy in PROXIES}
 _MOST_ROWS = 100  # of a table

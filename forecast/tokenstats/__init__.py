@@ -11,7 +11,7 @@ Names are imported when they are first used: planning reads `version` and must n
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from forecast.tokenstats.entry import logit_stats, token_stats
+    from forecast.tokenstats.dispatch import logit_stats, token_stats
     from forecast.tokenstats.types import TokenStats
 
 __all__ = ["TokenStats", "logit_stats", "token_stats"]
@@ -19,9 +19,9 @@ __all__ = ["TokenStats", "logit_stats", "token_stats"]
 
 def __getattr__(name: str) -> object:
     if name in ("logit_stats", "token_stats"):
-        from forecast.tokenstats import entry
+        from forecast.tokenstats import dispatch
 
-        return getattr(entry, name)
+        return getattr(dispatch, name)
     if name == "TokenStats":
         from forecast.tokenstats.types import TokenStats
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from forecast.tokenstats.entry import (
+from forecast.tokenstats.dispatch import (
     DEFAULT_BUDGET_BYTES,
     Path,
     block_shape,
@@ -22,8 +22,8 @@ from forecast.tokenstats.entry import (
     choose_path,
     reduce_block,
 )
-from forecast.tokenstats.partials import Partials, concatenate, finish, merge, moved_to, nothing
-from forecast.tokenstats.products import block_rows, product_blocks, product_dtype
+from forecast.tokenstats.head_products import block_rows, product_blocks, product_dtype
+from forecast.tokenstats.online_softmax import Partials, concatenate, finish, merge, moved_to, nothing
 from forecast.tokenstats.types import LogitTransform, TokenStats
 
 

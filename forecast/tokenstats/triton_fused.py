@@ -24,8 +24,8 @@ import torch
 import triton
 import triton.language as tl
 
-from forecast.tokenstats.partials import Partials, combine, nothing
-from forecast.tokenstats.products import product_dtype
+from forecast.tokenstats.head_products import product_dtype
+from forecast.tokenstats.online_softmax import Partials, combine, nothing
 from forecast.tokenstats.triton_logits import processors
 from forecast.tokenstats.triton_reduce import take_in, transformed
 from forecast.tokenstats.types import LogitTransform

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from forecast.tokenstats.partials import Partials, combine, nothing
+from forecast.tokenstats.online_softmax import Partials, combine, nothing
 from forecast.tokenstats.triton_reduce import take_in, transformed
 from forecast.tokenstats.types import LogitTransform
 

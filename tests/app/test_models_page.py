@@ -13,17 +13,17 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 import app
-from app.words import plain
-from forecast.config_file import load_config
+from app.text import plain
+from forecast.analysis.ranking.results import Ranking
+from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.config.loader import load_config
 from forecast.engines import load_engine
+from forecast.lake.files import write_unit
 from forecast.plan import Failure, Plan, make_plan
-from forecast.ranking.population import load_population
-from forecast.ranking.results import Ranking
-from forecast.ranking.univariate import rank_candidates
 from forecast.scoring import score_unit
-from forecast.store.build import build_warehouse
-from forecast.store.lake import write_unit
-from forecast.store.warehouse import open_warehouse
+from forecast.warehouse.build import build_warehouse
+from forecast.warehouse.connect import open_warehouse
+from forecast.warehouse.population import load_population
 
 MAIN = Path(app.__file__).with_name("main.py")
 SCORES = {
@@ -250,7 +250,7 @@ def test_the_app_never_writes_to_the_warehouse(tmp_path: Path, monkeypatch: pyte
 
 def test_the_app_needs_neither_ray_nor_torch() -> None:
     code = (
-        "import sys, app.data, app.heatmap, app.scatter, app.standings;"
+        "import sys, app.data, app.ranking_table, app.charts.proxy_heatmap, app.charts.proxy_scatter;"
         "print(*{'ray', 'actors', 'torch', 'transformers'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

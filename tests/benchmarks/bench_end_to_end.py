@@ -23,12 +23,12 @@ import torch
 from measuring import interleaved, machine, verdict, write
 from workloads import save_model, workloads
 
-from forecast.config import Config, Window
-from forecast.encoding import Encoded, encode
+from forecast.config.schema import Config, Window
 from forecast.engines import load_engine
-from forecast.inputs.candidates import resolve_candidate
+from forecast.engines.encode import Encoded, encode
+from forecast.inputs.models.resolve import resolve_candidate
 from forecast.inputs.trajectories import Trajectory
-from forecast.tokenstats.linear import linear
+from forecast.tokenstats.onednn_linear import linear
 
 
 def engine_of(folder: str, dtype: str, **engine: Any) -> Any:

@@ -22,11 +22,11 @@ from scipy.stats import rankdata
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import design, imported, world
 
-from forecast.ranking.folds import LEAVE_MODELS_OUT, make_protocol
-from forecast.ranking.nulls import permuted_scores
-from forecast.ranking.report import Options, report_of
-from forecast.ranking.scorers import SCORERS, make_scorer
-from forecast.ranking.scorers.base import held_in, predict_many
+from forecast.analysis.ranking.held_out import Options, report_of
+from forecast.analysis.ranking.permutation_null import permuted_scores
+from forecast.analysis.ranking.scorers.base import held_in, predict_many
+from forecast.analysis.ranking.scorers.registry import SCORERS, make_scorer
+from forecast.analysis.ranking.splits import LEAVE_MODELS_OUT, make_protocol
 
 CANDIDATES, TASKS, FEATURES = 18, 6, 80
 

@@ -16,12 +16,12 @@ from measuring import interleaved, machine, write
 from workloads import SOURCE, workloads
 
 from actors.cluster import connected
-from actors.supervisor import score_plan
-from forecast.config import Config
+from actors.scheduler import score_plan
+from forecast.config.schema import Config
+from forecast.lake.files import Receipt
 from forecast.plan import Unit, make_plan
-from forecast.store.lake import Receipt
+from forecast.runs.events import Watcher
 from forecast.tokenstats import token_stats
-from forecast.watching import Watcher
 
 
 def statistics(rounds: int) -> dict[str, list[dict[str, Any]]]:

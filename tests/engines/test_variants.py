@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny import VOCABULARY, load, save_model
 from transformers.pytorch_utils import Conv1D
 
-from forecast.config import Quantize
+from forecast.config.schema import Quantize
 from forecast.engines.variants import decoder_layers, drop_layers, quantize_weights, round_to_nearest
 from forecast.errors import CandidateError
 

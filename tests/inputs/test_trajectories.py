@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forecast.config_sources import TrajectorySource
+from forecast.config.sources import TrajectorySource
 from forecast.errors import InputError
 from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_sources, prompt_id
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from nights import DAYS, EVIL, before, checkpoint, full_night, night, series
 
-from forecast.config_nightly import DEFAULT_ALERTS
+from forecast.config.nightly import DEFAULT_ALERTS
 from forecast.errors import InputError
+from forecast.nightly.alert_rules import judge
 from forecast.nightly.records import Broken
 from forecast.nightly.report_record import (
     night_bytes,
@@ -18,7 +19,6 @@ from forecast.nightly.report_record import (
     read_night,
     read_report,
 )
-from forecast.nightly.rules import judge
 
 
 def test_a_night_comes_back_from_its_record_exactly(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from training_runs import written
 
-from actors.jobs.packing import CONFIG_PLACE, Package, pack
-from actors.jobs.submission import Settings, entrypoint, submit
-from forecast.config_file import load_config
-from forecast.config_nightly import NIGHT_VARIABLE
+from actors.jobs.package import CONFIG_PLACE, Package, pack
+from actors.jobs.submit import Settings, entrypoint, submit
+from forecast.config.loader import load_config
+from forecast.config.nightly import NIGHT_VARIABLE
 from forecast.errors import ConfigError
 
 NIGHTS = ("2026-03-01", "2026-03-02")

@@ -13,7 +13,7 @@ from driving import kill_driver, lake_rows, run_forecast, start_forecast, wait_f
 from training_runs import arrive, complete, inputs, train, truncate
 
 from forecast import storage
-from forecast.cli_nightly import nightly
+from forecast.cli.nightly import nightly
 from forecast.errors import ConfigError
 
 

@@ -18,8 +18,8 @@ from driving import lake_rows, run_forecast
 from safetensors.torch import load_file, save_file
 from tiny import TRAJECTORIES, VOCABULARY, encoded, load, resolve, save_model
 
-from forecast.encoding import Encoded
 from forecast.engines import SequenceStats, load_engine, vllm_worker
+from forecast.engines.encode import Encoded
 from forecast.engines.vllm_engine import VllmEngine
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory

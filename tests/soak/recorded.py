@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from actors import supervisor
-from forecast import cli
+from actors import scheduler
+from forecast.cli import main as command_line
+from forecast.lake.files import Receipt
 from forecast.plan import Failure, Plan, Unit
-from forecast.store.lake import Receipt
-from forecast.watching import Watcher, Watchers
+from forecast.runs.events import Watcher, Watchers
 
 
 class Recorder(Watcher):
@@ -51,14 +51,14 @@ class Recorder(Watcher):
 def main() -> None:
     """The command line, with the recorder beside the watcher that it brings."""
     recorder = Recorder(Path(os.environ["FORECAST_SOAK_EVENTS"]))
-    score_plan = supervisor.score_plan
+    score_plan = scheduler.score_plan
 
-    def recorded(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> supervisor.Outcome:
+    def recorded(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> scheduler.Outcome:
         return score_plan(plan, units, Watchers([watcher or Watcher(), recorder]))
 
-    supervisor.score_plan = recorded
+    scheduler.score_plan = recorded
     sys.argv[0] = "forecast"
-    cli.main()
+    command_line.main()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenstats.cases import NATS, assert_same, integers, normal, targets_of
 
 from forecast.tokenstats import TokenStats, logit_stats, token_stats
-from forecast.tokenstats.partials import finish
+from forecast.tokenstats.online_softmax import finish
 from forecast.tokenstats.reference import reference_stats
 from forecast.tokenstats.types import LogitTransform
 

@@ -1,0 +1,165 @@
+"""Fetching a finished job's results: rankings, reports and the warehouse; the lake stays on the cluster.
+
+Where they come from: an object store is read directly, with this machine's own credentials; a folder that
+this machine shares with the cluster is read as it is; anything else comes from the head (see `start`), which
+needs nothing but its address and token. Every file is checked against the SHA-256 that the job wrote down.
+"""
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from actors.jobs.client import Head, Job
+from actors.jobs.entrypoint import SERVED_BELOW
+from actors.jobs.package import file_sha256
+from forecast import storage
+from forecast.errors import ForecastError, NoDataError
+
+Read = Callable[[str], Iterable[bytes]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One file: its name below the output, its size and SHA-256 when the job ended."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What is on this machine now; `fetched` leaves out what had been there."""
+
+    folder: Path
+    source: str
+    results: tuple[Result, ...]
+    fetched: tuple[str, ...]
+
+
+def pull(
+    head: Head,
+    job: Job,
+    folder: Path,
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+    through_head: bool = False,
+) -> Pulled:
+    """Bring the results of a job into a folder.
+
+    Args:
+        on_bytes: called with bytes done and bytes of all files.
+        through_head: do not look whether this machine shares the folder of results.
+
+    Raises:
+        NoDataError: the job has no results (yet).
+        ForecastError: the disk is full, or what arrives is not what the job wrote.
+    """
+    if job.running:
+        raise NoDataError(
+            f"{job.job_id} still runs; results are there when it has ended: forecast logs --follow"
+        )
+    source, read = _source(head, job, through_head)
+    results = _manifest(job, read)
+    total, done = sum(result.bytes for result in results), 0
+    with _room(folder, total):
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [r for r in results if not _is_there(folder / r.name, r)]
+        needed = sum(result.bytes for result in missing)
+        if (free := shutil.disk_usage(folder).free) < needed:
+            raise _full(folder, needed, free)
+        done = total - needed
+        for result in missing:
+            _fetch(job, result, read(result.name) if result.bytes else (), folder / result.name)
+            done += result.bytes
+            on_bytes(done, total)
+    return Pulled(folder, source, results, tuple(result.name for result in missing))
+
+
+def _source(head: Head, job: Job, through_head: bool) -> tuple[str, Read]:
+    output = job.metadata.get("forecast_output", "")
+    if storage.is_remote(output):
+        return output, lambda name: [storage.read_bytes(storage.join(output, name))]
+    if not through_head and Path(output, ".jobs", f"{job.job_id}.json").is_file():
+        return output, lambda name: _chunks(Path(output, name))
+    node = job.node_id
+    if node is None:
+        raise NoDataError(
+            f"{job.job_id} never began ({job.status}: {job.message[:300]}), so it has no results"
+        )
+    return head.url, lambda name: head.served_file(node, f"{SERVED_BELOW}/{job.job_id}/{name}")
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            yield chunk
+
+
+def _manifest(job: Job, read: Read) -> tuple[Result, ...]:
+    try:
+        text = b"".join(read(f".jobs/{job.job_id}.json"))
+    except FileNotFoundError:
+        raise NoDataError(
+            f"{job.job_id} ({job.status}) left no list of results: it did not come to its end, see "
+            f"forecast logs {job.job_id}; submit it again, finished units are not done again"
+        ) from None
+    files = json.loads(text)["files"]
+    if not files:
+        raise NoDataError(f"{job.job_id} ({job.status}) has no results; see forecast logs {job.job_id}")
+    results = tuple(Result(str(f["name"]), int(f["bytes"]), str(f["sha256"])) for f in files)
+    for result in results:
+        place = PurePosixPath(result.name)
+        if place.is_absolute() or ".." in place.parts:
+            raise ForecastError(f"{job.job_id} names a result outside its folder: {result.name!r}")
+    return results
+
+
+def _is_there(path: Path, result: Result) -> bool:
+    return path.is_file() and path.stat().st_size == result.bytes and file_sha256(path) == result.sha256
+
+
+def _fetch(job: Job, result: Result, chunks: Iterable[bytes], target: Path) -> None:
+    """Written aside and renamed: a pull that breaks off leaves the old file or none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = storage.temporary_beside(target)
+    digest = hashlib.sha256()
+    try:
+        try:
+            with aside.open("wb") as stream:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    stream.write(chunk)
+        except FileNotFoundError:
+            raise NoDataError(
+                f"{result.name} of {job.job_id} is gone from the cluster; submit it again"
+            ) from None
+        if digest.hexdigest() != result.sha256:
+            raise ForecastError(
+                f"{result.name} is not what {job.job_id} wrote: the connection broke off, or a later job "
+                "with the same output wrote it anew; pull again, or pull that job (forecast jobs lists them)"
+            )
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _room(folder: Path, needed: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _full(folder, needed, shutil.disk_usage(folder).free) from None
+
+
+def _full(folder: Path, needed: int, free: int) -> ForecastError:
+    return ForecastError(
+        f"the disk of this machine is full: the results need {needed / 1e6:,.1f} MB in {folder}, "
+        f"{free / 1e6:,.1f} MB are free; make room or pull to another folder with --to"
+    )

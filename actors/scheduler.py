@@ -1,0 +1,267 @@
+"""The supervisor: hands the units of a plan to scoring actors until all are done or given up."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.cluster import machines
+from actors.placement import Machine, Shape, check_room, has_room, lay_out, shapes_for
+from actors.scoring_actor import Refusal, RemoteScoringActor
+from actors.work_queue import Group, Queue
+from forecast import storage
+from forecast.errors import CandidateError, ForecastError
+from forecast.inputs.models.resolve import Candidate
+from forecast.plan import Failure, Plan, Unit, joint_units
+from forecast.runs.events import Watcher
+from forecast.runs.quarantine import Quarantine
+
+_LOOK_SECONDS = 1.0  # between looks at the clock while nobody answers
+_LAYOUT_SECONDS = 10.0  # between looks for room that machines, others or ourselves have made
+
+
+@dataclass
+class Outcome:
+    """What came of a run, beside the files: receipts go to the watcher and are not gathered."""
+
+    failures: list[Failure] = field(default_factory=list)
+    restarts: int = 0
+
+
+def score_plan(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> Outcome:
+    """Score `units` of a plan on the connected Ray cluster.
+
+    One group of units that share prompts is in flight per actor, so that a death is charged to the group that
+    caused it. An actor stays with its candidate while that has units; a free actor takes the candidate with
+    the most work that nobody has, and joins another actor's candidate only when there is no such. Actors for
+    which nothing waits are ended, and their room goes to those that need another share of a machine. Actors
+    on a lost machine come back elsewhere or not at all; the others go on without them.
+
+    A group that took `cluster.attempts` processes with it, or failed that often for reasons outside the
+    candidate (a full disk, lost storage), is given up together with its candidate, until the next run. A
+    candidate whose own error came back that often is quarantined.
+
+    Args:
+        watcher: is told what happens, as it happens.
+
+    Raises:
+        ForecastError: no actor fits the cluster, or none has been left for `cluster.patience_minutes`.
+    """
+    return _Run(plan, units, watcher or Watcher()).outcome() if units else Outcome()
+
+
+@dataclass
+class _Call:
+    """What an actor was last asked."""
+
+    actor: int
+    group: Group | None  # None: whether it is up
+    since: float  # monotonic seconds
+    overdue: bool = False
+
+
+@dataclass(frozen=True)
+class _Actor:
+    handle: Any
+    shape: Shape
+
+
+class _Run:
+    """One call of `score_plan`."""
+
+    def __init__(self, plan: Plan, units: Sequence[Unit], watcher: Watcher) -> None:
+        self._plan, self._settings, self._watcher = plan, plan.config.cluster, watcher
+        self._outcome = Outcome()
+        for kind in ("trajectories", "choices"):
+            storage.sweep_temporaries(plan.folder(kind))
+        self._quarantine = Quarantine(plan.config)
+        self._machines: Sequence[Machine] = machines()
+        shapes, self._misfits = self._shapes(units)
+        placed = [unit for unit in units if unit.candidate.candidate_id in shapes]
+        self._queue = Queue(joint_units(placed), shapes)
+        self._attempts: Counter[str] = Counter()
+        self._actors: dict[int, _Actor] = {}
+        self._calls: dict[Any, _Call] = {}
+        self._idle: list[int] = []
+        self._last_sign = time.monotonic()  # when an actor last showed that it is up
+        self._laid_out, self._looked = -_LAYOUT_SECONDS, -_LOOK_SECONDS
+        self._units = placed
+
+    def _shapes(self, units: Sequence[Unit]) -> tuple[dict[str, tuple[Shape, ...]], list[Failure]]:
+        """By candidate_id; and the candidates that no machine of the cluster can hold."""
+        found: dict[str, tuple[Shape, ...]] = {}
+        refused: list[Failure] = []
+        for candidate in {unit.candidate.candidate_id: unit.candidate for unit in units}.values():
+            try:
+                found[candidate.candidate_id] = shapes_for(candidate, self._plan.config, self._machines)
+            except CandidateError as error:
+                refused.append(Failure("candidate", candidate.name, str(error)))
+        if refused and not found:
+            raise ForecastError("\n".join(failure.error for failure in refused))
+        check_room((shape for shapes in found.values() for shape in shapes), self._settings, self._machines)
+        names = {unit.candidate.candidate_id: unit.candidate.name for unit in units}
+        for candidate_id, shapes in list(found.items()):
+            if not has_room(shapes, self._settings, self._machines):
+                name = names[candidate_id]
+                why = f"candidate {name!r}: no machine of the cluster has {shapes[0]} to give"
+                refused.append(Failure("candidate", name, why))
+                del found[candidate_id]
+        return found, refused
+
+    def outcome(self) -> Outcome:
+        """Run to the end."""
+        try:
+            self._lay_out()
+            self._watcher.started(self._units, len(self._actors))
+            for misfit in self._misfits:
+                self._fail(misfit)
+            while self._queue or any(call.group is not None for call in self._calls.values()):
+                if self._calls:
+                    answered, _ = ray.wait(list(self._calls), num_returns=1, timeout=_LOOK_SECONDS)
+                else:  # every process was ended, and what waits has no room yet
+                    answered = []
+                    time.sleep(_LOOK_SECONDS)
+                for ref in answered:
+                    self._take_answer(ref, self._calls.pop(ref))
+                self._hand_out()
+                self._lay_out()
+                self._look_at_the_clock()
+        finally:
+            for actor in self._actors.values():
+                ray.kill(actor.handle)
+        return self._outcome
+
+    def _lay_out(self) -> None:
+        """Start actors where there is room and work for more."""
+        now = time.monotonic()
+        if now - self._laid_out < _LAYOUT_SECONDS:
+            return
+        self._laid_out = now
+        self._machines = machines()
+        demand = self._queue.demand()
+        running = Counter(actor.shape for actor in self._actors.values())
+        wanted = self._settings.actors
+        for shape, count in lay_out(demand, self._machines, running, wanted).items():
+            for _ in range(count):
+                self._start(shape)
+        if self._settings.autoscaling and wanted and demand:
+            # The cluster grows for processes that have no room yet.
+            largest = max(demand, key=lambda shape: demand[shape].cost)
+            missing = min(wanted - len(self._actors), demand[largest].groups)
+            for _ in range(missing):
+                self._start(largest)
+
+    def _start(self, shape: Shape) -> None:
+        index = 1 + max(self._actors, default=-1)
+        actor = RemoteScoringActor.options(**shape.options()).remote(self._plan.config)
+        self._actors[index] = _Actor(actor, shape)
+        self._calls[actor.ready.remote()] = _Call(index, None, time.monotonic())
+
+    def _take_answer(self, ref: Any, call: _Call) -> None:
+        """An actor has done what it was asked, or failed at it, or died of it."""
+        group, result = call.group, None
+        try:
+            result = ray.get(ref)
+        except RayActorError:
+            self._restarted(call)
+            return
+        except RayTaskError as error:
+            if group is None:
+                raise
+            why = f"{type(error.cause).__name__}: {error.cause}" if error.cause else str(error)
+            self._retry(call.actor, group, why)
+        self._last_sign = time.monotonic()
+        self._idle.append(call.actor)
+        if group is not None and isinstance(result, Refusal):
+            self._refused(call.actor, group, result.error)
+        elif group is not None and result is not None:
+            for unit, receipt in zip(group, result, strict=True):
+                self._watcher.committed(unit, receipt)
+
+    def _restarted(self, call: _Call) -> None:
+        self._outcome.restarts += 1
+        why = "the process that scored it died; it may have run out of memory"
+        if call.overdue:
+            why = f"it was not done after {self._settings.deadline_minutes:g} minutes"
+        self._watcher.restarted(call.actor, why)
+        if call.group is not None:
+            self._retry(call.actor, call.group, why)
+        # Answers when Ray has restarted the actor, however often that takes.
+        again = self._actors[call.actor].handle.ready.options(max_task_retries=-1).remote()
+        self._calls[again] = _Call(call.actor, None, time.monotonic())
+
+    def _hand_out(self) -> None:
+        """Work for every actor that has none; one for which nothing waits is ended, and its room is free."""
+        idle, self._idle = self._idle, []
+        for index in idle:
+            actor = self._actors[index]
+            alone = not any(a.shape == actor.shape for i, a in self._actors.items() if i != index)
+            group = self._queue.take(index, actor.shape, alone)
+            if group is None:
+                self._end(index)
+                continue
+            paths = [self._plan.path(unit) for unit in group]
+            asked = actor.handle.score.remote(group, paths, self._queue.after(index, actor.shape))
+            self._calls[asked] = _Call(index, group, time.monotonic())
+            self._watcher.handed_out(group, index)
+
+    def _end(self, index: int) -> None:
+        ray.kill(self._actors.pop(index).handle)
+        self._queue.leave(index)
+        if self._queue:
+            self._laid_out = -_LAYOUT_SECONDS  # somebody else may have waited for this room
+
+    def _look_at_the_clock(self) -> None:
+        """Once a second: end processes that are overdue; stop when no actor has been up for too long."""
+        now, settings = time.monotonic(), self._settings
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        self._watcher.beat()
+        for call in self._calls.values():
+            late = now - call.since > 60 * settings.deadline_minutes
+            if call.group is not None and late and not call.overdue:
+                call.overdue = True
+                ray.kill(self._actors[call.actor].handle, no_restart=False)
+        at_work = any(call.group is not None for call in self._calls.values())
+        if not at_work and now - self._last_sign > 60 * settings.patience_minutes:
+            raise ForecastError(
+                f"no machine has had room for a scoring process for {settings.patience_minutes:g} minutes; "
+                "what is done is kept: issue the command again when the cluster has its machines back"
+            )
+
+    def _retry(self, actor: int, group: Group, error: str) -> None:
+        """Nothing is known against the candidate; another process tries if there is one."""
+        first, most = group[0].address, self._settings.attempts
+        self._attempts[first] += 1
+        if self._attempts[first] < most:
+            self._queue.put_back(group, actor)
+            self._laid_out = -_LAYOUT_SECONDS  # those who could take it may have been ended
+            self._watcher.retried(group, error)
+        else:
+            name = group[0].candidate.name
+            self._give_up(group[0].candidate, f"candidate {name!r}: given up after {most} attempts: {error}")
+
+    def _refused(self, actor: int, group: Group, error: str) -> None:
+        """The candidate's own error; on the last try it is quarantined."""
+        candidate = group[0].candidate
+        self._attempts[candidate.candidate_id] += 1
+        if self._attempts[candidate.candidate_id] < self._settings.attempts:
+            self._queue.put_back(group, actor)
+            self._watcher.retried(group, error)
+        else:
+            self._quarantine.put(candidate, error, self._settings.attempts)
+            self._give_up(candidate, error)
+
+    def _give_up(self, candidate: Candidate, error: str) -> None:
+        self._queue.drop(candidate.candidate_id)
+        self._fail(Failure("candidate", candidate.name, error))
+
+    def _fail(self, failure: Failure) -> None:
+        if all(known.name != failure.name for known in self._outcome.failures):
+            self._outcome.failures.append(failure)
+            self._watcher.gave_up(failure)

@@ -1,0 +1,108 @@
+"""The ranking as a table for the eye, and as files to take away."""
+
+import math
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import streamlit as st
+
+from app.text import proxy_title
+from forecast.analysis.ranking.results import Ranking
+from forecast.proxies.token_proxies import PROXIES
+
+_PROXIES = {proxy.name: proxy for proxy in PROXIES}
+_ROW = 35  # pixels of a row of st.dataframe
+
+
+def standings_frame(ranking: Ranking) -> pd.DataFrame:
+    """A row per candidate, best forecast first; the columns have two levels, since names of proxies are long.
+
+    `measured` columns are there when any candidate has a score. What is missing is null.
+    """
+    columns: dict[tuple[str, str], list[Any]] = {
+        ("", "rank"): [s.forecast_rank for s in ranking.standings],
+        ("", "candidate"): [s.candidate for s in ranking.standings],
+        ("", "family"): [s.family for s in ranking.standings],
+        ("", "parameters"): [s.parameters for s in ranking.standings],
+    }
+    if _measured(ranking):
+        columns["measured", "score"] = [s.measured for s in ranking.standings]
+        columns["measured", "± se"] = [s.measured_stderr for s in ranking.standings]
+        columns["measured", "rank"] = [s.measured_rank for s in ranking.standings]
+    for name in ranking.shown:
+        columns[_heading(name)] = [s.values[name] for s in ranking.standings]
+    texts = {("", "candidate"), ("", "family")}
+    frame = pd.DataFrame(
+        {key: pd.Series(values, dtype=object if key in texts else float) for key, values in columns.items()}
+    )
+    frame.columns = pd.MultiIndex.from_tuples(columns)
+    return frame
+
+
+def show_standings(ranking: Ranking) -> None:
+    """Draw the table."""
+    frame = standings_frame(ranking)
+    number, text = st.column_config.NumberColumn, st.column_config.TextColumn
+    settings: dict[tuple[str, str], Any] = {
+        ("", "rank"): number(format="%g", pinned=True, help="By the first proxy; 1 is best, ties share."),
+        ("", "candidate"): text(pinned=True),
+        ("", "parameters"): number(format="compact"),
+        ("measured", "score"): number(format="%.3f"),
+        ("measured", "± se"): number(format="%.3f", help="Standard error of the score."),
+        ("measured", "rank"): number(format="%g", help="By the measured score; 1 is best, ties share."),
+    }
+    for name in ranking.shown:
+        values = [s.values[name] for s in ranking.standings]
+        settings[_heading(name)] = number(format=number_format(values), help=_meaning(name))
+    # Columns of two levels are addressed by their place, counted from 1: 0 is the hidden index.
+    by_place: dict[Any, Any] = {i: settings[key] for i, key in enumerate(frame.columns, 1) if key in settings}
+    st.dataframe(
+        frame,
+        hide_index=True,
+        placeholder="–",
+        height=_ROW * (min(len(frame), 20) + 2) + 3,
+        column_config=by_place,
+        alt="Ranking of the candidates",
+    )
+
+
+def number_format(values: list[float]) -> str:
+    """One number of decimals for a column: four significant digits of its largest value, at most four."""
+    largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
+    decimals = 4 if largest < 1 else 3 if largest < 100 else 1
+    return f"%.{decimals}f"
+
+
+def ranking_csv(ranking: Ranking) -> bytes:
+    """Unrounded; a proxy's column holds its value, `rank__` before its name the candidate's rank by it."""
+    rows = []
+    for standing in ranking.standings:
+        record = standing.as_record()
+        values, ranks = record.pop("values"), record.pop("ranks")
+        by_proxy = {
+            k: v for name in ranking.shown for k, v in ((name, values[name]), (f"rank__{name}", ranks[name]))
+        }
+        rows.append({"forecast_rank": record.pop("forecast_rank"), **record, **by_proxy})
+    return pl.DataFrame(rows, infer_schema_length=None).write_csv().encode()
+
+
+def correlations_csv(ranking: Ranking) -> bytes:
+    """All 80 proxies against every target, unrounded."""
+    rows = [c.as_record() for report in ranking.reports for c in report.correlations]
+    return pl.DataFrame(rows, infer_schema_length=None).write_csv().encode()
+
+
+def _measured(ranking: Ranking) -> bool:
+    return any(s.measured is not None for s in ranking.standings)
+
+
+def _heading(name: str) -> tuple[str, str]:
+    metric, _, weighting = name.partition("__")
+    return metric, f"× {weighting}"
+
+
+def _meaning(name: str) -> str:
+    proxy = _PROXIES[name]
+    direction = {"low": "low is better", "high": "high is better", "learned": "direction learned from scores"}
+    return f"{proxy_title(name)}: {direction[proxy.metric.better]}; {proxy.weighting.meaning}."

@@ -1,0 +1,128 @@
+"""Figures as words; no arithmetic beyond formatting.
+
+Names come from users and may hold what Streamlit would read as markup: they pass through `plain`.
+"""
+
+import re
+
+from forecast.analysis.ranking.results import Correlation, Ranking, TargetReport
+from forecast.proxies.token_proxies import Proxy
+
+
+def plain(text: str) -> str:
+    """Markdown that shows the text as it is, on one line."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def message(text: str) -> str:
+    """Markdown of a sentence of the library's, with its `commands` as code, a capital and a full stop."""
+    parts = re.split(r"`([^`]+)`", text[:1].upper() + text[1:])
+    shown = "".join(f"`{part}`" if i % 2 else plain(part) for i, part in enumerate(parts))
+    return shown if text.endswith((".", "!")) else shown + "."
+
+
+def proxy_title(name: str) -> str:
+    """`cross_entropy__uniform` as `cross_entropy × uniform`."""
+    return name.replace("__", " × ")
+
+
+def signed(value: float | None) -> str:
+    """A correlation with its sign, two decimals."""
+    return "undefined" if value is None else f"{value:+.2f}"
+
+
+def interval(correlation: Correlation) -> str | None:
+    """`[+0.86, +1.00]`, None where it is not known."""
+    if correlation.ci_low is None or correlation.ci_high is None:
+        return None
+    return f"[{correlation.ci_low:+.2f}, {correlation.ci_high:+.2f}]"
+
+
+def lead(ranking: Ranking) -> str:
+    """Markdown: who stands first, by what, and how far that order agrees with what was measured."""
+    first = [s.candidate for s in ranking.standings if s.forecast_rank == ranking.standings[0].forecast_rank]
+    names = " and ".join(f"**{plain(name)}**" for name in first[:3])
+    if len(first) > 3:
+        names = f"**{len(first)} candidates**"
+    stands = "stands" if len(first) == 1 else "stand"
+    order = ranking.shown[0]
+    sentence = f"{names} {stands} first by **{plain(proxy_title(order))}**"
+    if not ranking.reports:
+        return f"{sentence}, unchecked: nothing was measured."
+    report = ranking.reports[0]
+    chosen = next(c for c in report.correlations if c.proxy == order)
+    if chosen.spearman is None:
+        return f"{sentence}, unchecked: rho is undefined with {counted(report)}."
+    best = report.best()
+    leads = best is not None and best.proxy == order and best.agreement > 0
+    target = plain(report.target)
+    agrees = f"of 80 proxies the one that agrees best with {target}" if leads else f"against {target}"
+    within = interval(chosen)
+    known = f"{100 * ranking.confidence:g}% interval {plain(within)}, " if within else ""
+    turned = " (less is better)" if chosen.spearman < 0 and chosen.agreement > 0 else ""
+    return (
+        f"{sentence}, {agrees}: rho = **{plain(signed(chosen.spearman))}**{turned}, {known}{counted(report)}."
+    )
+
+
+def counted(report: TargetReport) -> str:
+    """`n = 11 candidates, 200 questions`."""
+    items = "" if report.n_items is None else f", {report.n_items} questions"
+    return f"n = {report.n_candidates} candidates{items}"
+
+
+def certainty(chosen: Correlation, confidence: float) -> str:
+    """Markdown: interval and tau-b of one proxy."""
+    within = interval(chosen)
+    about = f"{100 * confidence:g}% interval {within}, over texts" if within else "no interval"
+    return f"{plain(about)}  \nKendall's tau-b {plain(signed(chosen.kendall))}"
+
+
+def chance(report: TargetReport, chosen: Correlation) -> str | None:
+    """Markdown: what the best of 80, picked after looking, is worth; None where no rho is defined."""
+    best = report.best()
+    if best is None or best.spearman is None:
+        return None
+    null = "No scores were shuffled, so its luck is not known."
+    if report.best_p is not None and report.best_null_mean is not None:
+        null = (
+            f"On shuffled scores the best of 80 reaches {report.best_null_mean:.2f} on average, and as much "
+            f"as this with probability p = {report.best_p:.3f}."
+        )
+    if chosen.proxy == best.proxy:
+        return f"This is the best of 80, picked after looking, so it flatters itself. {null}"
+    name, rho = plain(proxy_title(best.proxy)), plain(signed(best.spearman))
+    return f"Best of 80 after looking: **{name}**, {rho}. {null}"
+
+
+def direction(proxy: Proxy) -> str:
+    """Which way good candidates move the proxy."""
+    return {
+        "low": "low is better, so the axis runs backwards",
+        "high": "high is better",
+        "learned": "which direction is better is not known beforehand",
+    }[proxy.metric.better]
+
+
+RHO_CAPTION = (
+    "rho is Spearman's rank correlation over the candidates between a proxy and the measured score. Proxies "
+    "for which low is better are turned round, so positive (blue) always means that good candidates rank "
+    "high. Entropy's direction is not known beforehand: its rho stands as it is, and counts by its size."
+)
+
+
+def scatter_caption(report: TargetReport, unmeasured: int, unnamed: int) -> str:
+    """Markdown below the scatter: what its marks mean, and what it does not show."""
+    parts = ["Bars: ± one standard error of the measured score, where it is known."]
+    if len(report.tasks) > 1:
+        tasks = plain(", ".join(report.tasks))
+        parts.append(
+            f"Proxy values are means over {tasks}; rho is taken on values z-scored over the candidates "
+            "within each task (no measured score enters that), so it may differ a little from the order "
+            "seen here."
+        )
+    if unmeasured:
+        parts.append(f"**Not shown: {unmeasured} candidates without a score of {plain(report.target)}.**")
+    if unnamed:
+        parts.append(f"{unnamed} names found no room: point at a dot to see whose it is.")
+    return " ".join(parts)

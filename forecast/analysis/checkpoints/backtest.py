@@ -1,0 +1,79 @@
+"""Rolling origins inside the window: fit up to an earlier checkpoint, compare with the rest of the window.
+
+This is all that choices and weights may be based on. Horizons inside a window are shorter than the horizon
+asked for (2x where 18x is wanted), so every comparison counts by the logarithm of its horizon.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN, MEMORY, Window
+from forecast.analysis.checkpoints.methods import Fit, Key, fit_window
+
+Array = NDArray[np.float64]
+
+MOST_ORIGINS = 10  # more of them overlap almost wholly and cost time
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a task turned out to be behind an origin."""
+
+    u: Array  # [m], in lengths of the whole window
+    actual: Array  # [m]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An earlier end of the window."""
+
+    u: float  # in lengths of the whole window
+    window: Window
+    fits: Mapping[str, Mapping[Key, Fit]]  # by task
+    held: Mapping[str, Held]  # by task: the window's checkpoints behind the origin
+
+    def horizon(self, task: str) -> Array:
+        """[m], above 1."""
+        return self.held[task].u / self.u
+
+    def errors(self, task: str, key: Key) -> Array:
+        """Forecast minus actual: [m]; NaN where the method has no forecast."""
+        return self.fits[task][key].forecast(self.horizon(task)) - self.held[task].actual
+
+
+def origins_of(window: Window) -> list[float]:
+    """Where rolling origins lie: from the fourth checkpoint on, within `MEMORY`, spread evenly over log t."""
+    checkpoints = window.checkpoints()
+    found = [float(u) for u in checkpoints[LEAST_AT_ORIGIN - 1 : -1] if u * MEMORY >= checkpoints[-1]]
+    if len(found) <= MOST_ORIGINS:
+        return found
+    wanted = np.linspace(np.log(found[0]), np.log(found[-1]), MOST_ORIGINS)
+    places = {int(np.argmin(np.abs(np.log(found) - w))) for w in wanted}
+    return [found[i] for i in sorted(places)]
+
+
+def roll(window: Window, on_origin: Callable[[int, int], None] | None = None) -> tuple[Origin, ...]:
+    """Fit everything at every origin.
+
+    Args:
+        on_origin: is told how many are done, of how many.
+    """
+    places = origins_of(window)
+    found = []
+    for done, u in enumerate(places):
+        earlier = window.until(u)
+        ready = {task: points for task, points in earlier.targets.items() if len(points.u) >= LEAST_AT_ORIGIN}
+        earlier = Window(ready, earlier.proxies, earlier.loss, earlier.chance)
+        held = {}
+        for task in ready:
+            points = window.targets[task]
+            behind = points.u > u * (1 + 1e-12)
+            if behind.any():
+                held[task] = Held(points.u[behind], points.y[behind])
+        found.append(Origin(u, earlier, fit_window(earlier), held))
+        if on_origin is not None:
+            on_origin(done + 1, len(places))
+    return tuple(found)

@@ -1,0 +1,286 @@
+"""The forecast of one run: window, rolling origins, combination, intervals, macro."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.analysis.checkpoints.backtest import Held, Origin, roll
+from forecast.analysis.checkpoints.conformal import Errors, Scale, scales_of
+from forecast.analysis.checkpoints.ensemble import Combination, combine, combined_fit, level_fit, spread
+from forecast.analysis.checkpoints.fit_window import LEAST, Points, Window, mean_points, window_of
+from forecast.analysis.checkpoints.methods import COMBINED, METHOD, Fit, Key, fit_window, keys_of
+from forecast.analysis.checkpoints.noise import no_signal, noise
+from forecast.analysis.checkpoints.training_runs import Run
+
+Array = NDArray[np.float64]
+
+MACRO = "macro"
+COMBINED_KEY = Key(COMBINED)
+_NO_NOISE = 0.01  # taken for a task with fewer than three checkpoints: that of about 2,000 questions
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked for."""
+
+    target: str
+    proxies: tuple[str, ...]
+    fit_until: float  # step
+    loss: str | None = None  # metric of generic texts
+    horizons: tuple[float, ...] = (2.0, 4.0, 8.0, 18.0)  # t / t_end
+    chance: Mapping[str, float] = field(default_factory=dict)
+    breaks: tuple[float, ...] = ()  # steps at which the learning-rate schedule breaks
+    confidence: float = 0.9
+
+    @property
+    def since(self) -> float:
+        """Fits begin here: the last break inside the window."""
+        return max((b for b in self.breaks if b <= self.fit_until), default=0.0)
+
+    @property
+    def before(self) -> float:
+        """Forecasts are compared up to here: the first break behind the window."""
+        return min((b for b in self.breaks if b > self.fit_until), default=np.inf)
+
+
+@dataclass(frozen=True)
+class TaskForecast:
+    """One task (or the macro over tasks) of one run."""
+
+    task: str
+    points: Points  # of the window
+    left_out: str | None  # why it shows too little to be forecast
+    fits: Mapping[Key, Fit]  # the combination among them
+    scales: Mapping[Key, Scale]
+    validation: Mapping[Key, float | None]  # RMSE at rolling origins
+    spread: Callable[[Array], Array]  # of the members, over u
+
+    def interval(self, key: Key, horizon: Array) -> tuple[Array, Array, Array]:
+        """Forecast, lower and upper end, within 0..1: [n] each; NaN where there is none."""
+        at = self.fits[key].forecast(horizon)
+        if key not in self.scales:
+            return at, np.full_like(at, np.nan), np.full_like(at, np.nan)
+        apart = self.spread(horizon) if key == COMBINED_KEY else np.zeros(len(horizon))
+        half = self.scales[key].half_width(horizon, apart)
+        return at, np.clip(at - half, 0, 1), np.clip(at + half, 0, 1)
+
+    def sd(self, horizon: float) -> float | None:
+        """Standard deviation of the combined forecast's error."""
+        if COMBINED_KEY not in self.scales:
+            return None
+        at = np.array([horizon])
+        return float(self.scales[COMBINED_KEY].sd(at, self.spread(at))[0])
+
+
+@dataclass(frozen=True)
+class RunForecast:
+    """All of one run."""
+
+    run: str
+    t_end: float
+    step_end: float
+    window: Window
+    keys: tuple[Key, ...]  # those shown: the combination last
+    combination: Combination
+    tasks: Mapping[str, TaskForecast]
+    macro: str | None  # the name of the macro among the tasks
+    origins: tuple[Origin, ...]  # without the macro
+    failed: Mapping[str, str]  # tasks that nothing could be fitted to
+
+
+def forecast_run(
+    run: Run, settings: Settings, on_origin: Callable[[int, int], None] | None = None
+) -> RunForecast:
+    """Forecast every task of a run; looks at nothing behind `settings.fit_until`."""
+    window, t_end = window_of(
+        run,
+        settings.target,
+        settings.proxies,
+        settings.loss,
+        settings.fit_until,
+        settings.chance,
+        settings.since,
+    )
+    known = run.until(settings.fit_until).of(settings.target)
+    step_end = max((float(s.step[-1]) for s in known.values()), default=0.0)
+    # Tasks that begin behind the window are named, so that none is missing silently.
+    failed = {
+        task: _too_few(len(window.targets[task].u) if task in window.targets else 0, settings)
+        for task in run.of(settings.target)
+        if task not in window.targets or len(window.targets[task].u) < LEAST
+    }
+    usable = {task: points for task, points in window.targets.items() if task not in failed}
+    window = Window(usable, window.proxies, window.loss, window.chance)
+    origins = roll(window, on_origin) if usable else ()
+    return forecast_window(run.name, window, origins, settings, t_end, step_end, failed)
+
+
+def forecast_window(
+    name: str,
+    window: Window,
+    origins: tuple[Origin, ...],
+    settings: Settings,
+    t_end: float,
+    step_end: float,
+    failed: Mapping[str, str] | None = None,
+    fits: Mapping[str, Mapping[Key, Fit]] | None = None,
+) -> RunForecast:
+    """Forecast from a window whose rolling origins are fitted already; `fits`: the window itself, too."""
+    keys = keys_of(window)
+    left_out = {task: no_signal(p, window.chance.get(task)) for task, p in window.targets.items()}
+    strong = [task for task, reason in left_out.items() if reason is None]
+    combination = combine(origins, keys, strong or list(window.targets))
+    kept = _with_combination(fit_window(window) if fits is None else fits, window, combination, left_out)
+    held = [_origin_with_combination(origin, combination, left_out) for origin in origins]
+    macro = None
+    if len(strong) > 1:
+        macro = MACRO if MACRO not in window.targets else f"{MACRO} of {len(strong)} tasks"
+        kept[macro] = _mean_fits([kept[task] for task in strong])
+        held = [_origin_with_macro(origin, strong, macro) for origin in held]
+    points = dict(window.targets)
+    if macro is not None:
+        points[macro] = mean_points([points[task] for task in strong])
+    noises = {task: noise(p) or _NO_NOISE for task, p in points.items()}
+    shown = (*(key for key in keys if key.proxy in (None, combination.proxy)), COMBINED_KEY)
+    scales = _all_scales(
+        held, shown, points, noises, combination, left_out, settings.confidence, strong or list(points)
+    )
+    tasks = {
+        task: TaskForecast(
+            task,
+            p,
+            left_out.get(task),
+            kept[task],
+            {key: by_task[task] for key, by_task in scales.items() if task in by_task},
+            {key: _rmse(held, task, key) for key in shown},
+            _spread(kept[task], combination, left_out.get(task)),
+        )
+        for task, p in points.items()
+    }
+    return RunForecast(
+        name, t_end, step_end, window, shown, combination, tasks, macro, tuple(origins), failed or {}
+    )
+
+
+def known_at(origins: Sequence[Origin], u: float) -> tuple[Origin, ...]:
+    """The origins before a moment, with what they were compared with by then; u stays as it is."""
+    found = []
+    for origin in origins:
+        if origin.u >= u * (1 - 1e-12):
+            continue
+        held = {}
+        for task, h in origin.held.items():
+            keep = h.u <= u * (1 + 1e-12)
+            if keep.any():
+                held[task] = Held(h.u[keep], h.actual[keep])
+        found.append(replace(origin, held=held))
+    return tuple(found)
+
+
+def _too_few(n: int, settings: Settings) -> str:
+    since = f" since the break at step {settings.since:g}" if settings.since else ""
+    return (
+        f"{n} checkpoints with {settings.target} up to step {settings.fit_until:g}{since} (step 0 not "
+        f"counted), {LEAST} are needed"
+    )
+
+
+def _with_combination(
+    fits: Mapping[str, Mapping[Key, Fit]],
+    window: Window,
+    combination: Combination,
+    left_out: Mapping[str, str | None],
+) -> dict[str, dict[Key, Fit]]:
+    found = {}
+    for task, own in fits.items():
+        weak = left_out.get(task) is not None
+        made = level_fit(window.targets[task]) if weak else combined_fit(own, combination)
+        found[task] = {**own, COMBINED_KEY: made}
+    return found
+
+
+def _origin_with_combination(
+    origin: Origin, combination: Combination, left_out: Mapping[str, str | None]
+) -> Origin:
+    return replace(origin, fits=_with_combination(origin.fits, origin.window, combination, left_out))
+
+
+def _mean_fits(fits: Sequence[Mapping[Key, Fit]]) -> dict[Key, Fit]:
+    """The mean over tasks of every method; a method that lacks on one task has no mean."""
+    found = {}
+    for key in fits[0]:
+        parts = [own[key] for own in fits]
+        reason = next((part.reason for part in parts if part.at is None), None)
+        found[key] = Fit(None, f"on one of the tasks: {reason}") if reason else Fit(_mean_line(parts))
+    return found
+
+
+def _mean_line(parts: Sequence[Fit]) -> Callable[[Array], Array]:
+    return lambda u: np.asarray(np.mean([part.forecast(u) for part in parts], axis=0))
+
+
+def _origin_with_macro(origin: Origin, strong: Sequence[str], macro: str) -> Origin:
+    if any(task not in origin.held for task in strong):
+        return origin
+    held = [Points(origin.held[task].u, origin.held[task].actual) for task in strong]
+    common = mean_points(held)
+    if not len(common.u):
+        return origin
+    fits = {**origin.fits, macro: _mean_fits([origin.fits[task] for task in strong])}
+    return replace(origin, fits=fits, held={**origin.held, macro: Held(common.u, common.y)})
+
+
+def _spread(
+    fits: Mapping[Key, Fit], combination: Combination, left_out: str | None
+) -> Callable[[Array], Array]:
+    if left_out is not None:  # its forecast is its level, no matter where the members go
+        return lambda u: np.zeros(len(u))
+    return lambda u: spread(fits, combination, u)
+
+
+def _all_scales(
+    origins: Sequence[Origin],
+    keys: Sequence[Key],
+    points: Mapping[str, Points],
+    noises: Mapping[str, float],
+    combination: Combination,
+    left_out: Mapping[str, str | None],
+    confidence: float,
+    decide: Sequence[str],
+) -> dict[Key, dict[str, Scale]]:
+    found = {}
+    for key in keys:
+        if METHOD[key.method].kind == "reference":
+            continue
+        errors = {
+            task: _errors(origins, task, key, None if left_out.get(task) else combination) for task in points
+        }
+        found[key] = scales_of(errors, noises, confidence, decide)
+    return found
+
+
+def _errors(origins: Sequence[Origin], task: str, key: Key, combination: Combination | None) -> Errors:
+    """`combination`: None where the spread of the members says nothing."""
+    horizons, errors, spreads = [np.empty(0)], [np.empty(0)], [np.empty(0)]
+    for origin in origins:
+        if task not in origin.held:
+            continue
+        horizon, error = origin.horizon(task), origin.errors(task, key)
+        known = np.isfinite(error)
+        apart = np.zeros(len(horizon))
+        if key == COMBINED_KEY and combination is not None:
+            apart = spread(origin.fits[task], combination, horizon)
+        horizons.append(horizon[known])
+        errors.append(error[known])
+        spreads.append(apart[known])
+    return Errors(np.concatenate(horizons), np.concatenate(errors), np.concatenate(spreads))
+
+
+def _rmse(origins: Sequence[Origin], task: str, key: Key) -> float | None:
+    """Of all errors at rolling origins."""
+    errors = [origin.errors(task, key) for origin in origins if task in origin.held]
+    joined = np.concatenate(errors) if errors else np.empty(0)
+    joined = joined[np.isfinite(joined)]
+    return float(np.sqrt(np.mean(joined**2))) if len(joined) else None

@@ -1,0 +1,188 @@
+"""Rows of the answer: one per run, task, method and horizon, compared with what came later where known."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, RunForecast, Settings, TaskForecast
+from forecast.analysis.checkpoints.methods import METHOD, Key
+from forecast.analysis.checkpoints.training_runs import Run, Series
+
+Array = NDArray[np.float64]
+
+# A checkpoint within 5 % of a horizon's t stands for it; a run rarely has one exactly there.
+NEAR = 1.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One forecast."""
+
+    run: str
+    task: str
+    method: str
+    kind: str  # baseline, proxy, member, reference, combined
+    proxy: str | None
+    fit_until: float  # step
+    horizon: float  # t / t of the last checkpoint in the window
+    step: float  # horizon times the step of that checkpoint
+    predicted: float | None
+    lower: float | None  # of the interval for one checkpoint
+    upper: float | None
+    confidence: float
+    actual: float | None  # at the checkpoint nearest to the horizon, within 5 % of its t
+    actual_step: float | None
+    error: float | None  # predicted minus actual
+    rmse: float | None  # over all checkpoints behind the window and up to this horizon
+    covered: float | None  # share of these inside the interval
+    n_checkpoints: int  # these
+    validation_rmse: float | None  # at rolling origins inside the window
+    signal: bool  # False: the task shows too little; left out of macro and summary
+    reason: str | None  # why something is null
+    note: str | None  # what to beware of
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Later:
+    """What came behind the window."""
+
+    horizon: Array  # [m] t / t_end, above 1
+    step: Array  # [m]
+    value: Array  # [m]
+
+
+def later_of(run: Run, found: RunForecast, settings: Settings) -> dict[str, Later]:
+    """The checkpoints behind the window, by task; the macro at those that all its tasks have."""
+    tasks = run.of(settings.target)
+    later = {}
+    for task in found.tasks:
+        if task in tasks and task != found.macro:
+            later[task] = _later(tasks[task], found.t_end, settings)
+    if found.macro is not None:
+        parts = [later[task] for task, own in found.tasks.items() if task in later and own.left_out is None]
+        common = parts[0].step
+        for part in parts[1:]:
+            common = common[np.isin(common, part.step)]
+        kept = [np.isin(part.step, common) for part in parts]
+        values = np.mean([part.value[keep] for part, keep in zip(parts, kept, strict=True)], axis=0)
+        later[found.macro] = Later(parts[0].horizon[kept[0]], common, values)
+    return later
+
+
+def _later(series: Series, t_end: float, settings: Settings) -> Later:
+    behind = series.after(settings.fit_until)
+    keep = behind.step < settings.before
+    return Later(behind.t[keep] / t_end, behind.step[keep], behind.value[keep])
+
+
+def horizons_of(later: dict[str, Later], settings: Settings) -> tuple[float, ...]:
+    """Those asked for, and the end of the run where none of them is near it."""
+    ends = [float(found.horizon[-1]) for found in later.values() if len(found.horizon)]
+    wanted = sorted(set(settings.horizons))
+    if ends:
+        end = max(ends)
+        if end > NEAR and not any(h / NEAR <= end <= h * NEAR for h in wanted):
+            wanted = sorted([*wanted, end])
+    return tuple(wanted)
+
+
+def rows_of(run: Run, found: RunForecast, settings: Settings, members: bool = True) -> list[Row]:
+    """All rows of a run.
+
+    Args:
+        members: those of the combination's members, too.
+    """
+    later = later_of(run, found, settings)
+    horizons = horizons_of(later, settings)
+    rows = []
+    for task, own in found.tasks.items():
+        for key in found.keys:
+            if METHOD[key.method].kind == "member" and not members:
+                continue
+            rows += [_row(found, own, key, h, later[task], settings) for h in horizons]
+    return rows
+
+
+def _row(
+    found: RunForecast, own: TaskForecast, key: Key, horizon: float, later: Later, settings: Settings
+) -> Row:
+    method = METHOD[key.method]
+    at, low, high = (_number(v[0]) for v in own.interval(key, np.array([horizon])))
+    upto = later.horizon <= horizon * NEAR
+    actual = actual_step = rmse = covered = None
+    reason = own.fits[key].reason
+    if upto.any() and later.horizon[upto][-1] >= horizon / NEAR:
+        nearest = int(np.argmin(np.abs(np.log(later.horizon / horizon))))
+        actual, actual_step = float(later.value[nearest]), float(later.step[nearest])
+        if at is not None:
+            then, lower, upper = own.interval(key, later.horizon[upto])
+            rmse = float(np.sqrt(np.mean((then - later.value[upto]) ** 2)))
+            if np.isfinite(lower).all():
+                covered = float(np.mean((lower <= later.value[upto]) & (later.value[upto] <= upper)))
+    elif reason is None:
+        reason = _nothing_later(found, later, settings)
+    return Row(
+        found.run,
+        own.task,
+        key.method,
+        method.kind,
+        key.proxy,
+        settings.fit_until,
+        horizon,
+        horizon * found.step_end,
+        at,
+        low,
+        high,
+        settings.confidence,
+        actual,
+        actual_step,
+        None if at is None or actual is None else at - actual,
+        rmse,
+        covered,
+        int(upto.sum()) if actual is not None else 0,
+        own.validation[key],
+        own.left_out is None,
+        reason,
+        _note(own, key),
+    )
+
+
+def _note(own: TaskForecast, key: Key) -> str | None:
+    if own.left_out is None or key != COMBINED_KEY:
+        return None
+    return f"{own.left_out}: forecast by its level now, and the interval holds only while it stays there"
+
+
+def _nothing_later(found: RunForecast, later: Later, settings: Settings) -> str:
+    if not len(later.step):
+        return f"no checkpoint behind step {settings.fit_until:g} to compare with"
+    reached = later.horizon[-1]
+    end = f"the last checkpoint to compare with is step {later.step[-1]:g}, {reached:.3g} times the window"
+    broken = np.isfinite(settings.before)
+    return end + (f" (the schedule breaks at step {settings.before:g})" if broken else "")
+
+
+def failed_rows(found: RunForecast, settings: Settings, keys: Sequence[Key]) -> list[Row]:
+    """Rows of the tasks that nothing could be fitted to: nulls with the reason."""
+    nothing = (None,) * 3
+    return [
+        Row(
+            found.run, task, key.method, METHOD[key.method].kind, key.proxy, settings.fit_until, h,
+            h * found.step_end, *nothing, settings.confidence, None, None, None, None, None, 0, None, False,
+            reason, None,
+        )
+        for task, reason in found.failed.items()
+        for key in keys
+        for h in settings.horizons
+    ]  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

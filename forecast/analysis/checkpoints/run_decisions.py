@@ -1,0 +1,216 @@
+"""What to do: which run ends above, since when that was sure, when to stop, which checkpoint to keep."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN
+from forecast.analysis.checkpoints.forecast_run import (
+    COMBINED_KEY,
+    RunForecast,
+    Settings,
+    forecast_window,
+    known_at,
+)
+from forecast.analysis.checkpoints.noise import noise, smooth
+
+Array = NDArray[np.float64]
+
+SURE = 0.95
+_SAME = 1.05  # two runs' checkpoints this near in t are one moment
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two runs at the same t."""
+
+    first: str
+    second: str
+    tasks: tuple[str, ...]  # common ones with signal in both
+    t: float  # where they are compared
+    step: float  # of the first run
+    difference: float  # first minus second, expected
+    sd: float
+    probability: float  # that the first is measured above the second
+    sure_since: float | None  # step of the first run from which on this was 95 % sure, one way or the other
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What going on with a run is expected to bring."""
+
+    run: str
+    what: str  # the macro or the only task
+    step: float  # the planned end: the longest horizon
+    gain: float  # from the window's end to there, expected
+    probability: float  # that it is more than `min_gain`
+    min_gain: float
+    stop_at: float | None  # step from which on less than `min_gain` is expected; None: not before the end
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The best checkpoint so far."""
+
+    run: str
+    what: str
+    step: float  # best after smoothing
+    value: float  # smoothed
+    ties: tuple[float, ...]  # steps of the others that cannot be told from it at 90 %
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All of a report."""
+
+    duels: tuple[Duel, ...]
+    stops: tuple[Stop, ...]
+    keeps: tuple[Keep, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {name: [asdict(one) for one in getattr(self, name)] for name in ("duels", "stops", "keeps")}
+
+
+def decide(forecasts: Sequence[RunForecast], settings: Settings, min_gain: float) -> Decisions:
+    """Everything that can be decided from the combined forecasts."""
+    usable = [found for found in forecasts if found.tasks]
+    duels = [duel for a, b in combinations(usable, 2) if (duel := _duel(a, b, settings)) is not None]
+    stops = [stop for found in usable if (stop := _stop(found, settings, min_gain)) is not None]
+    keeps = [keep for found in usable if (keep := _keep(found)) is not None]
+    return Decisions(tuple(duels), tuple(stops), tuple(keeps))
+
+
+def _duel(a: RunForecast, b: RunForecast, settings: Settings) -> Duel | None:
+    tasks = _common(a, b)
+    if not tasks:
+        return None
+    t = max(settings.horizons) * min(a.t_end, b.t_end)
+    difference, sd = _difference(a, b, tasks, t)
+    return Duel(
+        a.run,
+        b.run,
+        tuple(tasks),
+        t,
+        t / a.t_end * a.step_end,
+        difference,
+        sd,
+        float(norm.cdf(difference / sd)),
+        _sure_since(a, b, t, settings),
+    )
+
+
+def _common(a: RunForecast, b: RunForecast) -> list[str]:
+    return [task for task in _strong(a) if task in _strong(b)]
+
+
+def _strong(found: RunForecast) -> list[str]:
+    return [task for task, own in found.tasks.items() if own.left_out is None and task != found.macro]
+
+
+def _difference(a: RunForecast, b: RunForecast, tasks: Sequence[str], t: float) -> tuple[float, float]:
+    """Expected difference of the mean over tasks, and its standard deviation."""
+    means, variances = [], []
+    for found in (a, b):
+        horizon = t / found.t_end
+        values = [found.tasks[k].fits[COMBINED_KEY].forecast(np.array([horizon]))[0] for k in tasks]
+        means.append(float(np.mean(values)))
+        if found.macro is not None and sorted(tasks) == sorted(_strong(found)):
+            sd = found.tasks[found.macro].sd(horizon)
+        else:  # errors of a run's tasks go together: as if they were one
+            sds = [found.tasks[k].sd(horizon) for k in tasks]
+            sd = float(np.mean([s for s in sds if s is not None]))
+        assert sd is not None  # the combination has a scale on every task
+        variances.append(sd**2)
+    return means[0] - means[1], float(np.sqrt(sum(variances)))
+
+
+def _sure_since(a: RunForecast, b: RunForecast, t: float, settings: Settings) -> float | None:
+    """From rolling origins, each with what was known then."""
+    moments: list[tuple[float, float]] = []  # step, P(first above second)
+    for origin in a.origins:
+        then = origin.u * a.t_end
+        partner = next(
+            (o for o in b.origins if then / _SAME <= o.u * b.t_end <= then * _SAME),
+            None,
+        )
+        if partner is None:
+            continue
+        early = [_as_known(found, u, settings) for found, u in ((a, origin.u), (b, partner.u))]
+        tasks = _common(*early)
+        if not tasks:
+            continue
+        difference, sd = _difference(early[0], early[1], tasks, t)
+        moments.append((origin.u * a.step_end, float(norm.cdf(difference / sd))))
+    difference, sd = _difference(a, b, _common(a, b), t)
+    moments.append((a.step_end, float(norm.cdf(difference / sd))))
+    since = None
+    above = moments[-1][1] > 0.5
+    for step, p in reversed(moments):
+        if (p if above else 1 - p) < SURE:
+            break
+        since = step
+    return since
+
+
+def _as_known(found: RunForecast, u: float, settings: Settings) -> RunForecast:
+    """The forecast that one would have made at an earlier moment."""
+    origin = next(o for o in found.origins if o.u == u)
+    earlier = known_at(found.origins, u)
+    t_end, step_end = found.t_end * u, found.step_end * u
+    asked = replace(settings, fit_until=step_end)
+    return forecast_window(found.run, origin.window, earlier, asked, t_end, step_end, fits=origin.fits)
+
+
+def _what(found: RunForecast) -> str | None:
+    """The macro, or the only task with signal."""
+    if found.macro is not None:
+        return found.macro
+    strong = _strong(found)
+    return strong[0] if strong else None
+
+
+def _stop(found: RunForecast, settings: Settings, min_gain: float) -> Stop | None:
+    what = _what(found)
+    if what is None:
+        return None
+    own = found.tasks[what]
+    end = max(settings.horizons)
+    horizons = np.geomspace(1.0, end, 60)
+    curve = own.fits[COMBINED_KEY].forecast(horizons)
+    sd = own.sd(end)
+    if sd is None or not np.isfinite(curve).all():
+        return None
+    left = curve[-1] - curve
+    enough = np.flatnonzero(left >= min_gain)
+    place = int(enough[-1]) + 1 if len(enough) else 0
+    gain = float(left[0])
+    return Stop(
+        found.run,
+        what,
+        end * found.step_end,
+        gain,
+        float(norm.sf((min_gain - gain) / sd)),
+        min_gain,
+        float(horizons[place] * found.step_end) if place < len(horizons) - 1 else None,
+    )
+
+
+def _keep(found: RunForecast) -> Keep | None:
+    what = _what(found)
+    if what is None or len(found.tasks[what].points.u) < LEAST_AT_ORIGIN:
+        return None
+    points = found.tasks[what].points
+    level = smooth(points).y
+    best = int(np.argmax(level))
+    # Neighbours share most of their weight; half the noise's variance is left of each.
+    error = (noise(points) or 0.0) / np.sqrt(2)
+    near = level >= level[best] - norm.ppf(0.95) * error * np.sqrt(2)
+    steps = points.u * found.step_end
+    ties = tuple(float(steps[i]) for i in np.flatnonzero(near) if i != best)
+    return Keep(found.run, what, float(steps[best]), float(level[best]), ties)

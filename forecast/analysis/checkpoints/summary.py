@@ -1,0 +1,148 @@
+"""Error against horizon over the tasks of a run (or of all runs), and skill against the best baseline."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.analysis.checkpoints.methods import COMBINED, METHODS
+from forecast.analysis.checkpoints.results import Row
+
+Array = NDArray[np.float64]
+
+ALL_RUNS = "all runs"
+_DRAWS = 2000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method at one horizon, over tasks with signal; the macro is not among them."""
+
+    run: str
+    method: str
+    kind: str
+    horizon: float
+    n: int  # tasks (over all runs: tasks of runs) on which every method shown has an error
+    rmse: float  # mean over tasks of the RMSE
+    error_at_horizon: float  # mean over tasks of |predicted - actual|
+    covered: float | None  # share of later checkpoints inside the intervals, mean over tasks
+    skill: float | None  # 1 - rmse / rmse of the best baseline; the baseline is picked afterwards
+    skill_low: float | None
+    skill_high: float | None
+    best_baseline: str | None
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def summarise(rows: Sequence[Row], tasks_of_macro: Sequence[str], confidence: float) -> list[Line]:
+    """Lines for every run, then for all runs together where there are several.
+
+    Args:
+        tasks_of_macro: names that are means over tasks, not tasks.
+
+    The interval of a skill draws tasks again (2,000 times, percentiles), the best baseline picked anew in
+    each draw. It says how much the figure depends on which tasks there are, not on which run it is.
+    """
+    usable = [r for r in rows if r.signal and r.task not in tasks_of_macro and r.rmse is not None]
+    runs = list(dict.fromkeys(r.run for r in usable))
+    lines = []
+    for run in runs:
+        lines += _lines(run, [r for r in usable if r.run == run], confidence)
+    if len(runs) > 1:
+        lines += _lines(ALL_RUNS, usable, confidence)
+    return lines
+
+
+def _lines(name: str, rows: Sequence[Row], confidence: float) -> list[Line]:
+    lines = []
+    for horizon in sorted({r.horizon for r in rows}):
+        here = [r for r in rows if r.horizon == horizon]
+        methods = [m for m in METHODS if any(r.method == m.name for r in here)]
+        by_cell = {(r.run, r.task, r.method): r for r in here}
+        every = sorted({(r.run, r.task) for r in here})
+        cells = [cell for cell in every if all((*cell, m.name) in by_cell for m in methods)]
+        if not cells:
+            continue
+        table = {m.name: [by_cell[(*cell, m.name)] for cell in cells] for m in methods}
+        rmse = np.array([[_known(r.rmse) for r in table[m.name]] for m in methods])  # [methods, cells]
+        baselines = [i for i, m in enumerate(methods) if m.kind == "baseline"]
+        skill, low, high, best = _skills(rmse, baselines, confidence)
+        for i, m in enumerate(methods):
+            errors = [abs(_known(r.error)) for r in table[m.name]]
+            inside = [r.covered for r in table[m.name] if r.covered is not None]
+            lines.append(
+                Line(
+                    name,
+                    m.name,
+                    m.kind,
+                    horizon,
+                    len(cells),
+                    float(rmse[i].mean()),
+                    float(np.mean(errors)),
+                    float(np.mean(inside)) if inside else None,
+                    _number(skill[i]),
+                    _number(low[i]),
+                    _number(high[i]),
+                    None if best is None else methods[best].name,
+                )
+            )
+    return lines
+
+
+def _skills(
+    rmse: Array, baselines: Sequence[int], confidence: float
+) -> tuple[Array, Array, Array, int | None]:
+    """Skill of every method, and percentiles over draws of tasks: [methods] each, NaN where there is none."""
+    n_methods, n = rmse.shape
+    nothing = np.full(n_methods, np.nan)
+    if not baselines:
+        return nothing, nothing, nothing, None
+    mean = rmse.mean(axis=1)
+    best = min(baselines, key=lambda i: mean[i])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skill = 1 - mean / mean[best]
+        if n < 2:
+            return skill, nothing, nothing, best
+        picks = np.random.default_rng(_SEED).integers(n, size=(_DRAWS, n))
+        drawn = rmse[:, picks].mean(axis=2)  # [methods, draws]
+        skills = 1 - drawn / drawn[baselines].min(axis=0)
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(skills, [tail, 1 - tail], axis=1)
+    return skill, low, high, best
+
+
+def verdicts(lines: Sequence[Line]) -> list[str]:
+    """For every run and horizon, whether the combination was at least as good as the best single method."""
+    found = []
+    for run, horizon in dict.fromkeys((line.run, line.horizon) for line in lines):
+        here = [line for line in lines if (line.run, line.horizon) == (run, horizon)]
+        combined = next((line for line in here if line.method == COMBINED), None)
+        single = [line for line in here if line.kind in ("baseline", "proxy")]
+        if combined is None or not single:
+            continue
+        best = min(single, key=lambda line: line.rmse)
+        word = "at least as good as" if combined.rmse <= best.rmse else "WORSE than"
+        words = (
+            f"{run}, {horizon:.3g}x: the combination ({combined.rmse:.4f}) is {word} the best single method, "
+            f"picked afterwards ({best.method}, {best.rmse:.4f}; {combined.n} tasks)"
+        )
+        better = [line for line in here if line.kind == "member" and line.rmse < combined.rmse]
+        if better:
+            member = min(better, key=lambda line: line.rmse)
+            words += f"; its member {member.method} alone has {member.rmse:.4f}"
+        found.append(words)
+    return found
+
+
+def _known(value: float | None) -> float:
+    assert value is not None  # rows without an error are not here
+    return value
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,242 @@
+"""Everything that `forecast corpora` says of two tables, put together; no printing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.analysis.corpora.bootstrap import (
+    MIN_CORPORA,
+    BestOfMany,
+    best_of_many,
+    corpus_weights,
+    pair_weights,
+)
+from forecast.analysis.corpora.budget_choice import Market, Purchase
+from forecast.analysis.corpora.compute_cost import Accounting, Given, accounting_of
+from forecast.analysis.corpora.metric_direction import Direction, directions, is_accuracy, is_generic_loss
+from forecast.analysis.corpora.noise_ceiling import Ceiling, ceiling_of
+from forecast.analysis.corpora.observation_arrays import Panel, Point, panel_of
+from forecast.analysis.corpora.observations_from_file import MEAN, Tables
+from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontier_of
+from forecast.analysis.corpora.results import Resampling, Row, compare, rows_of, uneven_words, ways_of
+from forecast.analysis.corpora.scaling_law_rows import LawRow, laws_of
+from forecast.analysis.corpora.targets import Target, Targets, targets_of
+from forecast.analysis.corpora.task_matching import matching_words, series_of
+from forecast.errors import InputError
+
+Array = NDArray[np.float64]
+BUDGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of one target run, asked about where none is named
+_SEED_DRAWS = 200
+_MANY_ROWS = 20_000  # with more, seeds are not drawn again: it takes about a millisecond a row
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose."""
+
+    higher: tuple[str, ...] = ()
+    lower: tuple[str, ...] = ()
+    target_metric: str | None = None
+    budgets: tuple[float, ...] = ()
+    given: Given = field(default_factory=Given)
+    laws: bool = True
+    losses: tuple[str, ...] = ()  # metrics that scaling laws are fitted to; (): cross-entropies by their name
+    bootstraps: int = 1000
+    permutations: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The answer."""
+
+    targets: Targets
+    panel: Panel
+    directions: dict[str, Direction]
+    accounting: Accounting
+    options: Options
+    rows: tuple[Row, ...]
+    ceilings: tuple[Ceiling, ...]
+    frontiers: dict[str, tuple[Way, ...]]  # by task
+    ways: dict[str, tuple[Way, ...]]  # by task, all of them
+    best: dict[str, tuple[BestOfMany, Row]]  # by task
+    laws: tuple[LawRow, ...]
+    purchases: tuple[Purchase, ...]
+    warnings: tuple[str, ...]
+
+
+def report_of(
+    tables: Tables,
+    options: Options,
+    workers: int = 1,
+    on_cost: Callable[[float, float], None] | None = None,
+) -> Report:
+    """Compare every metric, size, checkpoint and seed with every target.
+
+    Args:
+        workers: processes for the scaling laws.
+        on_cost: is told how much is done, of how much.
+
+    Raises:
+        ConfigError: an option names what is not there.
+        InputError: no corpus is in both tables; a metric of unknown direction; several target metrics.
+    """
+    observed = {o.corpus for o in tables.observations}
+    wanted = {t.corpus for t in tables.targets}
+    common = sorted(observed & wanted)
+    if not common:
+        raise InputError(
+            f"no corpus is in both tables; observed: {_few(observed)}; with a target: {_few(wanted)}"
+        )
+    warnings = list(tables.warnings)
+    if lost := observed - wanted:
+        warnings.append(f"corpora without a target are left out ({len(lost)}): {_few(lost)}")
+    if lost := wanted - observed:
+        warnings.append(
+            f"corpora with a target but without observations are left out ({len(lost)}): {_few(lost)}"
+        )
+    targets = targets_of(tables.targets, common, options.target_metric, options.given.target_size)
+    panel = panel_of(tables.observations, common)
+    ways_up = directions(panel.metrics, [targets.metric], options.higher, options.lower)
+    accounting = accounting_of(panel, targets, options.given)
+    warnings += [*targets.warnings, *matching_words(panel, targets), *accounting.warnings]
+    learned = [name for name in panel.metrics if ways_up[name].learned]
+    if learned:
+        warnings.append(
+            f"nobody knows beforehand whether more is better of {_few(learned)}: rows say how it "
+            f"decides if more "
+            "is, and it is kept out of the frontier (--higher NAME or --lower NAME decides)"
+        )
+    weights = corpus_weights(len(common), options.bootstraps, options.seed)
+    n_rows = len(panel.metrics) * len(panel.points) * len(targets.tasks)
+    draws = _SEED_DRAWS if n_rows <= _MANY_ROWS else 0
+    if not draws:
+        warnings.append(f"{n_rows} sizes, checkpoints, metrics and tasks: too many to draw seeds again")
+    resampling = Resampling(pair_weights(weights), options.confidence, draws, options.seed)
+    sign = ways_up[targets.metric].sign
+    rows: list[Row] = []
+    best: dict[str, tuple[BestOfMany, Row]] = {}
+    ways: dict[str, list[Way]] = {target.task: [] for target in targets.tasks}
+    parts = len(panel.metrics) * len(targets.tasks)
+    for t, target in enumerate(targets.tasks):
+        compared: list[tuple[Row, Array]] = []
+        for m, metric in enumerate(panel.metrics):
+            series = series_of(panel, metric, target, targets)
+            kind = kind_of(metric, targets.metric)
+            one = compare(series, target, ways_up[metric], sign, kind, panel, accounting)
+            own = rows_of(one, sign, panel, accounting, resampling)
+            rows += own
+            if t == 0:
+                warnings += uneven_words(series, panel, np.isfinite(target.mean).tolist())
+            if not ways_up[metric].learned:
+                ways[target.task] += ways_of(one, panel)
+                signs = dict(zip(panel.points, one.signs[:, -1], strict=True))
+                compared += [(row, signs[Point(row.size, row.step)]) for row in own if row.seed == MEAN]
+            if on_cost is not None:
+                on_cost(t * len(panel.metrics) + m + 1, parts * (2 if options.laws else 1))
+        chance = _best(compared, target, sign, options, accounting)
+        if chance is not None:
+            best[target.task] = chance
+    laws: tuple[LawRow, ...] = ()
+    if options.laws:
+        progress = (
+            None if on_cost is None else (lambda done, total: on_cost(parts * (1 + done / total), 2 * parts))
+        )
+        laws, law_ways, words = laws_of(
+            panel, targets, ways_up, accounting, options.losses, workers, progress
+        )
+        warnings += words
+        for task, more in law_ways.items():
+            ways[task] += more
+    offered = {
+        task: [way for way in own if comes_first(way, accounting.target_size)] for task, own in ways.items()
+    }
+    frontiers = {task: tuple(frontier_of(own)) for task, own in offered.items()}
+    purchases = [
+        purchase
+        for target in targets.tasks
+        for purchase in _purchases(offered[target.task], target, sign, common, weights, options)
+    ]
+    ceilings = tuple(ceiling_of(target) for target in targets.tasks)
+    warnings += _ceiling_words(ceilings, panel, accounting)
+    return Report(
+        targets=targets,
+        panel=panel,
+        directions=ways_up,
+        accounting=accounting,
+        options=options,
+        rows=tuple(rows),
+        ceilings=ceilings,
+        frontiers=frontiers,
+        ways={task: tuple(own) for task, own in ways.items()},
+        best=best,
+        laws=laws,
+        purchases=tuple(purchases),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def kind_of(metric: str, target_metric: str) -> str:
+    """What a frontier calls a metric: accuracy, cross-entropy or proxy."""
+    if metric == target_metric or is_accuracy(metric):
+        return "accuracy"
+    return "cross-entropy" if is_generic_loss(metric) else "proxy"
+
+
+def _best(
+    compared: Sequence[tuple[Row, Array]],
+    target: Target,
+    sign: int,
+    options: Options,
+    accounting: Accounting,
+) -> tuple[BestOfMany, Row] | None:
+    """Over means that are not the target's own size and have enough corpora to be compared.
+
+    `compared`: rows of means, and their signs [pairs].
+    """
+    most = max((row.n_corpora for row, _ in compared), default=0)
+    kept = [
+        (row, signs)
+        for row, signs in compared
+        if row.decision_accuracy is not None
+        and row.size != accounting.target_size
+        and row.n_corpora >= max(min(MIN_CORPORA, most), most / 2)
+    ]
+    if not kept:
+        return None
+    values = sign * target.mean
+    found = best_of_many(np.stack([s for _, s in kept]), values, options.permutations, options.seed)
+    return None if found is None else (found, kept[found.row][0])
+
+
+def _purchases(
+    ways: Sequence[Way], target: Target, sign: int, corpora: Sequence[str], weights: Array, options: Options
+) -> list[Purchase]:
+    """For the budgets asked about; else for powers of ten, without those that buy the same again."""
+    market = Market(target.task, ways, sign * target.mean, corpora, weights)
+    if options.budgets:
+        return [market.buy(budget, options.confidence) for budget in options.budgets]
+    found: list[Purchase] = []
+    for budget in BUDGETS:
+        purchase = market.buy(budget, options.confidence)
+        if purchase.way is not None and (not found or found[-1].way is not purchase.way):
+            found.append(purchase)
+    return found
+
+
+def _ceiling_words(ceilings: Sequence[Ceiling], panel: Panel, accounting: Accounting) -> list[str]:
+    words = [ceilings[0].reason] if ceilings and ceilings[0].reason else []
+    if accounting.target_size in panel.sizes:
+        words.append(
+            f"{accounting.target_size} is the target's own size: its rows are no forecast, and "
+            f"it is on no frontier"
+        )
+    return [word for word in words if word]
+
+
+def _few(names: Sequence[str] | set[str], most: int = 8) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

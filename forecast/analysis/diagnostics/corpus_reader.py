@@ -1,0 +1,199 @@
+"""Documents of a corpus, streamed: text, JSONL and Parquet, also compressed, local or in an object store.
+
+Only a piece of a file is in memory at a time: a megabyte of text, one line of JSONL, a batch of 64 rows of
+Parquet. Compression is told by the name: .gz, .zst, .bz2, .lz4.
+"""
+
+import codecs
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forecast import storage
+from forecast.errors import InputError
+from forecast.inputs.files import local_path
+
+_PIECE = 1 << 20  # bytes
+_ROWS = 64
+_KINDS = (".txt", ".md", ".jsonl", ".ndjson", ".parquet")
+_COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a document; `starts` marks the first part of each."""
+
+    text: str
+    starts: bool
+
+
+@dataclass
+class Reading:
+    """What has been read so far."""
+
+    files: int = 0
+    documents: int = 0
+    without_text: int = 0  # rows whose text is null or empty
+    bytes_done: int = 0  # as stored
+    bytes_total: int = 0
+
+
+def corpus_files(paths: list[str]) -> list[tuple[str, int]]:
+    """The files of the given files and folders (all below a folder), with their sizes, in order.
+
+    Raises:
+        InputError: nothing there, or a file of an unknown kind.
+    """
+    found: dict[str, int] = {}
+    for path in map(local_path, paths):
+        inside = {name: size for name, size in storage.list_files(path, "").items() if _kind(name)}
+        if inside:
+            found |= inside
+        elif storage.exists(path) and _kind(path) is not None:
+            fs, inner = storage.filesystem(path)
+            found[path] = fs.get_file_info(inner).size
+        else:
+            what = f"no file that ends in {', '.join(_KINDS)} (or compressed)"
+            raise InputError(f"corpus {path}: {what if storage.exists(path) else 'no such file or folder'}")
+    return list(found.items())
+
+
+def read_corpus(
+    files: list[tuple[str, int]],
+    column: str,
+    reading: Reading,
+    on_progress: Callable[[Reading], None] | None = None,
+) -> Iterator[Piece]:
+    """All documents, piece by piece.
+
+    Args:
+        column: that holds the text of JSONL and Parquet rows.
+        reading: is filled with what has been read.
+        on_progress: called with it after each piece.
+
+    Raises:
+        InputError: a file cannot be read, or a row has no such column or no text in it; names file and row.
+    """
+    reading.bytes_total, before = sum(size for _, size in files), 0
+    for path, size in files:
+        reading.files += 1
+        for piece, at in _pieces(path, column, reading):
+            reading.bytes_done = min(before + at, before + size)
+            if piece is not None:
+                reading.documents += piece.starts
+                yield piece
+            if on_progress is not None:
+                on_progress(reading)
+        before += size
+        reading.bytes_done = before
+    if on_progress is not None:
+        on_progress(reading)
+
+
+def _kind(path: str) -> str | None:
+    name = path.lower()
+    for ending in _COMPRESSED:
+        name = name.removesuffix(ending)
+    return next((kind for kind in _KINDS if name.endswith(kind)), None)
+
+
+def _pieces(path: str, column: str, reading: Reading) -> Iterator[tuple[Piece | None, int]]:
+    kind = _kind(path)
+    fs, inner = storage.filesystem(path)
+    try:
+        with fs.open_input_file(inner) as raw:
+            codec = next((c for ending, c in _COMPRESSED.items() if path.lower().endswith(ending)), None)
+            if kind == ".parquet":
+                if codec is not None:
+                    raise InputError(f"{path}: Parquet is compressed inside; unpack it")
+                yield from _parquet(path, raw, column, reading)
+                return
+            stream = raw if codec is None else pa.CompressedInputStream(raw, codec)
+            parts = iter(lambda: stream.read(_PIECE), b"")
+            whole = (
+                _lines(path, parts, column, reading) if kind in (".jsonl", ".ndjson") else _text(path, parts)
+            )
+            for piece in whole:
+                yield piece, raw.tell()
+    except InputError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _text(path: str, parts: Iterator[bytes]) -> Iterator[Piece]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    starts = True
+    for part in parts:
+        yield Piece(_decoded(path, decoder.decode, part), starts)
+        starts = False
+    _decoded(path, lambda data: decoder.decode(data, True), b"")
+
+
+def _decoded(path: str, decode: Callable[[bytes], str], data: bytes) -> str:
+    try:
+        return decode(data)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text: {error.reason}") from None
+
+
+def _lines(path: str, parts: Iterator[bytes], column: str, reading: Reading) -> Iterator[Piece | None]:
+    number, rest = 0, b""
+    for part in _then(parts, b"\n"):
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            number += 1
+            if line.strip():
+                yield _row(f"{path}:{number}", _record(f"{path}:{number}", line), column, reading)
+
+
+def _then(parts: Iterator[bytes], last: bytes) -> Iterator[bytes]:
+    yield from parts
+    yield last
+
+
+def _record(where: str, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    return record
+
+
+def _row(where: str, record: dict[str, Any], column: str, reading: Reading) -> Piece | None:
+    if column not in record:
+        raise InputError(
+            f"{where}: no column {column!r}; name the one that holds the text with --corpus-column; "
+            f"there are: {', '.join(record)}"
+        )
+    text = record[column]
+    if text is None or text == "":
+        reading.without_text += 1
+        return None
+    if not isinstance(text, str):
+        raise InputError(f"{where}: {column} is no text but {type(text).__name__}")
+    return Piece(text, True)
+
+
+def _parquet(path: str, raw: Any, column: str, reading: Reading) -> Iterator[tuple[Piece | None, int]]:
+    file = pq.ParquetFile(raw)
+    names = file.schema_arrow.names
+    if column not in names:
+        raise InputError(
+            f"{path}: no column {column!r}; name the one that holds the text with --corpus-column; "
+            f"there are: {', '.join(names)}"
+        )
+    size, row = raw.size(), 0
+    for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
+        for text in batch.column(0).to_pylist():
+            row += 1
+            yield (
+                _row(f"{path}: row {row}", {column: text}, column, reading),
+                size * row // file.metadata.num_rows,
+            )

@@ -1,0 +1,158 @@
+"""Do tokenizers matter here? Tokens a byte, and the orders over tokens against those over bytes."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.analysis.diagnostics.selection import PLACES, Looked
+from forecast.analysis.stats.figures import Rho, rho_of
+from forecast.proxies.byte_proxies import BITS_PER_BYTE, byte_name
+from forecast.proxies.token_proxies import PROXIES
+from forecast.warehouse.features import tied
+from forecast.warehouse.population import Population
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How one candidate reads one task; None where its tokens stand for no bytes."""
+
+    candidate: str
+    task: str
+    vocab_size: int
+    bytes_per_token: float | None
+    bits_per_byte: float | None  # mean over the instances, then the experts
+
+
+@dataclass(frozen=True)
+class TaskOrder:
+    """One proxy's order of the candidates over tokens against its order over bytes."""
+
+    task: str
+    proxy: str
+    rho: Rho
+
+
+@dataclass(frozen=True)
+class TargetRho:
+    """A proxy over bytes against a measured target."""
+
+    proxy: str
+    target: str
+    rho: Rho
+
+
+@dataclass(frozen=True)
+class TokenizerEffect:
+    """Over tokens and over bytes."""
+
+    cuttings: tuple[Cutting, ...]
+    readings: int  # ways in which the candidates cut the texts; 1: all alike
+    orders: tuple[TaskOrder, ...]  # over tokens against over bytes
+    targets: tuple[TargetRho, ...]  # of the proxies over bytes, and of bits per byte
+    reason: str | None
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def tokenizer_effect(
+    db: duckdb.DuckDBPyConnection, population: Population, looked: Looked
+) -> TokenizerEffect:
+    """From the warehouse; a reason alone where it was made before there were proxies over bytes."""
+    if not db.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'byte_task_proxies'").fetchall():
+        return TokenizerEffect(
+            (), 0, (), (), "the warehouse has no proxies over bytes; run `forecast aggregate` again"
+        )
+    tasks = tuple(population.proxies)
+    names = [BITS_PER_BYTE, *(byte_name(PROXIES[PLACES[proxy]]) for proxy in looked.proxies)]
+    stored = {
+        (identity, task, proxy): value
+        for identity, task, proxy, value in db.execute(
+            "SELECT candidate_id, task, proxy, value FROM byte_task_proxies "
+            f"WHERE proxy IN ({_marks(names)})",
+            names,
+        ).fetchall()
+    }
+
+    def over_bytes(task: str, name: str) -> Array:
+        found = [stored[identity, task, name] for identity in population.identities]
+        return tied(np.array([np.nan if value is None else value for value in found]))
+
+    means = {task: tied(population.proxies[task].means()) for task in tasks}
+    orders = tuple(
+        TaskOrder(
+            task,
+            proxy,
+            rho_of(
+                means[task][:, PLACES[proxy]],
+                over_bytes(task, byte_name(PROXIES[PLACES[proxy]])),
+                looked.confidence,
+            ),
+        )
+        for task in tasks
+        for proxy in looked.proxies
+    )
+    signs = [-1, *(PROXIES[PLACES[proxy]].sign for proxy in looked.proxies)]
+    targets = tuple(
+        TargetRho(
+            name,
+            question.target,
+            rho_of(
+                np.mean([_z(sign * over_bytes(task, name)) for task in question.tasks], axis=0),
+                question.scores,
+                looked.confidence,
+            ),
+        )
+        for name, sign in zip(names, signs, strict=True)
+        for question in looked.questions
+        if question.target is not None
+    )
+    return TokenizerEffect(_cuttings(db, stored, population), _readings(db), orders, targets, None)
+
+
+def _z(values: Array) -> Array:
+    """Z-scores over the candidates, as features of several tasks are averaged."""
+    spread = values.std()
+    return values - values.mean() if not spread > 1e-12 else tied((values - values.mean()) / spread)
+
+
+def _cuttings(
+    db: duckdb.DuckDBPyConnection, stored: dict[tuple[str, str, str], float | None], population: Population
+) -> tuple[Cutting, ...]:
+    rows = db.execute(
+        "SELECT candidate_id, task, sum(n_bytes) / nullif(sum(n_tokens), 0) "
+        "FROM byte_instance_proxies GROUP BY ALL"
+    ).fetchall()
+    lengths = {(identity, task): length for identity, task, length in rows}
+    sizes = dict(db.execute("SELECT candidate_id, vocab_size FROM candidates").fetchall())
+    return tuple(
+        Cutting(
+            name,
+            task,
+            sizes[identity],
+            lengths[identity, task] or None,
+            stored[identity, task, BITS_PER_BYTE],
+        )
+        for name, identity in zip(population.candidates, population.identities, strict=True)
+        for task in population.proxies
+    )
+
+
+def _readings(db: duckdb.DuckDBPyConnection) -> int:
+    """How many different lists of token counts, instance by instance, there are."""
+    ((n,),) = db.execute(
+        "SELECT count(DISTINCT cuts) FROM (SELECT candidate_id, "
+        "list([n_tokens, n_bytes] ORDER BY task, expert, instance_id) AS cuts "
+        "FROM instance_proxies GROUP BY candidate_id)"
+    ).fetchall()
+    return int(n)
+
+
+def _marks(names: list[str]) -> str:
+    return ", ".join("?" * len(names))

@@ -1,0 +1,243 @@
+"""All that is said about a table: rows of scorers under protocols, comparisons, the order."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.analysis.baselines.validation import FitError
+from forecast.analysis.ranking.cross_validation import Job, Outcome, run_protocols
+from forecast.analysis.ranking.feature_table import CellTable, Design, design_of, shortened, standardised
+from forecast.analysis.ranking.feature_table_from_file import Imported
+from forecast.analysis.ranking.held_out_metrics import Comparison, Counts, Judge, Row
+from forecast.analysis.ranking.permutation_null import BestOfMany, best_of_many, permuted_scores
+from forecast.analysis.ranking.rank_uncertainty import Order, order_of
+from forecast.analysis.ranking.redrawn import with_redrawn_instances
+from forecast.analysis.ranking.scorers.base import Fitted, Scorer
+from forecast.analysis.ranking.scorers.registry import OWN_MEAN, SCORERS, make_scorer, versions
+from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
+from forecast.analysis.ranking.scorers.univariate import Univariate
+from forecast.analysis.ranking.splits import KNOWN_TASKS, LEAVE_MODELS_OUT, PROTOCOLS, Protocol, make_protocol
+from forecast.analysis.ranking.table_warnings import table_cautions
+from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
+from forecast.errors import InputError, did_you_mean
+
+Array = NDArray[np.float64]
+_DRAWINGS = 100  # of instances; drawings of families take them in turn
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is to be done; every figure follows from the table and these."""
+
+    scorers: tuple[str, ...] = SCORERS
+    protocols: tuple[str, ...] = PROTOCOLS
+    permutations: int = 200
+    bootstraps: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """The answer; n of everything is in it."""
+
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...]
+    order: Order | None
+    best: BestOfMany | None
+    n_candidates: int
+    n_families: int
+    n_tasks: int
+    n_features: int
+    options: Options
+    fitted: Fitted | None  # the order's scorer, fitted to all cells
+    warnings: tuple[str, ...]
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def shown_rows(self) -> list[Row]:
+        """By protocol; without protocols that the table is too small for, of which a warning tells."""
+        order = self.options.protocols.index
+        return sorted((row for row in self.rows if row.n_folds), key=lambda row: order(row.protocol))
+
+
+def report_of(
+    imported: Imported,
+    options: Options,
+    *,
+    redraw: Callable[[int, int], Iterator[Array]] | None = None,
+    workers: int = 1,
+    on_cost: Callable[[float, float], None] = lambda done, total: None,
+) -> TableReport:
+    """Run every scorer, the baselines and the bar through every protocol.
+
+    Args:
+        redraw: the table's values [T, C, F] under so many drawings of instances, by a seed; None: the table
+            has no instances.
+        workers: processes beside this one.
+        on_cost: told the estimated seconds of work that are done, and of all.
+
+    Raises:
+        InputError: an unknown scorer or protocol.
+    """
+    for name in options.protocols:
+        if name not in PROTOCOLS:
+            raise InputError(f"unknown protocol {name!r}; {did_you_mean(name, PROTOCOLS)}")
+    scorers = [make_scorer(name) for name in dict.fromkeys((*options.scorers, OWN_MEAN))]
+    baselines: list[Scorer] = list(FROM_SCORES)
+    design, left_out = design_of(imported.table)
+    available = _counts(imported.table, design)
+    table, design, dropped = _evaluable(imported.table, design)
+    words = [*imported.warnings, *left_out, *dropped]
+    usable_scores = np.where(design.usable, table.scores, np.nan)
+    scores = permuted_scores(table.scores, design.usable, options.permutations, options.seed)
+    protocols = [
+        make_protocol(name, table.families, np.isfinite(usable_scores), options.seed)
+        for name in options.protocols
+    ]
+    jobs: list[Job] = [
+        (scorer, protocol)
+        for protocol in protocols
+        for scorer in [*scorers, *(baselines if protocol.name == KNOWN_TASKS else [])]
+    ]
+    outcomes = run_protocols(design, scores, jobs, seed=options.seed, workers=workers, on_cost=on_cost)
+    if redraw is not None:
+        places = _places(imported.table, design)
+        drawings = redraw(min(_DRAWINGS, options.bootstraps), options.seed)
+        outcomes = with_redrawn_instances(
+            outcomes, [protocol for _, protocol in jobs], design, (values[places] for values in drawings)
+        )
+    for name in table.covariates:
+        own = _covariate_design(table, name)
+        again = permuted_scores(table.scores, own.usable, options.permutations, options.seed)
+        baseline = Univariate(f"baseline: {name}", only=name)
+        outcomes += run_protocols(
+            own, again, [(baseline, protocol) for protocol in protocols], seed=options.seed
+        )
+    judge = Judge(table, available, options.confidence, options.bootstraps, options.seed)
+    rows = tuple(judge.row(outcome, _folds(protocols, outcome)) for outcome in outcomes)
+    comparisons = judge.comparisons(outcomes)
+    order, fitted = _order(table, design, usable_scores, outcomes, rows, options)
+    best = best_of_many(design, scores)
+    report = TableReport(
+        rows,
+        comparisons,
+        order,
+        best,
+        available.candidates,
+        available.families,
+        available.tasks,
+        len(design.features),
+        options,
+        fitted,
+        (),
+        versions(),
+    )
+    return replace(report, warnings=(*words, *table_cautions(report, protocols)))
+
+
+def _places(table: CellTable, design: Design) -> tuple[NDArray[np.int64], ...]:
+    """Where the design's tasks and features are in the table's values."""
+    tasks = [table.tasks.index(task) for task in design.tasks]
+    features = [table.features.index(name) for name in design.features]
+    return np.ix_(tasks, range(len(table.candidates)), features)
+
+
+def _counts(table: CellTable, design: Design) -> Counts:
+    scored = design.usable & np.isfinite(table.scores)
+    there = np.flatnonzero(scored.any(axis=0))
+    return Counts(len(there), len({table.families[c] for c in there}), int(scored.any(axis=1).sum()))
+
+
+def _evaluable(table: CellTable, design: Design) -> tuple[CellTable, Design, list[str]]:
+    """Table and design of the tasks that a rank correlation can be had of, and why the others cannot."""
+    keep, why = [], []
+    for t, task in enumerate(table.tasks):
+        own = table.scores[t, design.usable[t]]
+        own = own[np.isfinite(own)]
+        if len(own) < MIN_CANDIDATES:
+            why.append(f"{task} ({len(own)} candidates with a score and features; it takes {MIN_CANDIDATES})")
+        elif (own == own[0]).all():
+            why.append(f"{task} (all {len(own)} scores are equal)")
+        else:
+            keep.append(t)
+    words = [f"tasks left out, they have no rank correlation: {shortened(why)}"] if why else []
+    tasks = tuple(table.tasks[t] for t in keep)
+    covariates = None if table.covariate_values is None else table.covariate_values[keep]
+    return (
+        replace(
+            table,
+            tasks=tasks,
+            values=table.values[keep],
+            scores=table.scores[keep],
+            covariate_values=covariates,
+        ),
+        replace(design, tasks=tasks, z=design.z[keep], usable=design.usable[keep]),
+        words,
+    )
+
+
+def _covariate_design(table: CellTable, name: str) -> Design:
+    """The covariate as the only feature; a cell without it is out of this baseline's reach."""
+    assert table.covariate_values is not None
+    place = table.covariates.index(name)
+    z, _ = standardised(table.covariate_values[:, :, [place]])
+    there = np.isfinite(z[:, :, 0])
+    return Design(
+        table.candidates, table.families, table.tasks, (name,), np.where(there[:, :, None], z, 0), there
+    )
+
+
+def _folds(protocols: Sequence[Protocol], outcome: Outcome) -> int:
+    return next(len(p.folds) for p in protocols if p.name == outcome.protocol)
+
+
+def _order(
+    table: CellTable,
+    design: Design,
+    scores: Array,
+    outcomes: Sequence[Outcome],
+    rows: Sequence[Row],
+    options: Options,
+) -> tuple[Order | None, Fitted | None]:
+    """By the scorer with the highest leave-models-out rho, else by the first that can be fitted.
+
+    The second is the scorer fitted to all cells.
+    """
+    found = {
+        outcome.scorer: (row.spearman, outcome)
+        for outcome, row in zip(outcomes, rows, strict=True)
+        if outcome.protocol == LEAVE_MODELS_OUT
+        and outcome.scorer in options.scorers
+        and row.spearman is not None
+    }
+    honest = bool(found)
+    wanted = [max(found, key=lambda name: found[name][0])] if found else list(options.scorers)
+    for name in wanted:
+        try:
+            fitted = make_scorer(name).fit(design, scores, seed=options.seed)
+        except FitError:
+            continue
+        predicted = (
+            found[name][1].predicted if honest else standardised(fitted.score(design)[:, :, None])[0][:, :, 0]
+        )
+        order = order_of(
+            name,
+            table.candidates,
+            table.families,
+            predicted,
+            scores,
+            confidence=options.confidence,
+            draws=options.bootstraps,
+            seed=options.seed,
+            honest=honest,
+        )
+        return order, fitted
+    return None, None
+
+
+def chosen_counts(chosen: Sequence[str]) -> dict[str, int]:
+    """How many folds chose what, the most frequent first."""
+    return dict(Counter(words for words in chosen if words).most_common())

@@ -1,0 +1,199 @@
+"""`forecast extrapolate` between the command line and the library: options, progress, what it prints."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forecast.cli.options import Html, Json, one_source
+from forecast.config.loader import load_config
+from forecast.errors import ConfigError
+from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.runs.progress import WorkProgress
+
+if TYPE_CHECKING:  # scipy takes most of a second to import
+    from forecast.analysis.checkpoints.training_runs import Runs
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Argument(metavar="[CONFIG]", help="A configuration whose candidates have a `step`; or --table."),
+]
+TablePath = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Forecast from this table (CSV, JSONL, Parquet), without a configuration: columns run, step, "
+        "tokens, task, metric, value.",
+    ),
+]
+Proxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC",
+        help="Metric to forecast through; may be repeated, then rolling origins choose. Default with CONFIG: "
+        "cross_entropy__uniform.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="METRIC", help="Metric to forecast, an accuracy within 0..1. Needed with --table."),
+]
+FitUntil = Annotated[
+    float | None,
+    typer.Option(metavar="STEP", min=0, help="Last step that may be looked at. Default: the last there is."),
+]
+Horizon = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="H", help="Forecast at H times the window; may be repeated. Default: 2, 4, 8 and 18."
+    ),
+]
+CrossEntropy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METRIC[:TASK]",
+        help="Cross-entropy of generic texts, for the two-step baselines: the mean over the tasks that have "
+        "it (TASK: of that one). Default: a metric called cross_entropy or loss.",
+    ),
+]
+Chance = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TASK=P", help="Chance level of a task, e.g. arc_easy=0.25; may be repeated."),
+]
+Axis = Annotated[
+    str | None,
+    typer.Option(help="What t counts: steps, tokens or flops. Default: tokens where all rows have them."),
+]
+Break = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--break",
+        metavar="STEP",
+        help="The learning-rate schedule breaks here (annealing): fits begin at the last break inside the "
+        "window, and are compared with nothing behind the next one. May be repeated.",
+    ),
+]
+Confidence = Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")]
+MinGain = Annotated[
+    float, typer.Option(metavar="ACC", min=0.0, help="Accuracy for which going on with a run is worth it.")
+]
+Members = Annotated[
+    bool, typer.Option("--members", help="Also show what the combined forecast is made of, one by one.")
+]
+
+DEFAULT_PROXY = "cross_entropy__uniform"
+EPILOG = (
+    "Example: forecast extrapolate --table RUN.csv --proxy bits_per_byte --target accuracy --fit-until 50000"
+)
+
+
+def extrapolate(
+    config: ConfigPath = None,
+    table: TablePath = None,
+    proxy: Proxy = None,
+    target: Target = None,
+    fit_until: FitUntil = None,
+    horizon: Horizon = None,
+    cross_entropy: CrossEntropy = None,
+    chance: Chance = None,
+    axis: Axis = None,
+    break_: Break = None,
+    confidence: Confidence = 0.9,
+    min_gain: MinGain = 0.01,
+    members: Members = False,
+    html: Html = None,
+    json_: Json = False,
+) -> None:
+    """Forecast a training run from its first checkpoints, and say how sure that is."""
+    one_source(config, table)
+    if table is not None and target is None:
+        raise ConfigError("--table needs --target METRIC, the accuracy to forecast")
+    levels = _chance_levels(chance or [])
+    if bad := [h for h in horizon or [] if not h > 1]:
+        raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
+    from forecast.analysis.checkpoints.forecast import Question, report_of
+    from forecast.analysis.checkpoints.report_record import report_record
+
+    if table is not None:
+        from forecast.analysis.checkpoints.training_runs import read_runs
+
+        assert target is not None  # checked above
+        with err.status("reading the table"):
+            runs = read_runs(table, (target,), axis)
+        proxies = tuple(proxy or ())
+    else:
+        assert config is not None  # checked above
+        runs, target = _of_run(config, target, axis)
+        proxies = tuple(proxy or (DEFAULT_PROXY,))
+    metric, _, text = (cross_entropy or "").partition(":")
+    question = Question(
+        target=target,
+        proxies=proxies,
+        fit_until=_last_step(runs) if fit_until is None else fit_until,
+        loss=metric or None,
+        loss_task=text or None,
+        horizons=tuple(sorted(set(horizon))) if horizon else Question.horizons,
+        chance=levels,
+        breaks=tuple(sorted(set(break_ or ()))),
+        confidence=confidence,
+        min_gain=min_gain,
+    )
+    with WorkProgress(err, "fits at rolling origins") as progress:
+        report = report_of(runs, question, on_cost=progress.advance)
+    source = table or str(config)
+    if html is not None:
+        from forecast.analysis.checkpoints.report import report_page
+
+        with err.status("drawing the report"):
+            report_page(report, source).write(html)
+    if json_:
+        print_json(report_record(report, source, members))
+    else:
+        from forecast.analysis.checkpoints.report_tables import report_tables
+
+        out.print(report_tables(report, members))
+        print_failures(_as_failures(report.failed))
+    if html is not None:
+        err.print(f"report: {html}", markup=False, soft_wrap=True)
+    leave(bool(report.failed))
+
+
+def _of_run(config: Path, target: str | None, axis: str | None) -> "tuple[Runs, str]":
+    from forecast.analysis.checkpoints.runs_from_run import runs_of
+    from forecast.warehouse.connect import open_warehouse
+
+    loaded = load_config(config)
+    with err.status("reading the warehouse"), open_warehouse(loaded.output) as db:
+        return runs_of(db, target, axis)
+
+
+def _last_step(runs: "Runs") -> float:
+    return max(float(series.step[-1]) for run in runs.runs for series in run.series.values())
+
+
+def _chance_levels(given: list[str]) -> dict[str, float]:
+    levels = {}
+    for text in given:
+        task, _, number = text.rpartition("=")
+        try:
+            level = float(number)
+        except ValueError:
+            level = -1.0
+        if not task or not 0 <= level < 1:
+            raise ConfigError(
+                f"--chance {text!r}: expected TASK=P with P from 0 to below 1, e.g. arc_easy=0.25"
+            )
+        levels[task] = level
+    return levels
+
+
+def _as_failures(failed: tuple[dict[str, str], ...]) -> list[dict[str, str]]:
+    return [
+        {
+            "subject": "run",
+            "name": f["run"],
+            "task": f["task"],
+            "error": f"run {f['run']}, task {f['task']}: {f['error']}",
+        }
+        for f in failed
+    ]

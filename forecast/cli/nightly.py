@@ -1,0 +1,202 @@
+"""`forecast nightly` between a scheduler and the library: options, the lock, what it prints, exit codes."""
+
+from datetime import date as Date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forecast.api import aggregate_run, score_run
+from forecast.cli.options import Json
+from forecast.cli.rank import ranking_of
+from forecast.config.loader import load_config
+from forecast.config.nightly import NIGHT_VARIABLE
+from forecast.errors import ConfigError
+from forecast.report.console import PARTIAL_FAILURE, err, out, print_failures, print_json
+
+if TYPE_CHECKING:
+    from forecast.nightly.run_night import Prepared, Told
+
+ALERT_RAISED = 5
+LOCKED = 6
+
+EPILOG = (
+    "Exit codes: 0 all well; 1 it could not be done; 2 wrong configuration; 3 something failed (all of it is "
+    "listed); 5 an alert was raised, whatever else; 6 another nightly run of this output is at work.  "
+    "Example: forecast nightly configs/nightly.yaml"
+)
+
+ConfigPath = Annotated[
+    Path,
+    typer.Argument(metavar="CONFIG", help="A configuration with nightly.watch, e.g. configs/nightly.yaml."),
+]
+Night = Annotated[
+    str | None,
+    typer.Option(
+        "--date",
+        envvar=NIGHT_VARIABLE,
+        metavar="YYYY-MM-DD",
+        help="The night. Default: today, local time.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what is new and what would be scored, and do nothing.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Address of a Ray cluster; default: the configuration's, else Ray on this machine."),
+]
+
+Retry = Annotated[
+    bool,
+    typer.Option(
+        "--retry", help="Try broken checkpoints again that are in quarantine after their own errors."
+    ),
+]
+
+
+def nightly(
+    config: ConfigPath,
+    date: Night = None,
+    dry_run: DryRun = False,
+    json_: Json = False,
+    address: Address = None,
+    retry: Retry = False,
+) -> None:
+    """Score the new checkpoints of watched training runs, refresh forecasts, report, raise alerts.
+
+    The same night twice changes nothing; a missed night is caught up by the next one.
+    """
+    from forecast.nightly.run_night import Work, prepare, run_night
+    from forecast.storage.lease import LockedError, held
+
+    loaded = load_config(config)
+    night = _checked(date) if date is not None else Date.today().isoformat()
+    if dry_run:
+        with err.status("looking for checkpoints"):
+            prepared = prepare(loaded, night, only_look=True)
+        _print_prepared(prepared, json_)
+        return
+    if loaded.nightly is None:
+        prepare(loaded, night)  # says so, before anything is written
+    try:
+        with held(loaded.output) as lock:
+            with err.status("looking for checkpoints"):
+                prepared = prepare(loaded, night)
+            work = Work(
+                score=lambda plan: score_run(plan.config, address, retry, plan),
+                aggregate=aggregate_run,
+                rank=lambda run: ranking_of(run).ranking,
+            )
+            told = run_night(prepared, work, lock)
+    except LockedError as error:
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(LOCKED) from None
+    code = ALERT_RAISED if told.raised else PARTIAL_FAILURE if told.something_failed else 0
+    if json_:
+        print_json(told_record(told, code))
+    else:
+        _print_told(told)
+    raise typer.Exit(code)
+
+
+def told_record(told: "Told", code: int) -> dict[str, Any]:
+    """The answer of `--json`."""
+    from forecast.nightly.report_record import night_record
+
+    return {
+        **night_record(told.night, told.alerts),
+        "raised": [alert.key for alert in told.raised],
+        "report": list(told.report),
+        "undelivered": list(told.undelivered),
+        "exit_code": code,
+    }
+
+
+def prepared_record(prepared: "Prepared") -> dict[str, Any]:
+    """The answer of `--dry-run --json`."""
+    from forecast.runs.records import plan_record
+
+    record = plan_record(prepared.plan)
+    begun = {c["candidate"]: c["units"] - c["done"] for c in record["candidates"] if c["done"] < c["units"]}
+    return {
+        "date": prepared.date,
+        "to_score": [
+            {
+                "candidate": one.settings.name,
+                "run": one.checkpoint.run,
+                "step": one.checkpoint.step,
+                "source": one.checkpoint.source,
+                "units": begun.pop(one.settings.name, None),  # left to do; None for a new one: all
+            }
+            for one in prepared.watched
+            if one.known is None or one.settings.name in begun
+        ],
+        "other_candidates_to_score": [{"candidate": name, "units": units} for name, units in begun.items()],
+        "waiting": [
+            {"checkpoint": w.checkpoint.source, "step": w.checkpoint.step, "run": s.run, "reason": w.reason}
+            for s in prepared.sights
+            for w in s.waiting
+        ],
+        "problems": [{"run": s.run, "error": s.problem} for s in prepared.sights if s.problem is not None],
+        "failed": record["failed"],
+    }
+
+
+def _checked(text: str) -> str:
+    from forecast.nightly.history import is_date
+
+    if not is_date(text):
+        raise ConfigError(f"--date {text}: expected a date as YYYY-MM-DD")
+    return text
+
+
+def _print_prepared(prepared: "Prepared", as_json: bool) -> None:
+    record = prepared_record(prepared)
+    if as_json:
+        print_json(record)
+        return
+    for one in [*record["to_score"], *record["other_candidates_to_score"]]:
+        left = "new" if one["units"] is None else f"{one['units']} units left"
+        _say(f"to score: {one['candidate']} ({left})")
+    if not record["to_score"]:
+        _say("no checkpoint is to be scored")
+    for one in record["waiting"]:
+        _say(f"waits: {one['checkpoint']}: {one['reason']}")
+    for one in record["problems"]:
+        _say(f"run {one['run']}: {one['error']}")
+    print_failures(record["failed"])
+
+
+def _print_told(told: "Told") -> None:
+    night = told.night
+    counts = f"{len(night.new)} new, {len(night.waiting)} waiting, {len(night.broken)} broken"
+    _say(f"night of {night.date}: {counts}")
+    for new in night.new:
+        _say(f"  new: {new.name}")
+    for waiting in night.waiting:
+        _say(f"  waits: {waiting.checkpoint.name}: {waiting.reason}")
+    for broken in night.broken:
+        _say(f"  broken since {broken.since}: {broken.checkpoint.name}: {broken.error}")
+    for run in night.runs:
+        if run.problem is not None:
+            _say(f"  run {run.run}: {run.problem}")
+    for end in night.forecasts:
+        _say(
+            f"  forecast at step {end.step} of {end.run}: {end.task} {end.metric} {end.forecast:.4f} "
+            f"({end.low:.4f} to {end.high:.4f})"
+        )
+    raised = {alert.key for alert in told.raised}
+    for alert in told.raised:
+        _say(f"ALERT {alert.rule}: {alert.text}")
+    for alert in told.alerts:
+        if alert.key not in raised:
+            _say(f"stands since an earlier night: {alert.rule}: {alert.text}")
+    print_failures(list(night.failed))
+    for problem in told.undelivered:
+        err.print(f"not delivered: {problem}", style="red", markup=False, soft_wrap=True)
+    _say("report: " + told.report[0])
+
+
+def _say(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)

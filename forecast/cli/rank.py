@@ -1,0 +1,233 @@
+"""`forecast rank` between the command line and the library: its options, progress, and what it prints."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from forecast.cli.options import Html, Json, one_source
+from forecast.config.loader import load_config
+from forecast.config.schema import Config
+from forecast.errors import ConfigError
+from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.runs.progress import WorkProgress
+
+if TYPE_CHECKING:  # scipy takes most of a second to import
+    from forecast.analysis.ranking.held_out import TableReport
+    from forecast.analysis.ranking.univariate import Ranking
+    from forecast.warehouse.population import Population
+
+ConfigPath = Annotated[
+    Path | None, typer.Argument(metavar="[CONFIG]", help="A run's configuration; or --table.")
+]
+TablePath = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Rank from this table (CSV, JSONL, Parquet), without a configuration: columns candidate, "
+        "family, task, score, then one for each feature.",
+    ),
+]
+Features = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Features to use. Default: all columns, all 80 proxies.")
+]
+Baselines = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="With --table: columns that are no features but rows of their own, e.g. parameters; partial "
+        "correlations are given them. A run brings its own.",
+    ),
+]
+OverWhat = Annotated[
+    Literal["tokens", "bytes"] | None,
+    typer.Option(
+        "--over",
+        help="What a run's proxies are means over. Bytes: comparable between tokenizers. Default: tokens.",
+    ),
+]
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="leave-2-tasks-out, leave-models-out, leave-families-out or known-tasks; may be repeated. "
+        "Default: all.",
+    ),
+]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scorer",
+        metavar="NAME",
+        help="univariate, sparse-3, ranksvm-linear or ranksvm-rbf; may be repeated. Default: all.",
+    ),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of folds and resampling. Default: 0.")]
+Permutations = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="For the null of each scorer. Default: 200.")
+]
+Bootstraps = Annotated[int | None, typer.Option(metavar="N", min=0, help="For intervals. Default: 1000.")]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Processes. Default: one for each core.")
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Save the scorer that the order is by, fitted to all cells, as JSON."),
+]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A run's ranking, and what failed on the way to it."""
+
+    population: "Population"
+    ranking: "Ranking"
+    failed: list[dict[str, str]]
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON."""
+        from forecast.runs.records import rank_record
+
+        return rank_record(self.ranking, self.failed)
+
+    def print(self) -> None:
+        """Tables on standard output."""
+        from forecast.analysis.ranking.tables import ranking_tables
+
+        out.print(ranking_tables(self.ranking))
+
+
+def rank(
+    config: ConfigPath = None,
+    table: TablePath = None,
+    features: Features = None,
+    baselines: Baselines = None,
+    over: OverWhat = None,
+    protocol: Protocols = None,
+    scorer: Scorers = None,
+    seed: Seed = None,
+    permutations: Permutations = None,
+    bootstraps: Bootstraps = None,
+    workers: Workers = None,
+    save: Save = None,
+    html: Html = None,
+    json_: Json = False,
+) -> None:
+    """Rank the candidates, and say how far to trust it for models, families and tasks not seen before."""
+    one_source(config, table)
+    given: dict[str, Any] = {
+        "protocols": tuple(dict.fromkeys(protocol)) if protocol else None,
+        "scorers": tuple(dict.fromkeys(scorer)) if scorer else None,
+        "seed": seed,
+        "permutations": permutations,
+        "bootstraps": bootstraps,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    n_workers = workers or len(os.sched_getaffinity(0))
+    report: TableReport | None
+    if table is not None:
+        if over is not None:
+            raise ConfigError("--over goes with CONFIG; a table's features are what they are")
+        report = _of_table(table, _names(features), _names(baselines) or (), given, n_workers)
+        ranked = None
+    else:
+        assert config is not None  # checked above
+        if baselines is not None:
+            raise ConfigError("--baselines goes with --table FILE; a run brings its own")
+        loaded = load_config(config)
+        ranked = ranking_of(loaded, over or "tokens")
+        report = _held_out(ranked, loaded, _names(features), given, n_workers)
+    if save is not None:
+        _save(report, save)
+    name = table or str(config)
+    if html is not None:
+        from forecast.analysis.ranking.report import report_page
+
+        report_page(report, name, ranked.ranking if ranked else None).write(html)
+    _answer(report, ranked, name, json_)
+    if html is not None:
+        err.print(f"report: {html}", markup=False, soft_wrap=True)
+    leave(bool(ranked and ranked.failed))
+
+
+def ranking_of(config: Config, over: Literal["tokens", "bytes"] = "tokens") -> Ranked:
+    """Every proxy by itself against what a run measured; reads the warehouse.
+
+    Raises:
+        NoDataError: there is no warehouse yet, or nothing in it to rank by.
+    """
+    from forecast.analysis.ranking.univariate import rank_candidates
+    from forecast.warehouse.connect import open_warehouse, read_failures
+    from forecast.warehouse.population import load_population
+
+    with err.status("ranking"), open_warehouse(config.output) as db:
+        failures = read_failures(db)
+        population = load_population(db, over)
+        ranking = rank_candidates(population, config.ranking)
+    return Ranked(population, ranking, [failure.as_record() for failure in failures])
+
+
+def _of_table(
+    path: str, features: list[str] | None, baselines: Sequence[str], given: dict[str, Any], workers: int
+) -> "TableReport":
+    from forecast.analysis.ranking.feature_table_from_file import read_table
+    from forecast.analysis.ranking.held_out import Options, report_of
+
+    options = Options(**given)
+    imported = read_table(path, features, baselines)
+    with WorkProgress(err, "scorers and their nulls") as progress:
+        return report_of(imported, options, workers=workers, on_cost=progress.advance)
+
+
+def _held_out(
+    ranked: Ranked, config: Config, features: list[str] | None, given: dict[str, Any], workers: int
+) -> "TableReport | None":
+    """None where nothing is measured: the ranking itself says so."""
+    from forecast.analysis.ranking.feature_table_from_run import cells_of
+    from forecast.analysis.ranking.held_out import Options, report_of
+
+    if not ranked.ranking.reports:
+        return None
+    settings = config.ranking
+    options = Options(**{"seed": settings.seed, "confidence": settings.confidence, **given})
+    cells = cells_of(ranked.population, settings, features)
+    with WorkProgress(err, "scorers and their nulls") as progress:
+        return report_of(
+            cells.imported, options, redraw=cells.redraw, workers=workers, on_cost=progress.advance
+        )
+
+
+def _save(report: "TableReport | None", path: Path) -> None:
+    from forecast.analysis.ranking.scorers.registry import save as save_scorer
+
+    if report is None or report.fitted is None:
+        raise ConfigError("no scorer can be fitted, so there is none to save; see the warnings")
+    save_scorer(report.fitted, path)
+
+
+def _answer(report: "TableReport | None", ranked: Ranked | None, name: str, as_json: bool) -> None:
+    from forecast.analysis.ranking.report_record import report_record
+    from forecast.analysis.ranking.report_tables import report_tables
+
+    held_out = None if report is None else report_record(report, name)
+    if as_json and ranked is None:
+        print_json(held_out or {})
+    elif as_json and ranked is not None:
+        print_json({**ranked.as_record(), "held_out": held_out})
+    else:
+        if ranked is not None:
+            ranked.print()
+            out.print()
+        if report is not None:
+            out.print(report_tables(report))
+        if ranked is not None:
+            print_failures(ranked.failed)
+
+
+def _names(text: str | None) -> list[str] | None:
+    """Of a list with commas."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

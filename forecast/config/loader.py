@@ -1,0 +1,230 @@
+"""Reads a configuration file and explains what is wrong with it: every mistake at once, each with its line.
+
+Relative paths are taken from the folder of the file, so that a command gives the same result from wherever it
+is called.
+"""
+
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from forecast import storage
+from forecast.config.candidates import CandidateConfig, CandidateSettings
+from forecast.config.nightly import RULES, NightlyConfig
+from forecast.config.schema import Config
+from forecast.errors import ConfigError, did_you_mean
+
+DEFAULTS_KEY = "candidate_defaults"
+
+# What a watched run says of each of its checkpoints by itself.
+_OF_ONE_CANDIDATE = CandidateConfig.model_fields.keys() - CandidateSettings.model_fields.keys()
+
+_Location = tuple[str | int, ...]
+
+# Pydantic puts the type that it tried into the location of an error within a union.
+_UNION_MEMBERS = {"int", "str", "tuple[int, ...]", "tuple[str, ...]"}
+# What pydantic says in terms of Python, said in terms of YAML.
+_PLAIN = {
+    "model_type": "expected keys with values",
+    "dict_type": "expected keys with values",
+    "tuple_type": "expected a list",
+    "string_type": "expected text; put it in quotes",
+}
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a configuration file.
+
+    `candidate_defaults` in the file is merged into every candidate that does not set the key itself, those of
+    watched runs among them.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, or a value that does not fit; names file and
+            line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a configuration file: {error}") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_message(error, path)) from None
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{path}:1: expected keys such as name, output, candidates, trajectories; see configs/demo.yaml"
+        )
+    if (defaults := data.pop(DEFAULTS_KEY, None)) is not None:
+        if not isinstance(defaults, dict):
+            line = _line(node, (DEFAULTS_KEY,))
+            raise ConfigError(f"{path}:{line}: {DEFAULTS_KEY}: expected keys with values, as in a candidate")
+        if isinstance(candidates := data.get("candidates"), list):
+            data["candidates"] = [{**defaults, **c} if isinstance(c, dict) else c for c in candidates]
+        common = {key: value for key, value in defaults.items() if key not in _OF_ONE_CANDIDATE}
+        for watch in _watches(data):
+            if isinstance(own := watch.get("candidate", {}), dict):
+                watch["candidate"] = {**common, **own}
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path, node)) from None
+    return _with_absolute_paths(config, path.absolute().parent)
+
+
+def _watches(data: dict[str, Any]) -> list[dict[str, Any]]:
+    nightly = data.get("nightly")
+    watches = nightly.get("watch") if isinstance(nightly, dict) else None
+    return [w for w in watches if isinstance(w, dict)] if isinstance(watches, list) else []
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's own loader keeps the last of two equal keys and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # the loader itself refuses lists and mappings as keys
+            if key.value in seen:
+                message = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _yaml_message(error: yaml.YAMLError, path: Path) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        return f"{path}:{error.problem_mark.line + 1}: not valid YAML: {what}"
+    return f"{path} is not valid YAML: {error}"
+
+
+def _with_absolute_paths(config: Config, base: Path) -> Config:
+    def local(source: str) -> str:
+        # A hub id looks like a relative path; it is a path only where something exists at it or it says so.
+        says_so = source.startswith((".", "~", "/")) or source.endswith(".gguf")
+        return storage.resolve(source, base) if says_so or (base / source).exists() else source
+
+    def watched(nightly: NightlyConfig) -> NightlyConfig:
+        watch = (
+            w if w.folder is None else w.model_copy(update={"folder": storage.resolve(w.folder, base)})
+            for w in nightly.watch
+        )
+        return nightly.model_copy(update={"watch": tuple(watch)})
+
+    def rows(source: Any) -> Any:
+        if source.path is not None:
+            return source.model_copy(update={"path": storage.resolve(source.path, base)})
+        return source.model_copy(update={"dataset": local(source.dataset)})
+
+    return config.model_copy(
+        update={
+            "output": storage.resolve(config.output, base),
+            "candidates": tuple(c.model_copy(update={"source": local(c.source)}) for c in config.candidates),
+            "trajectories": tuple(rows(t) for t in config.trajectories),
+            "direct_evaluation": tuple(rows(t) for t in config.direct_evaluation),
+            "measured_scores": tuple(
+                m.model_copy(update={"path": storage.resolve(m.path, base)}) for m in config.measured_scores
+            ),
+            "nightly": None if config.nightly is None else watched(config.nightly),
+        }
+    )
+
+
+def _explain(error: ValidationError, path: Path, node: yaml.Node | None) -> str:
+    problems = error.errors()
+    messages: dict[str, list[str]] = {}  # by place: a union reports one mistake once per member
+    for problem in problems:
+        loc = tuple(part for part in problem["loc"] if part not in _UNION_MEMBERS and str(part) not in RULES)
+        if problem["type"] == "too_short" and any(
+            p["loc"][: len(loc)] == loc and p["loc"] != loc for p in problems
+        ):
+            continue  # the list is "too short" only because its faulty items do not count
+        subject, message = _subject_and_message(problem, loc, _as_written(loc, node))
+        place = f"{path}:{_line(node, _as_written(loc, node))}: {subject}"
+        found = messages.setdefault(place, [])
+        if message not in found:
+            found.append(message)
+    return "\n".join(f"{place}: {', or: '.join(found)}" for place, found in messages.items())
+
+
+def _subject_and_message(problem: Any, loc: _Location, written: _Location) -> tuple[str, str]:
+    if problem["type"] == "extra_forbidden":
+        parent = ".".join(map(str, written[:-1])) or "the top level"
+        known = _keys_at(part for part in problem["loc"][:-1] if part not in _UNION_MEMBERS)
+        return f"unknown key {str(loc[-1])!r} in {parent}", did_you_mean(str(loc[-1]), known)
+    subject = ".".join(map(str, written)) or "the configuration"
+    if problem["type"] == "missing":
+        return subject, "missing"
+    message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        written_rule = str(problem["ctx"].get("tag", ""))
+        return subject, f"rule {written_rule!r}: {did_you_mean(written_rule, RULES)}"
+    value = problem["input"]
+    if isinstance(value, str | int | float) and repr(value) not in message:
+        message += f"; got {value!r}"
+    return subject, message
+
+
+def _as_written(loc: _Location, node: yaml.Node | None) -> _Location:
+    """The location in the file: a key that a candidate has from the defaults stands there."""
+    if loc[:1] == ("candidates",):
+        own = 2  # parts before the key: candidates, a number
+    elif loc[:2] == ("nightly", "watch") and loc[3:4] == ("candidate",):
+        own = 4
+    else:
+        return loc
+    in_defaults: _Location = (DEFAULTS_KEY, *loc[own:])
+    of_defaults = not _stands_in_file(node, loc[: own + 1]) and _stands_in_file(node, in_defaults[:2])
+    return in_defaults if len(loc) > own and of_defaults else loc
+
+
+def _stands_in_file(node: yaml.Node | None, loc: _Location) -> bool:
+    return len(_marks(node, loc)) == len(loc)
+
+
+def _line(node: yaml.Node | None, loc: _Location) -> int:
+    """Line (1-based) of the deepest part of `loc` that stands in the file."""
+    return [1, *_marks(node, loc)][-1]
+
+
+def _marks(node: yaml.Node | None, loc: _Location) -> list[int]:
+    """Lines (1-based) of the parts of `loc`, as far as they stand in the file."""
+    lines: list[int] = []
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if pair is None:
+                break
+            key, node = pair
+            lines.append(key.start_mark.line + 1)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            lines.append(node.start_mark.line + 1)
+        else:
+            break
+    return lines
+
+
+def _keys_at(loc: Iterable[str | int]) -> list[str]:
+    """The keys that the model at `loc` accepts; the name of a rule stands for that rule's."""
+    model: Any = Config
+    for part in loc:
+        if isinstance(part, str):
+            model = RULES.get(part) or _model_in(model.model_fields[part].annotation)
+    keys = list(model.model_fields)
+    return [*keys, DEFAULTS_KEY] if model is Config else keys
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(arg) for arg in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model is not None), None)

@@ -1,0 +1,219 @@
+"""The part of a configuration that `forecast nightly` reads: what is watched, forecast, and told to whom."""
+
+import re
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from forecast.config.candidates import CandidateSettings
+from forecast.config.sources import Frozen, location
+from forecast.errors import did_you_mean
+from forecast.proxies.token_proxies import PROXIES
+
+STEP = "{step}"
+NIGHT_VARIABLE = "FORECAST_NIGHT"  # of the environment: the night, where the command does not say it
+
+
+def _step_pattern(value: str) -> str:
+    if value.count(STEP) != 1:
+        raise ValueError(f"write {STEP} once, where the number of the step stands, e.g. step_{STEP}")
+    if "/" in value:
+        raise ValueError("the pattern is of one name, without a /")
+    return value
+
+
+def _file_name(value: str) -> str:
+    if "/" in value or value in (".", ".."):
+        raise ValueError("the marker is the name of a file within the checkpoint's folder, without a /")
+    return value
+
+
+def _plain_name(value: str) -> str:
+    if re.search(r"[\x00-\x1f]", value) or value != value.strip():
+        raise ValueError("a name has no line breaks and no spaces around it")
+    return value
+
+
+class WatchConfig(Frozen):
+    """A training run whose checkpoints keep arriving, in subfolders of `folder` or as revisions of `hub`.
+
+    `pattern` is the name of a checkpoint: `{step}` stands for digits, `*` for anything. Folders that do not
+    match it are not looked at. `marker` is a file whose presence in a checkpoint says that it is whole; a
+    revision of a hub repository is always whole. `every` takes only multiples of it. `final_step`: where
+    training will end, for forecasts. `candidate`: settings of all its checkpoints, as in `candidates`;
+    `family` defaults to the name of the run.
+    """
+
+    run: Annotated[str, AfterValidator(_plain_name)] = Field(min_length=1)
+    folder: Annotated[str, AfterValidator(location("s3"))] | None = Field(default=None, min_length=1)
+    hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    pattern: Annotated[str, AfterValidator(_step_pattern)] = f"step_{STEP}"
+    marker: Annotated[str, AfterValidator(_file_name)] | None = Field(default=None, min_length=1)
+    every: int | None = Field(default=None, ge=1)
+    final_step: int | None = Field(default=None, ge=1)
+    tokens_per_step: int | None = Field(default=None, ge=1)
+    candidate: CandidateSettings = CandidateSettings()
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "WatchConfig":
+        if (self.folder is None) == (self.hub is None):
+            raise ValueError("give either folder (of checkpoints) or hub (a repository)")
+        if self.hub is not None and self.marker is not None:
+            raise ValueError("marker belongs to folder; a revision of a hub repository is always whole")
+        return self
+
+    @property
+    def completion_marker(self) -> str | None:
+        """The file that says a checkpoint is whole; None where there is nothing to wait for."""
+        return None if self.folder is None else self.marker or "_SUCCESS"
+
+    @property
+    def place(self) -> str:
+        """Where it is watched, as messages name it."""
+        return self.folder or f"hub repository {self.hub}"
+
+    def step_of(self, name: str) -> int | None:
+        """The step that a folder or revision of this name is of; None where it is no checkpoint."""
+        pattern = re.escape(self.pattern).replace(re.escape(STEP), r"(\d+)").replace(r"\*", ".*?")
+        found = re.fullmatch(pattern, name, flags=re.ASCII | re.DOTALL)
+        if found is None:
+            return None
+        step = int(found[1])
+        return None if self.every is not None and step % self.every else step
+
+
+class NightlyForecast(Frozen):
+    """What is forecast for the end of each run; see the options of `forecast extrapolate`.
+
+    `target`: a metric of measured scores or direct evaluation; none: the one that most checkpoints have.
+    """
+
+    target: str | None = None
+    proxies: tuple[str, ...] = Field(default=("cross_entropy__uniform",), min_length=1)
+    confidence: float = Field(default=0.9, ge=0.5, le=0.999)
+
+
+class ForecastFell(Frozen):
+    """The forecast for the end of training lies below the interval of an earlier one; see `nightly.falls`."""
+
+    rule: Literal["forecast_fell"]
+    run: str | None = None
+    task: str | None = None
+
+
+class ProxyFell(Frozen):
+    """A proxy got worse from each checkpoint to the next, `checkpoints` times in a row.
+
+    On a healthy run of 185 checkpoints and 20 tasks (OLMo-2 7B, bits per byte) 3 in a row alarmed 106 times,
+    four 21 times, five three times.
+    """
+
+    rule: Literal["proxy_fell"]
+    checkpoints: int = Field(default=5, ge=1)
+    proxy: str = "cross_entropy__uniform"
+    run: str | None = None
+    task: str | None = None
+
+    @field_validator("proxy")
+    @classmethod
+    def _good_direction_known(cls, value: str) -> str:
+        proxies = {proxy.name: proxy for proxy in PROXIES}
+        if value not in proxies:
+            raise ValueError(f"no proxy is called {value!r}; {did_you_mean(value, list(proxies))}")
+        if proxies[value].learned:
+            raise ValueError(
+                f"whether more or less of {value} is better is learned from measured scores, so nobody can "
+                "say that it fell; choose another proxy"
+            )
+        return value
+
+
+class FailedToLoad(Frozen):
+    """A checkpoint could not be loaded or scored."""
+
+    rule: Literal["failed_to_load"]
+    run: str | None = None
+
+
+class NothingNew(Frozen):
+    """No new checkpoint of a run for so many days, although training has not ended."""
+
+    rule: Literal["nothing_new"]
+    days: int = Field(default=3, ge=1)
+    run: str | None = None
+
+
+AlertRule = Annotated[ForecastFell | ProxyFell | FailedToLoad | NothingNew, Field(discriminator="rule")]
+
+RULES: dict[str, type[Frozen]] = {
+    "forecast_fell": ForecastFell,
+    "proxy_fell": ProxyFell,
+    "failed_to_load": FailedToLoad,
+    "nothing_new": NothingNew,
+}
+
+DEFAULT_ALERTS: tuple[AlertRule, ...] = (
+    ForecastFell(rule="forecast_fell"),
+    ProxyFell(rule="proxy_fell"),
+    FailedToLoad(rule="failed_to_load"),
+    NothingNew(rule="nothing_new"),
+)
+
+
+class Deliver(Frozen):
+    """Where alerts go: posted to a webhook as JSON, or given to a command on its standard input.
+
+    `webhook_env` names an environment variable that holds the URL, for one that is a secret.
+    """
+
+    webhook: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    webhook_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    command: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Deliver":
+        given = [v for v in (self.webhook, self.webhook_env, self.command) if v is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of webhook, webhook_env and command")
+        return self
+
+
+class NightlyConfig(Frozen):
+    """What `forecast nightly` does; without `alerts` all four rules with their defaults."""
+
+    watch: tuple[WatchConfig, ...] = Field(min_length=1)
+    forecast: NightlyForecast = NightlyForecast()
+    alerts: tuple[AlertRule, ...] = DEFAULT_ALERTS
+    deliver: tuple[Deliver, ...] = ()
+
+    @field_validator("watch")
+    @classmethod
+    def _runs_differ(cls, value: tuple[WatchConfig, ...]) -> tuple[WatchConfig, ...]:
+        names = Counter(w.run for w in value)
+        if repeated := [name for name, n in names.items() if n > 1]:
+            raise ValueError(f"names of watched runs must differ; repeated: {', '.join(repeated)}")
+        kinds: dict[Any, str] = {}
+        for watch in value:
+            if (first := kinds.setdefault(_kind(watch), watch.run)) != watch.run:
+                raise ValueError(
+                    f"runs {first!r} and {watch.run!r} cannot be told apart in the results; give their "
+                    "candidate different `family`, `corpus` or `seed`"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _alerts_of_known_runs(self) -> "NightlyConfig":
+        known = [w.run for w in self.watch]
+        unknown = dict.fromkeys(a.run for a in self.alerts if a.run is not None and a.run not in known)
+        if unknown:
+            raise ValueError(
+                f"alerts name runs that are not watched: {', '.join(unknown)}; watched: {', '.join(known)}"
+            )
+        return self
+
+
+def _kind(watch: WatchConfig) -> tuple[object, ...]:
+    """What the warehouse tells runs apart by; see `checkpoints.from_warehouse`."""
+    own = watch.candidate
+    return (own.family or watch.run, own.corpus, own.seed, own.quantize, own.drop_layers)

@@ -1,0 +1,221 @@
+"""Candidates: from a line of the configuration to files on this machine, checked and fingerprinted."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from forecast import storage
+from forecast.config.schema import CandidateConfig, Config
+from forecast.errors import CandidateError, InputError
+from forecast.inputs.files import local_path
+from forecast.inputs.models.cache import fetched
+from forecast.inputs.models.fingerprint import digest_of, files_digest, remembered
+from forecast.inputs.models.layout import TEXT_FILES, layout_of
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where the weights of a candidate lie on this machine."""
+
+    folder: Path
+    gguf: Path | None
+    weights: tuple[Path, ...]
+    others: tuple[Path, ...]
+    parameters: int | None  # by the headers of the weight files; None for pickled ones
+
+    def digest(self) -> str:
+        """Content hash of everything that the loaded model depends on, wherever it lies."""
+        if self.gguf is not None:
+            return files_digest({"gguf": self.gguf})
+        return files_digest({path.name: path for path in [*self.weights, *self.others]})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate ready to be planned; `candidate_id` stands for everything that shapes its numbers."""
+
+    name: str
+    candidate_id: str
+    settings: CandidateConfig
+    engine: str
+    dtype: str
+    prompt_form: str
+    files_digest: str | None  # None for made-up candidates
+    parameters: int | None  # before layers are dropped
+
+    @property
+    def family(self) -> str | None:
+        """Name of the model family, as configured."""
+        return self.settings.family
+
+
+def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
+    """Find and fingerprint a candidate's files.
+
+    Raises:
+        CandidateError: files missing, truncated or of a kind that is not loaded by default; names the
+            candidate.
+    """
+    made_up = settings.source.startswith("fake://")
+    if made_up != (config.engine.kind == "fake"):
+        raise CandidateError(
+            f"candidate {settings.name!r}: fake:// sources and engine: {{kind: fake}} go together, "
+            f"but the source is {settings.source!r} and the engine {config.engine.kind!r}"
+        )
+    if made_up:
+        return candidate_of(settings, config, None, settings.parameters)
+    files = locate_files(settings)
+    return candidate_of(settings, config, files.digest(), files.parameters)
+
+
+def candidate_of(
+    settings: CandidateConfig, config: Config, digest: str | None, parameters: int | None
+) -> Candidate:
+    """A candidate whose files are known by their digest (None for a made-up one); looks at none of them.
+
+    Args:
+        parameters: counted in the files.
+    """
+    requested = settings.dtype or config.engine.dtype
+    dtype = native_dtype(config.cluster.on_gpu) if requested == "auto" else requested
+    form = settings.prompt_form or config.prompt_form
+    candidate_id = digest_of(
+        settings.source if digest is None else digest,
+        settings.quantize.model_dump() if settings.quantize else None,
+        settings.drop_layers,
+        settings.vocab_size,
+        settings.context_length,
+        dtype,
+        form,
+    )
+    counted = settings.parameters or parameters
+    return Candidate(settings.name, candidate_id, settings, config.engine.kind, dtype, form, digest, counted)
+
+
+def locate_files(settings: CandidateConfig) -> ModelFiles:
+    """The files of a candidate on this machine.
+
+    A hub id is downloaded (or found in the local hub cache), files at `s3://...` are copied to a cache.
+
+    Raises:
+        CandidateError: see `resolve_candidate`.
+        ForecastError: see `fetched`.
+    """
+    source, name = settings.source, settings.name
+    if source.startswith("package://"):
+        try:
+            source = local_path(source)
+        except InputError as error:
+            raise CandidateError(f"candidate {name!r}: {error}") from None
+    elif storage.is_remote(source):
+        source = str(fetched(settings))
+    path = Path(source)
+    if source.endswith(".gguf"):
+        if not path.is_file():
+            raise CandidateError(f"candidate {name!r}: no GGUF file at {path}")
+        return ModelFiles(path.parent, path, (path,), (), gguf_parameters(path, name))
+    if not path.is_dir():
+        if path.is_absolute():
+            raise CandidateError(f"candidate {name!r}: no model folder at {path}")
+        path = _from_hub(settings)
+    return _folder_files(path, settings)
+
+
+def _folder_files(folder: Path, settings: CandidateConfig) -> ModelFiles:
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    layout = layout_of(str(folder), names, lambda name: (folder / name).read_bytes(), settings)
+    weights = tuple(folder / name for name in layout.weights)
+    parameters = None if layout.pickled else sum(safetensors_parameters(p, settings.name) for p in weights)
+    return ModelFiles(folder, None, weights, tuple(folder / name for name in layout.others), parameters)
+
+
+def _from_hub(settings: CandidateConfig) -> Path:
+    import huggingface_hub
+
+    repo, _, revision = settings.source.partition("@")
+    patterns = [*TEXT_FILES, "model*.safetensors"]
+    patterns += ["pytorch_model*.bin"] if settings.allow_pickle else []
+    patterns += ["*.py"] if settings.allow_remote_code else []
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repo,
+            revision=revision or settings.revision,
+            allow_patterns=patterns,
+            ignore_patterns=["*/*"],  # exports to other formats
+        )
+    except Exception as error:  # offline, not found, gated and malformed ids each have types of their own
+        raise CandidateError(
+            f"candidate {settings.name!r}: {settings.source!r} is neither a folder on this machine "
+            f"nor could it be had from the model hub: {error}"
+        ) from error
+    return Path(folder)
+
+
+def safetensors_parameters(path: Path, name: str) -> int:
+    """Elements in a safetensors file, from its header.
+
+    Raises:
+        CandidateError: the file is damaged or shorter than its header promises.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(stream.read(length))
+        tensors = [entry for key, entry in header.items() if key != "__metadata__"]
+        promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
+        elements = sum(math.prod(entry["shape"]) for entry in tensors)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CandidateError(
+            f"candidate {name!r}: {path} is not a safetensors file or is damaged ({error}); "
+            "copy or download it again"
+        ) from None
+    if promised != size:
+        raise CandidateError(
+            f"candidate {name!r}: {path} is truncated or damaged: its header promises {promised} bytes, "
+            f"it has {size}; copy or download it again"
+        )
+    return elements
+
+
+def gguf_parameters(path: Path, name: str) -> int:
+    """Elements in a GGUF file, from its header.
+
+    Raises:
+        CandidateError: the file is damaged or shorter than its header promises.
+    """
+    try:
+        # Reading the vocabulary in a header takes seconds, and every command plans.
+        return int(remembered(path, "gguf elements", _gguf_elements))
+    except Exception as error:  # the reader maps the file and fails in as many ways as bytes can be missing
+        raise CandidateError(
+            f"candidate {name!r}: {path} is not a GGUF file or is truncated ({error}); "
+            "copy or download it again"
+        ) from None
+
+
+def _gguf_elements(path: Path) -> int:
+    import gguf
+
+    tensors = gguf.GGUFReader(path).tensors
+    if not tensors:
+        raise ValueError("it holds no tensors")
+    end = max(int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors)
+    if end > path.stat().st_size:
+        raise ValueError(f"tensors end at byte {end}, the file has {path.stat().st_size}")
+    return sum(int(tensor.n_elements) for tensor in tensors)
+
+
+def native_dtype(on_gpu: bool) -> str:
+    """`bfloat16` where it is computed natively (GPUs; CPUs with AMX or AVX512-BF16), else `float32`."""
+    if on_gpu:
+        return "bfloat16"
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return "float32"
+    return "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"

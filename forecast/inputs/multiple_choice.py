@@ -1,0 +1,127 @@
+"""Multiple-choice items for direct evaluation: every option is read as a continuation of the prompt."""
+
+import re
+import string
+from dataclasses import dataclass
+
+from forecast.config.sources import ChoiceSource
+from forecast.inputs.columns import id_at, printed_at, rendered, texts_at
+from forecast.inputs.files import Problems, Row, read_rows
+from forecast.inputs.trajectories import Trajectory, prompt_id
+
+
+@dataclass(frozen=True)
+class ChoiceItem:
+    """One question: the options as they follow the prompt, and the index of the right one."""
+
+    task: str
+    instance_id: str
+    prompt: str
+    options: tuple[str, ...]
+    prefix: str
+    answer: int
+
+    def trajectories(self) -> list[Trajectory]:
+        """One trajectory per option; the option's index stands where a trajectory has its expert."""
+        return [
+            Trajectory(self.task, self.instance_id, str(i), self.prompt, self.prefix + option)
+            for i, option in enumerate(self.options)
+        ]
+
+    def lengths(self) -> list[int]:
+        """Characters of each option without the separating prefix: the divisor of the per-character score."""
+        return [len(option) for option in self.options]
+
+
+def load_choices(source: ChoiceSource) -> list[ChoiceItem]:
+    """All items of one source, in file order.
+
+    Raises:
+        InputError: unreadable lines, missing columns, an answer that is none of the options, empty or equal
+            options, duplicate instances; names each line.
+    """
+    problems = Problems()
+    items: list[ChoiceItem] = []
+    places: dict[str, str] = {}  # of each instance
+    for row in read_rows(source):
+        prompt = rendered(row, source.prompt_template, problems)
+        options = _options(row, source, problems)
+        if prompt is None or options is None:
+            continue
+        if len(options) < 2 or not all(o.strip() for o in options) or len(set(options)) < len(options):
+            problems.add(
+                row.where,
+                f"expected two or more different, non-empty options, got {options!r}; remove the row",
+            )
+            continue
+        answer = _answer(row, source, options, problems)
+        instance = (
+            prompt_id("\x1f".join([prompt, *options]))
+            if source.instance_id is None
+            else id_at(row, source.instance_id, problems)
+        )
+        if answer is None or instance is None:
+            continue
+        if (first := places.get(instance)) is not None:
+            problems.add(row.where, f"duplicate instance: {instance!r} stands at {first}; remove one")
+            continue
+        places[instance] = row.where
+        items.append(ChoiceItem(source.task, instance, prompt, tuple(options), source.choice_prefix, answer))
+    problems.raise_if_any()
+    return items
+
+
+def _options(row: Row, source: ChoiceSource, problems: Problems) -> list[str] | None:
+    if isinstance(source.choices, str):
+        texts = texts_at(row, source.choices, problems)
+        if texts is None:
+            return None
+    else:
+        columns = [printed_at(row, column, problems) for column in source.choices]
+        texts = [text for text in columns if text is not None]
+        if len(texts) < len(columns):
+            return None
+    if source.choice_pattern is None:
+        return texts
+    matches = [re.fullmatch(source.choice_pattern, text, flags=re.DOTALL) for text in texts]
+    if not all(matches):
+        bad = next(text for text, match in zip(texts, matches, strict=True) if match is None)
+        problems.add(row.where, f"option {bad!r} does not match choice_pattern {source.choice_pattern!r}")
+        return None
+    return [match.group(1).strip() for match in matches if match]
+
+
+def _answer(row: Row, source: ChoiceSource, options: list[str], problems: Problems) -> int | None:
+    if not isinstance(source.choices, str) and source.answer in source.choices:
+        return source.choices.index(source.answer)
+    value = printed_at(row, source.answer, problems)
+    if source.labels is None:
+        labels: list[str] | None = list(string.ascii_uppercase[: len(options)])
+    else:
+        labels = texts_at(row, source.labels, problems)
+    if value is None or labels is None:
+        return None
+    if len(labels) != len(options):
+        problems.add(
+            row.where, f"{len(labels)} labels in column {source.labels!r} for {len(options)} options"
+        )
+        return None
+    meanings = {
+        "label": {i for i, label in enumerate(labels) if label == value},
+        "text": {i for i, option in enumerate(options) if option == value},
+        # Where the data has labels of its own a number is one of them: ARC counts "1" to "4".
+        "index": {i for i in range(len(options)) if str(i) == value} if source.labels is None else set(),
+    }
+    kinds = meanings if source.answer_is is None else [source.answer_is]
+    found = set().union(*(meanings[kind] for kind in kinds))
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        problems.add(
+            row.where,
+            f"answer {value!r} may be the label, text or index of several of {options!r}; set answer_is",
+        )
+    else:
+        expected = source.answer_is or "label, text or index"
+        problems.add(row.where, f"answer {value!r} is the {expected} of none of the options {options!r}")
+    return None

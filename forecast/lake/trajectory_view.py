@@ -1,0 +1,171 @@
+"""One trajectory as one candidate read it: every scored token with its statistics."""
+
+import codecs
+import difflib
+import math
+import unicodedata
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+from rich.console import Group, RenderableType
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from forecast import storage
+from forecast.errors import ConfigError, NoDataError
+from forecast.inputs.trajectories import Trajectory
+from forecast.lake.files import read_receipts, read_rows
+from forecast.plan import Plan, Unit
+
+_NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class ShownToken:
+    """A scored token and the text that it stands for."""
+
+    position: int
+    text: str
+    token_id: int
+    n_bytes: int
+    logprob: float
+    entropy: float
+    rank: int
+    ties: int
+    top1_logprob: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A trajectory and the scored tokens of its solution."""
+
+    candidate: str
+    trajectory: Trajectory
+    unscored_text: str  # the part of the solution before the window
+    tokens: tuple[ShownToken, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def read_trajectory(
+    plan: Plan, candidate: str | None, task: str | None, instance: str | None, expert: str | None
+) -> Reading:
+    """Find a trajectory in the lake; what is not given is the first there is.
+
+    Raises:
+        ConfigError: no such candidate, task, instance or expert in the configuration; names those there are.
+        NoDataError: it is in the configuration but not scored yet.
+    """
+    unit, trajectory = _find(plan, candidate, task, instance, expert)
+    name = candidate or unit.candidate.name  # two names of one model share the unit of the first
+    if not storage.exists(plan.path(unit)):
+        raise NoDataError(f"{name!r} has not read this trajectory yet; run `forecast score` first")
+    table = read_rows([(plan.path(unit), read_receipts(plan, [unit])[unit.address])])
+    own = (pl.col("instance_id") == trajectory.instance_id) & (pl.col("expert") == trajectory.expert)
+    rows = pl.DataFrame(table).filter(own).sort("position")
+    if rows.is_empty():
+        raise NoDataError(f"{name!r} could not read this trajectory; `forecast score` says why")
+    return reading_of(name, trajectory, rows)
+
+
+def reading_of(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> Reading:
+    """Lay the solution's text over its token rows, given in order.
+
+    Scored tokens are the end of the solution and their bytes add up, so no tokenizer is needed. A character
+    that several tokens share is the text of the last of them; all texts joined are the solution.
+    """
+    data = trajectory.solution.encode()
+    at = len(data) - int(rows["n_bytes"].sum())
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    before = decode(data[:at])
+    tokens = []
+    for row in rows.iter_rows(named=True):
+        end = at + row["n_bytes"]
+        statistics = {key: row[key] for key in ShownToken.__dataclass_fields__ if key != "text"}
+        tokens.append(ShownToken(text=decode(data[at:end]), **statistics))
+        at = end
+    return Reading(candidate, trajectory, before, tuple(tokens))
+
+
+def _find(
+    plan: Plan, candidate: str | None, task: str | None, instance: str | None, expert: str | None
+) -> tuple[Unit, Trajectory]:
+    units = list(plan.select("trajectories"))
+    if candidate is not None:
+        ids = {c.name: c.candidate_id for c in plan.candidates}
+        _check_known("candidate", candidate, ids)
+        units = [u for u in units if u.candidate.candidate_id == ids[candidate]]
+    if task is not None:
+        _check_known("task", task, plan.trajectories)
+        units = [u for u in units if u.shard.task == task]
+    found = [(u, t) for u in units for t in u.shard.trajectories]
+    if expert is not None:
+        _check_known("expert", expert, dict.fromkeys(t.expert for _, t in found))
+        found = [(u, t) for u, t in found if t.expert == expert]
+    if instance is not None:
+        _check_known("instance", instance, dict.fromkeys(t.instance_id for _, t in found))
+        found = [(u, t) for u, t in found if t.instance_id == instance]
+    if not found:
+        raise NoDataError("there is nothing to show: no task or no candidate could be loaded")
+    return found[0]
+
+
+def _check_known(what: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        some = list(known)[:_NAMES_SHOWN]
+        more = f" and {len(known) - len(some)} more" if len(known) > len(some) else ""
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"no {what} {name!r}; {hint}there are: {', '.join(some)}{more}")
+
+
+def reading_view(reading: Reading, table: bool) -> RenderableType:
+    """The solution in colour (green: expected, red: surprising), then its tokens as a table."""
+    t = reading.trajectory
+    text = Text()
+    text.append(_printable(t.prompt), style="dim")
+    text.append(_printable(reading.unscored_text), style="dim italic")
+    for token in reading.tokens:
+        text.append(_printable(token.text), style=_colour(token.logprob))
+    n = len(reading.tokens)
+    mean = -sum(token.logprob for token in reading.tokens) / n
+    first = sum(token.rank == 1 for token in reading.tokens) / n
+    head = Text(
+        f"{reading.candidate} reads {t.task}/{t.instance_id} by {t.expert}: {n} tokens, "
+        f"cross-entropy {mean:.3f} nats, first choice {first:.0%}",
+        style="bold",
+    )
+    legend = Text("probability of the expert's token: ")
+    for probability in (0.9, 0.5, 0.1, 0.01):
+        legend.append(f" {probability:g} ", style=_colour(math.log(probability)))
+    parts: list[RenderableType] = [head, legend, text]
+    if table:
+        grid = Table("position", "token", "logprob", "entropy", "rank", "ties", "top-1 logprob")
+        for token in reading.tokens:
+            grid.add_row(
+                str(token.position),
+                Text(repr(token.text)[1:-1] or "…", style=_colour(token.logprob)),
+                f"{token.logprob:.4f}",
+                f"{token.entropy:.4f}",
+                str(token.rank),
+                str(token.ties),
+                f"{token.top1_logprob:.4f}",
+            )
+        parts.append(grid)
+    return Group(*parts)
+
+
+def _printable(text: str) -> str:
+    """Without the control characters that a terminal would obey."""
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
+def _colour(logprob: float) -> Style:
+    p = math.exp(logprob) ** 0.5  # the square root spreads the small probabilities
+    red, green = int(200 * (1 - p)), int(150 * p)
+    return Style(color="white", bgcolor=f"rgb({red},{green},40)")

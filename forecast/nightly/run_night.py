@@ -1,0 +1,213 @@
+"""A night: look for new checkpoints, score them, refresh everything, judge, report, tell.
+
+What has to survive a crash is written in this order: the lake (unit by unit), the warehouse, the state with
+the alerts that have to be told, the report, and, once they are told, the state again. Cut off anywhere, the
+same command does the rest; an alert is told at least once.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forecast.analysis.ranking.results import Ranking
+from forecast.config.nightly import NightlyConfig
+from forecast.config.schema import Config
+from forecast.errors import ConfigError, ForecastError, NoDataError
+from forecast.nightly.alert_rules import judge
+from forecast.nightly.checkpoint_candidates import Watched, config_of, resolver, watched_candidates
+from forecast.nightly.discovery import Refs, Sight, look
+from forecast.nightly.history import missed_nights, nights_before
+from forecast.nightly.notify import deliver
+from forecast.nightly.records import Alert, EndForecast, Night, Value
+from forecast.nightly.report import report_folder, write_report
+from forecast.nightly.results import (
+    Outcome,
+    end_forecasts,
+    outcomes,
+    outcomes_without_results,
+    values_of,
+)
+from forecast.nightly.state import State, load_state, save_state
+from forecast.nightly.state_update import (
+    advanced,
+    broken_checkpoints,
+    new_checkpoints,
+    waiting_checkpoints,
+    watched_runs,
+)
+from forecast.plan import Failure, Plan, make_plan
+from forecast.runs.records import load_failures, rank_record
+from forecast.storage.lease import Lock
+from forecast.warehouse.connect import open_warehouse
+
+# How a run says since when a candidate is set aside; the first night does not say it, and on all nights the
+# same checkpoint is broken for the same reason.
+_ASIDE = re.compile(r"\s+in quarantine since .*", flags=re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a night begins with."""
+
+    date: str
+    nightly: NightlyConfig
+    state: State
+    sights: tuple[Sight, ...]
+    watched: tuple[Watched, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the commands `score`, `aggregate` and `rank` do; given from outside, as the first needs Ray."""
+
+    score: Callable[[Plan], object]
+    aggregate: Callable[[Plan], Sequence[Failure]]
+    rank: Callable[[Config], Ranking]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A night that is over."""
+
+    night: Night
+    alerts: tuple[Alert, ...]  # that stand
+    raised: tuple[Alert, ...]  # tonight, and earlier ones that nobody could be told about until now
+    report: tuple[str, ...]  # paths
+    undelivered: tuple[str, ...]  # what went wrong with telling, in words
+
+    @property
+    def something_failed(self) -> bool:
+        """A checkpoint, a run that could not be looked at, a task, a delivery."""
+        problems = [run.problem for run in self.night.runs if run.problem is not None]
+        return bool(self.night.broken or self.night.failed or problems or self.undelivered)
+
+
+def prepare(
+    config: Config, date: str, refs: Callable[[str], Refs] | None = None, *, only_look: bool = False
+) -> Prepared:
+    """Look for checkpoints and lay out the work; writes nothing below the output.
+
+    Args:
+        date: YYYY-MM-DD.
+        refs: see `watching.look`.
+        only_look: leave new checkpoints out of the plan, so that none is downloaded or read.
+
+    Raises:
+        ConfigError: nothing is watched, or the date lies before the last night.
+        InputError: the state is damaged.
+    """
+    if config.nightly is None:
+        raise ConfigError(
+            "this configuration watches no training run; add nightly.watch, see configs/nightly.yaml"
+        )
+    state = load_state(config.output)
+    if state.last_night is not None and date < state.last_night:
+        raise ConfigError(
+            f"the night of {date} lies before the last one, {state.last_night}; nights go forward"
+        )
+    sights = tuple(look(watch, refs) for watch in config.nightly.watch)
+    watched = watched_candidates(config.nightly.watch, state, sights)
+    planned = [one for one in watched if one.known is not None or not only_look]
+    plan = make_plan(config_of(config, planned), resolver(planned))
+    return Prepared(date, config.nightly, state, sights, watched, plan)
+
+
+def run_night(prepared: Prepared, work: Work, lock: Lock) -> Told:
+    """Do a night's work.
+
+    Raises:
+        ForecastError: nothing can be scored, or the cluster cannot be reached.
+        LostLockError: another run took over.
+    """
+    date, nightly, plan = prepared.date, prepared.nightly, prepared.plan
+    output = plan.config.output
+    found = _results(prepared, work)
+    lock.check()
+    candidates = {candidate.name: candidate for candidate in plan.candidates}
+    state = advanced(prepared.state, date, prepared.sights, prepared.watched, found.outcomes, candidates)
+    before = nights_before(output, date)
+    night = Night(
+        date,
+        plan.config.name,
+        new_checkpoints(state, prepared.sights, date),
+        waiting_checkpoints(prepared.sights, prepared.watched, found.outcomes),
+        broken_checkpoints(state, prepared.sights),
+        watched_runs(nightly.watch, state, prepared.sights, prepared.watched, found.outcomes),
+        found.values,
+        found.forecasts,
+        found.not_forecast,
+        found.ranking,
+        found.ranking_problem,
+        _other_failures(found.failures, prepared.watched),
+        missed_nights(before, date),
+    )
+    alerts = judge(night, before, nightly.alerts)
+    state = state.with_alerts(date, alerts)
+    pending = state.undelivered()
+    save_state(output, state)
+    paths = write_report(report_folder(output, date), night, before, alerts)
+    undelivered = deliver(night, pending, nightly.deliver)
+    if not undelivered:
+        state = state.all_delivered(alerts)
+        save_state(output, state)
+    tonight = [raised.alert for raised in state.alerts if raised.since == date]
+    keys = {alert.key for alert in pending}
+    raised = (*pending, *(alert for alert in tonight if alert.key not in keys))
+    return Told(night, alerts, raised, paths, undelivered)
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What stands in the lake and the warehouse after scoring."""
+
+    outcomes: Mapping[str, Outcome]
+    failures: Sequence[Failure]
+    values: tuple[Value, ...] = ()
+    forecasts: tuple[EndForecast, ...] = ()
+    not_forecast: tuple[dict[str, str], ...] = ()
+    ranking: dict[str, Any] | None = None
+    ranking_problem: str | None = None
+
+
+def _results(prepared: Prepared, work: Work) -> _Results:
+    plan = prepared.plan
+    names = [candidate.name for candidate in plan.config.candidates]
+    if plan.units or plan.candidates:
+        work.score(plan)
+    try:
+        if not plan.units:
+            raise NoDataError("no checkpoint can be scored yet")
+        failures = _without_history(work.aggregate(plan))
+    except NoDataError as error:
+        failures = _without_history(load_failures(plan) if plan.units else plan.failures)
+        return _Results(outcomes_without_results(names, failures), failures, ranking_problem=str(error))
+    ranking, problem = None, None
+    try:
+        ranking = rank_record(work.rank(plan.config))
+    except ForecastError as error:
+        problem = str(error)
+    with open_warehouse(plan.config.output) as db:
+        forecasts, not_forecast = end_forecasts(db, prepared.nightly)
+        status = {name: Outcome(o.status, _plain(o.reason)) for name, o in outcomes(db).items()}
+        values = values_of(db, prepared.nightly, prepared.watched)
+    return _Results(status, failures, values, forecasts, not_forecast, ranking, problem)
+
+
+def _other_failures(failures: Sequence[Failure], watched: Sequence[Watched]) -> tuple[dict[str, str], ...]:
+    """All but those of whole checkpoints, which are among the broken ones."""
+    names = {one.settings.name for one in watched}
+    return tuple(
+        failure.as_record()
+        for failure in failures
+        if failure.subject != "candidate" or failure.task is not None or failure.name not in names
+    )
+
+
+def _without_history(failures: Sequence[Failure]) -> list[Failure]:
+    return [Failure(f.subject, f.name, _plain(f.error) or f.error, f.task, f.instance_id) for f in failures]
+
+
+def _plain(error: str | None) -> str | None:
+    return None if error is None else _ASIDE.sub("", error)

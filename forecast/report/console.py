@@ -1,0 +1,34 @@
+"""Where commands print: answers to standard output, progress and failures to standard error."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+
+PARTIAL_FAILURE = 3  # exit code: done, but something failed, and all of it has been listed
+
+# Tables are wide; a pipe or a log file has no width of its own.
+out = Console(width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """The answer of `--json`; `allow_nan` is off because NaN is no JSON: missing numbers are nulls."""
+    print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_failures(failed: Sequence[dict[str, str]]) -> None:
+    """What failed and why; nothing where nothing did."""
+    from forecast.analysis.ranking.tables import failures_text
+
+    if failed:
+        err.print(failures_text(list(failed)))
+
+
+def leave(partial_failure: bool) -> None:
+    """End with the exit code that says whether all was done."""
+    if partial_failure:
+        raise typer.Exit(PARTIAL_FAILURE)

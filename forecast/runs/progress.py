@@ -1,0 +1,200 @@
+"""Progress of long work, with the time left: bars for people, plain lines where it is no terminal."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from forecast.plan import Failure, Unit
+from forecast.runs.events import Watcher
+from forecast.runs.status import RunStatus
+
+if TYPE_CHECKING:
+    from forecast.lake.files import Receipt
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_OF_SILENCE = 60.0  # a log shows that the run lives, also while nothing is done
+_MOST_ROWS = 12  # candidates that a terminal shows; the counts are of all
+
+
+class ScoringProgress(Watcher):
+    """Bars for people, a line every ten seconds for logs; the numbers are those of a `RunStatus`."""
+
+    def __init__(
+        self, console: Console, status: RunStatus, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Args: status: is told everything before this."""
+        self._console, self._status, self._clock = console, status, clock
+        self._last_line, self._printed = clock(), status.units_committed
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("units"),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            "starting actors", total=status.units, completed=status.units_committed, speed="", left=""
+        )
+        self._rows: dict[str, TaskID] = {}  # of the candidates that are being scored, by candidate_id
+
+    def __enter__(self) -> "ScoringProgress":
+        if self._status.already_done:
+            self._say(f"{self._status.already_done} of {self._status.units} units were done before")
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._draw()
+        self._bar.stop()
+        status = self._status
+        if not self._console.is_terminal and status.units_committed != self._printed:
+            self._print_line()
+        if status.retries or status.restarts:
+            self._say(f"retries: {status.retries}, processes that died: {status.restarts}")
+
+    def committed(self, unit: Unit, receipt: "Receipt") -> None:
+        """One more unit is in the lake."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=self._status.units_committed)
+        else:
+            self._print_line_if_due()
+
+    def retried(self, units: Sequence[Unit], why: str) -> None:
+        """Units came back."""
+        first = units[0]
+        many = "1 unit" if len(units) == 1 else f"{len(units)} units"
+        text = f"candidate {first.candidate.name!r}: {many} of task {first.shard.task!r} tried again: {why}"
+        self._say(text, style="yellow")
+
+    def gave_up(self, failure: Failure) -> None:
+        """A candidate was given up."""
+        self._say(failure.error, style="red")
+
+    def beat(self) -> None:
+        """Shows what has changed."""
+        if self._console.is_terminal:
+            self._draw()
+        else:
+            self._print_line_if_due()
+
+    def _draw(self) -> None:
+        """The bar of the whole run, and one below it for each candidate that is being scored."""
+        if not self._console.is_terminal:
+            return
+        status, candidates = self._status, self._status.candidates()
+        counts = Counter(record["state"] for record in candidates)
+        states = ", ".join(f"{counts[s]} {s}" for s in ("scoring", "waiting", "done", "failed") if counts[s])
+        numbers = {"tokens_per_second": status.tokens_per_second(), "seconds_left": status.seconds_left()}
+        self._bar.update(
+            self._task, completed=status.units_committed, description=states, **_speed_and_left(numbers)
+        )
+        shown = [record for record in candidates if record["state"] == "scoring"][:_MOST_ROWS]
+        for gone in self._rows.keys() - {record["candidate_id"] for record in shown}:
+            self._bar.remove_task(self._rows.pop(gone))
+        for record in shown:
+            row = self._rows.get(record["candidate_id"])
+            if row is None:
+                name, done = "  " + record["candidate"], record["committed"]
+                row = self._bar.add_task(name, total=record["units"], completed=done, speed="", left="")
+                self._rows[record["candidate_id"]] = row
+            self._bar.update(row, completed=record["committed"], **_speed_and_left(record))
+
+    def _print_line_if_due(self) -> None:
+        new = self._status.units_committed != self._printed
+        if self._clock() - self._last_line >= (_SECONDS_BETWEEN_LINES if new else _SECONDS_OF_SILENCE):
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._last_line, self._printed = self._clock(), self._status.units_committed
+        self._say(progress_line(self._status))
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_line(status: RunStatus) -> str:
+    """`3/40 units, 1,234 tokens/s, 1:02:03 left (base)`; what is not known is left out.
+
+    `actors.jobs.follow.progress_of` reads it, also of jobs of other versions.
+    """
+    speed, left = status.tokens_per_second(), status.seconds_left()
+    parts = [f"{status.units_committed}/{status.units} units"]
+    parts += [] if speed is None else [f"{speed:,.0f} tokens/s"]
+    parts += [f"{duration(left)} left"] if left else []
+    return ", ".join(parts) + (f" ({status.latest})" if status.latest else "")
+
+
+def _speed_and_left(record: Mapping[str, Any]) -> dict[str, Any]:
+    speed, left = record["tokens_per_second"], record["seconds_left"]
+    return {
+        "speed": "" if speed is None else f"{speed:,.0f} tokens/s",
+        "left": f"{duration(left)} left" if left else "",
+    }
+
+
+class WorkProgress:
+    """Progress of work whose parts have estimated costs; the time left supposes that the speed stays."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        """Args: what is being done, in a few words, e.g. `permutations`."""
+        self._console, self._what = console, what
+        self._started = self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn(what, markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=1.0, left="")
+
+    def __enter__(self) -> "WorkProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, done: float, total: float) -> None:
+        """`done` of `total` is done, in any unit of cost."""
+        now = time.monotonic()
+        share = min(1.0, done / total) if total > 0 else 1.0
+        left = f"{duration((now - self._started) * (1 - share) / share)} left" if 0 < share < 1 else ""
+        self._bar.update(self._task, completed=share, left=left)
+        if not self._console.is_terminal and share < 1 and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._console.print(
+                f"{self._what}: {100 * share:.0f}%{', ' + left if left else ''}", markup=False
+            )
+
+
+def duration(seconds: float) -> str:
+    """`4:05` or `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

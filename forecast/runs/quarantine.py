@@ -1,0 +1,91 @@
+"""Candidates set aside after their own errors, kept beside the lake so that no later run fails at them again.
+
+One JSON file per candidate in `OUTPUT/quarantine`. A candidate is known by what its files hold, so repaired
+files make another candidate; another version of the engines, other settings of them, or `--retry` let a
+quarantined one try again. Deaths of processes and machines set nobody aside: they may be the cluster's fault.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import forecast
+from forecast import storage
+from forecast.config.schema import Config
+from forecast.engines.base import ENGINE_VERSION
+from forecast.errors import InputError
+from forecast.inputs.models.fingerprint import digest_of
+from forecast.inputs.models.resolve import Candidate
+from forecast.plan import Failure, Plan
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Why a candidate is set aside."""
+
+    candidate_id: str
+    candidate: str
+    error: str
+    tries: int
+    since: float  # Unix time
+    ground: str  # what, besides its files, may have been the cause
+
+    def failure(self) -> Failure:
+        """For the final list of a run."""
+        day = datetime.fromtimestamp(self.since, UTC).date()
+        return Failure(
+            "candidate",
+            self.candidate,
+            f"{self.error}\n  in quarantine since {day}, after {self.tries} "
+            f"{'try' if self.tries == 1 else 'tries'}; to try again: the same command with --retry",
+        )
+
+
+class Quarantine:
+    """That of one output folder."""
+
+    def __init__(self, config: Config) -> None:
+        self._folder = storage.join(config.output, "quarantine")
+        engine = config.engine.model_dump(mode="json")
+        # Memory and machines may be why a candidate could not be loaded.
+        room = config.cluster.model_dump(
+            mode="json", include={"cpus_per_actor", "gpus_per_actor", "resources"}
+        )
+        self._ground = digest_of(forecast.__version__, ENGINE_VERSION, engine, room)
+
+    def put(self, candidate: Candidate, error: str, tries: int) -> None:
+        """Set a candidate aside."""
+        record = Quarantined(candidate.candidate_id, candidate.name, error, tries, time.time(), self._ground)
+        storage.write_bytes(self._path(candidate.candidate_id), json.dumps(asdict(record), indent=2).encode())
+
+    def of(self, plan: Plan) -> dict[str, Quarantined]:
+        """Those of a plan's candidates that are set aside, by candidate_id, under their present names.
+
+        Raises:
+            InputError: a file of the quarantine is damaged.
+        """
+        known = set(storage.list_files(self._folder, ".json"))
+        found = {}
+        for candidate in plan.candidates:
+            path = self._path(candidate.candidate_id)
+            if path not in known:
+                continue
+            try:
+                record = Quarantined(**{**json.loads(storage.read_bytes(path)), "candidate": candidate.name})
+            except (ValueError, TypeError) as error:
+                raise InputError(f"{path} is damaged: {error}; delete it and score again") from None
+            if record.ground == self._ground:
+                found[candidate.candidate_id] = record
+        return found
+
+    def release(self, plan: Plan) -> int:
+        """Let a plan's candidates try again; returns how many were set aside."""
+        known = set(storage.list_files(self._folder, ".json"))
+        paths = {self._path(candidate.candidate_id) for candidate in plan.candidates} & known
+        for path in paths:
+            storage.remove(path)
+        return len(paths)
+
+    def _path(self, candidate_id: str) -> str:
+        return storage.join(self._folder, f"{candidate_id}.json")

@@ -1,0 +1,148 @@
+"""What commands answer with, as plain records: the same numbers feed `--json`, the tables and the app."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from forecast import storage
+from forecast.analysis.ranking.results import Ranking, TargetReport
+from forecast.errors import InputError
+from forecast.lake.files import unscored_failures
+from forecast.lake.receipt_cache import registered_receipts
+from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """The plan: work per candidate, how much of it is done, what could not be planned."""
+    done = plan.done()
+    candidates = []
+    by_candidate = _by_candidate(plan.units)
+    for candidate in plan.candidates:
+        units = by_candidate.get(candidate.candidate_id, [])
+        waiting = [u for u in units if u.address not in done]
+        flops = [estimated_flops(u) for u in waiting]
+        candidates.append(
+            {
+                "candidate": candidate.name,
+                "candidate_id": candidate.candidate_id,
+                "dtype": candidate.dtype,
+                "parameters": candidate.parameters,
+                "units": len(units),
+                "done": len(units) - len(waiting),
+                "estimated_tokens": sum(estimated_tokens(u.shard) for u in waiting),
+                "estimated_flops": None if None in flops else sum(f for f in flops if f is not None),
+            }
+        )
+    return {
+        "name": plan.config.name,
+        "output": plan.config.output,
+        "lake": plan.folder("trajectories"),
+        "window": str(plan.config.window),
+        "units": len(plan.units),
+        "done": len(done),
+        "tasks": {task: len(found) for task, found in plan.trajectories.items()},
+        "direct_evaluation": {task: len(items) for task, items in plan.choices.items()},
+        "candidates": candidates,
+        "failed": [failure.as_record() for failure in plan.failures],
+    }
+
+
+def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
+    """What stands in the lake after scoring; options of direct evaluation are counted apart."""
+    done = plan.done()
+    receipts = registered_receipts(plan, (u for u in plan.units if u.address in done))
+    lake = list(plan.select("trajectories"))
+    options = list(plan.select("choices"))
+
+    def counts(units: Sequence[Any]) -> dict[str, int]:
+        finished = [u for u in units if u.address in done]
+        return {
+            "units": len(units),
+            "done": len(finished),
+            "rows": sum(receipts[u.address].rows for u in finished),
+        }
+
+    candidates = []
+    by_candidate = _by_candidate(lake)
+    for candidate in plan.candidates:
+        own = by_candidate.get(candidate.candidate_id, [])
+        candidates.append(
+            {"candidate": candidate.name, "candidate_id": candidate.candidate_id, **counts(own)}
+        )
+    return {
+        "lake": plan.folder("trajectories"),
+        **counts(lake),
+        "candidates": candidates,
+        "failed": [f.as_record() for f in [*failures, *unscored_failures(plan.units, receipts)]],
+        "direct_evaluation": {"path": plan.folder("choices"), **counts(options)},
+        "tokens_read": sum(r.tokens_read for r in receipts.values()),
+        "scoring_seconds": round(sum(r.seconds for r in receipts.values()), 3),
+    }
+
+
+def _by_candidate(units: Iterable[Unit]) -> dict[str, list[Unit]]:
+    """One pass over a plan that may hold a million of them."""
+    found: dict[str, list[Unit]] = {}
+    for unit in units:
+        found.setdefault(unit.candidate.candidate_id, []).append(unit)
+    return found
+
+
+def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> dict[str, Any]:
+    """A ranking with every correlation behind it."""
+    return {
+        "candidates": [standing.as_record() for standing in ranking.standings],
+        "proxies_shown": list(ranking.shown),
+        "targets": [_target_record(report) for report in ranking.reports],
+        "instances": ranking.n_instances,
+        "confidence": ranking.confidence,
+        "warnings": list(ranking.warnings),
+        "failed": list(failures),
+    }
+
+
+def _target_record(report: TargetReport) -> dict[str, Any]:
+    best = report.best()
+    return {
+        "target": report.target,
+        "proxies_of": list(report.tasks),
+        "n_candidates": report.n_candidates,
+        "n_items": report.n_items,
+        "plain_cross_entropy": report.plain_cross_entropy().as_record(),
+        "best": best.as_record() if best else None,
+        "best_of_80_p": report.best_p,
+        "best_of_80_null_mean": report.best_null_mean,
+        "correlations": [c.as_record() for c in report.correlations],
+    }
+
+
+def save_failures(plan: Plan, failures: Sequence[Failure]) -> None:
+    """Keep what failed while scoring beside the lake, for `aggregate` and the app to show."""
+    ids = {c.name: c.candidate_id for c in plan.candidates}
+    records = [{**asdict(f), "candidate_id": ids.get(f.name)} for f in failures if f not in plan.failures]
+    storage.write_bytes(_failures_path(plan), json.dumps(records, indent=2).encode())
+
+
+def load_failures(plan: Plan) -> list[Failure]:
+    """Failures of the plan itself, and those of the last scoring that concern candidates as they are now.
+
+    Raises:
+        InputError: the file of the last scoring's failures is damaged.
+    """
+    found = list(plan.failures)
+    path = _failures_path(plan)
+    if storage.exists(path):
+        present = {(c.name, c.candidate_id) for c in plan.candidates}
+        try:
+            for record in json.loads(storage.read_bytes(path)):
+                candidate_id = record.pop("candidate_id")
+                if (record["name"], candidate_id) in present:
+                    found.append(Failure(**record))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is damaged: {error!r}; delete it and score again") from None
+    return found
+
+
+def _failures_path(plan: Plan) -> str:
+    return storage.join(plan.config.output, "failures.json")

@@ -1,0 +1,240 @@
+"""How far a run is: one account of its numbers, from which bars, files, metrics and the app take theirs.
+
+Units that were in the lake before are counted apart, so that units are always out of the whole plan.
+
+Speed is tokens read in this run by the seconds in which they were being read: the clock of a candidate runs
+while at least one of its units is with an actor (loading of weights included, waiting for a machine not), the
+clock of the run while that is so for any candidate.
+
+Time left is the estimated work left by the work done lately (`Pace`), so it follows a cluster that grows or
+shrinks. Work is estimated FLOPs where all parameter counts are known, because a run may mix small and large
+models, else estimated tokens. What is not known is None, never 0.
+"""
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
+from forecast.runs.events import Watcher
+from forecast.runs.throughput import Account, CandidateAccount, CandidateState, rounded
+
+if TYPE_CHECKING:
+    from forecast.lake.files import Receipt
+
+SCHEMA = 1  # of `RunStatus.as_record`; a change that breaks a reader counts it up
+RunState = Literal["running", "done", "failed", "interrupted"]
+
+
+def new_run_id(now: float) -> str:
+    """UTC start time (of a Unix time) and a few random characters; ids sort by time."""
+    return f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+
+
+class RunStatus(Watcher):
+    """Keeps the account of a run as the supervisor tells it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        done: Collection[str],
+        failures: Sequence[Failure] = (),
+        run: str | None = None,
+        job: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Args:
+        done: addresses of the units that are in the lake already.
+        failures: what is known to fail before anything is scored: candidates without a plan, or set aside.
+        run: the run's id; by default a new one.
+        job: the id of the Ray job that this run is, if it is one.
+        clock: seconds that never go back; speeds are by it.
+        wall: Unix time; said in records.
+        """
+        self._clock, self._wall = clock, wall
+        self._begun, self._started_at = clock(), wall()
+        self.run, self.job = run or new_run_id(self._started_at), job
+        self.name, self.output = plan.config.name, plan.config.output
+        self.state: RunState = "running"
+        self.error: str | None = None
+        self.actors: int | None = None
+        self.restarts = 0
+        self.latest: str | None = None  # the candidate that a unit was committed of last
+        self._total = Account()
+        self._accounts: dict[str, CandidateAccount] = {}  # by candidate_id
+        for candidate in plan.candidates:
+            self._accounts.setdefault(candidate.candidate_id, CandidateAccount()).names += (candidate.name,)
+        known = {name for own in self._accounts.values() for name in own.names}
+        early = [f for f in failures if f.subject == "candidate"]
+        self._unplanned = tuple(f for f in early if f.name not in known)
+        self._flying: dict[str, str] = {}  # address -> candidate_id
+        done, total = frozenset(done), self._total
+        waiting: list[Unit] = []
+        for unit in plan.units:
+            own = self._accounts[unit.candidate.candidate_id]
+            own.units += 1
+            if unit.address in done:
+                own.already_done += 1
+            else:
+                waiting.append(unit)
+        samples = {unit.candidate.candidate_id: unit for unit in waiting}
+        self._by_flops = all(estimated_flops(unit) is not None for unit in samples.values())
+        for unit in waiting:
+            self._accounts[unit.candidate.candidate_id].cost_left += self._cost(unit)
+        for own in self._accounts.values():
+            total.units += own.units
+            total.already_done += own.already_done
+            total.cost_left += own.cost_left
+        for failure in early:
+            self.gave_up(failure)
+
+    # What the supervisor tells
+
+    def started(self, units: Sequence[Unit], actors: int) -> None:
+        self.actors = actors
+
+    def handed_out(self, units: Sequence[Unit], actor: int) -> None:
+        now = self._clock()
+        for unit in units:
+            if unit.address not in self._flying:
+                self._flying[unit.address] = unit.candidate.candidate_id
+                self._accounts[unit.candidate.candidate_id].begin(1, now)
+                self._total.begin(1, now)
+
+    def committed(self, unit: Unit, receipt: "Receipt") -> None:
+        now, cost = self._clock(), self._cost(unit)
+        self._accounts[unit.candidate.candidate_id].commit(receipt.tokens_read, cost, now)
+        self._total.commit(receipt.tokens_read, cost, now)
+        self.latest = unit.candidate.name
+        self._land([unit.address], now)
+
+    def retried(self, units: Sequence[Unit], why: str) -> None:
+        self._land([unit.address for unit in units], self._clock())
+        for account in {unit.candidate.candidate_id for unit in units}:
+            self._accounts[account].retries += 1
+            self._total.retries += 1
+
+    def restarted(self, actor: int, why: str) -> None:
+        self.restarts += 1
+
+    def gave_up(self, failure: Failure) -> None:
+        for candidate_id, account in self._accounts.items():
+            if failure.subject == "candidate" and failure.name in account.names:
+                account.error = failure.error
+                self._total.cost_left -= account.cost_left
+                account.cost_left = 0.0
+                self._land([a for a, own in self._flying.items() if own == candidate_id], self._clock())
+
+    def ended(self, state: RunState, error: str | None = None) -> None:
+        """The run is over: nobody works any more."""
+        self._land(list(self._flying), self._clock())
+        self.state, self.error = state, error
+
+    # What watchers read
+
+    @property
+    def units(self) -> int:
+        """Of the whole plan."""
+        return self._total.units
+
+    @property
+    def units_committed(self) -> int:
+        """Of the whole plan, those that were in the lake before among them."""
+        return self._total.already_done + self._total.committed
+
+    @property
+    def already_done(self) -> int:
+        """Of the whole plan, those that were in the lake before."""
+        return self._total.already_done
+
+    @property
+    def retries(self) -> int:
+        """Groups of units that came back unfinished."""
+        return self._total.retries
+
+    def tokens_per_second(self) -> float | None:
+        """Of the whole run."""
+        return self._total.tokens_per_second(self._clock())
+
+    def seconds_left(self) -> float | None:
+        """Of the whole run."""
+        if self.state == "done":  # also where candidates were given up: nothing is left to do
+            return 0.0
+        return self._left(self._total, self.state == "running")
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """The `candidates` of `as_record`."""
+        now = self._clock()
+        records = []
+        for candidate_id, account in self._accounts.items():
+            state = account.state()
+            record = _identity(account.names, candidate_id, state) | account.record(now)
+            record["seconds_left"] = rounded(self._left(account, state == "scoring"))
+            records.append({**record, "error": account.error})
+        for failure in self._unplanned:
+            record = _identity((failure.name,), None, "failed") | Account().record(now)
+            records.append({**record, "error": failure.error})
+        return records
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain data, the same for files, jobs and the app.
+
+        Keys: `schema`; `run` (id), `name` and `output` of the configuration, `job` (id or null); `state`,
+        `error`; `started_at`, `updated_at` (ISO, UTC), `seconds` since the start; `actors` (at most, null
+        before any was asked for), `restarts`, `retries` (groups of units that came back); `units` of the
+        plan, `committed` of these, `already_done` before this run; `tokens_read`, `tokens_per_second` and
+        `seconds_left` (null where unknown), `left_by` (`flops` or `tokens`); `states` (candidates by state);
+        `candidates`: the like of each, with `candidate` (name), `also` (further names of the same model) and
+        `candidate_id` (null for one that could not be planned). A candidate's `seconds_left` supposes that
+        as many actors stay with it, and is null while none is.
+        """
+        now, candidates = self._clock(), self.candidates()
+        states: Counter[str] = Counter(record["state"] for record in candidates)
+        return {
+            "schema": SCHEMA,
+            "run": self.run,
+            "name": self.name,
+            "output": self.output,
+            "job": self.job,
+            "state": self.state,
+            "error": self.error,
+            "started_at": _moment(self._started_at),
+            "updated_at": _moment(self._wall()),
+            "seconds": round(now - self._begun, 3),
+            "actors": self.actors,
+            "restarts": self.restarts,
+            **self._total.record(now),
+            "seconds_left": rounded(self.seconds_left()),
+            "left_by": "flops" if self._by_flops else "tokens",
+            "states": {state: states[state] for state in ("waiting", "scoring", "done", "failed")},
+            "candidates": candidates,
+        }
+
+    def _left(self, account: Account, at_work: bool) -> float | None:
+        if account.complete():
+            return 0.0
+        return account.seconds_left(self._clock()) if at_work else None
+
+    def _land(self, addresses: Sequence[str], now: float) -> None:
+        """These units are with no actor any more; those that were with none are left out."""
+        for address in addresses:
+            candidate_id = self._flying.pop(address, None)
+            if candidate_id is not None:
+                self._accounts[candidate_id].end(1, now)
+                self._total.end(1, now)
+
+    def _cost(self, unit: Unit) -> float:
+        return (self._by_flops and estimated_flops(unit)) or estimated_tokens(unit.shard)
+
+
+def _identity(names: Sequence[str], candidate_id: str | None, state: CandidateState) -> dict[str, Any]:
+    name, *others = names
+    return {"candidate": name, "also": others, "candidate_id": candidate_id, "state": state}
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

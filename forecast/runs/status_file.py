@@ -1,0 +1,193 @@
+"""The files that runs leave about themselves below `OUTPUT/runs`: how they are written, and read.
+
+One `RUN.json` a run, the record of `RunStatus.as_record`, written whole or not at all. A run that was killed
+cannot say so: its file goes on saying `running`, and is read as `lost` once it has not changed for a minute.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from forecast import storage
+from forecast.plan import Failure, Unit
+from forecast.runs.events import Watcher
+from forecast.runs.status import SCHEMA, RunStatus
+
+KEPT = 50  # runs whose files stay
+LOST_SECONDS = 60.0
+_WRITE_SECONDS = 5.0
+_LAST_WRITE_SECONDS = 20.0
+_READERS = 16  # threads that wait for an object store
+
+
+def runs_folder(output: str) -> str:
+    """`OUTPUT/runs`."""
+    return storage.join(output, "runs")
+
+
+def to_stderr(text: str) -> None:
+    """Where troubles with files about a run are said by default."""
+    print(text, file=sys.stderr)
+
+
+class Outbox:
+    """Writes the newest of what it is given in a thread of its own, so storage that hangs holds nobody up.
+
+    What cannot be written is said once a path, and tried again with the next content.
+    """
+
+    def __init__(self, paths: Sequence[str], say: Callable[[str], None]) -> None:
+        self._paths, self._say = tuple(paths), say
+        self._waiting: bytes | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        self._troubled: set[str] = set()
+        self._thread = threading.Thread(target=self._work, name="files about the run", daemon=True)
+        self._thread.start()
+
+    def put(self, data: bytes) -> None:
+        """The content that the files are to have; what waited to be written before is forgotten."""
+        with self._changed:
+            self._waiting = data
+            self._changed.notify()
+
+    def close(self, seconds: float = _LAST_WRITE_SECONDS) -> None:
+        """Wait until the last content is written, but not for longer than this."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._say(f"{', '.join(self._paths)}: not written within {seconds:g} s; it is given up")
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None or self._closed)
+                data, self._waiting = self._waiting, None
+            if data is None:
+                return
+            for path in self._paths:
+                try:
+                    storage.write_bytes(path, data)
+                except Exception as error:  # every storage has its own; none of them is worth the run
+                    if path not in self._troubled:
+                        self._troubled.add(path)
+                        self._say(f"{path} cannot be written: {error}; scoring goes on without it")
+
+
+class StatusFile(Watcher):
+    """Keeps the status of a run in `OUTPUT/runs/RUN.json`, and wherever else it is wanted."""
+
+    def __init__(
+        self,
+        status: RunStatus,
+        also: Sequence[str] = (),
+        say: Callable[[str], None] = to_stderr,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args: also: further paths for the same record."""
+        self._status, self._clock, self._say = status, clock, say
+        self._outbox = Outbox([status_path(status.output, status.run), *also], say)
+        self._written = clock()
+
+    def started(self, units: Sequence[Unit], actors: int) -> None:
+        self._write()
+
+    def gave_up(self, failure: Failure) -> None:
+        self._write()
+
+    def beat(self) -> None:
+        if self._clock() - self._written >= _WRITE_SECONDS:
+            self._write()
+
+    def close(self) -> None:
+        """The last record, once the status has ended; then the files of old runs go."""
+        self._write()
+        self._outbox.close()
+        try:
+            prune(self._status.output)
+        except Exception as error:  # as above
+            self._say(f"old files in {runs_folder(self._status.output)} cannot be removed: {error}")
+
+    def _write(self) -> None:
+        self._written = self._clock()
+        record = self._status.as_record()
+        self._outbox.put(json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
+
+
+def status_path(output: str, run: str) -> str:
+    """The file of a run's status."""
+    return storage.join(runs_folder(output), f"{run}.json")
+
+
+def log_path(output: str, run: str) -> str:
+    """The file of a run's log."""
+    return storage.join(runs_folder(output), f"{run}.log.jsonl")
+
+
+def prune(output: str, keep: int = KEPT) -> None:
+    """Remove status and log of all runs but the newest `keep`, by their ids."""
+    folder = runs_folder(output)
+    paths = [*storage.list_files(folder, ".json"), *storage.list_files(folder, ".log.jsonl")]
+    newest = sorted({_run_of(path) for path in paths}, reverse=True)[:keep]
+    for path in paths:
+        if _run_of(path) not in newest:
+            storage.remove(path)
+
+
+def read_runs(output: str, wall: Callable[[], float] = time.time) -> tuple[dict[str, Any], ...]:
+    """The records of the runs of an output, the newest first.
+
+    A `state` may be, beyond those of `RunStatus`: `lost`, for one that says it runs and has not written for a
+    minute, by this machine's clock; `unreadable`, with `run` and `error` alone, for a damaged file.
+
+    Raises:
+        OSError: the storage does not answer.
+    """
+    paths = sorted(storage.list_files(runs_folder(output), ".json"), key=_run_of, reverse=True)[:KEPT]
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(_read, paths)
+        return tuple(judged(record, wall()) for record in found if record is not None)
+
+
+def judged(record: dict[str, Any], now: float) -> dict[str, Any]:
+    """A record as it is to be shown at a Unix time: whoever has been silent for too long is lost."""
+    if record["state"] != "running":
+        return record
+    silent = now - datetime.fromisoformat(record["updated_at"]).timestamp()
+    if silent <= LOST_SECONDS:
+        return record
+    error = f"not heard of for {silent:,.0f} s; the same command goes on where it stopped"
+    return {**record, "state": "lost", "error": error, "seconds_left": None}
+
+
+def parsed(run: str, data: bytes) -> dict[str, Any]:
+    """A status record from the bytes of its file; `state` is `unreadable` where it is none."""
+    try:
+        record = json.loads(data)
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {record['schema']}, this version reads {SCHEMA}")
+        datetime.fromisoformat(record["updated_at"])
+        if missing := {"run", "state", "candidates"} - record.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    except (ValueError, KeyError, TypeError) as error:
+        return {"run": run, "state": "unreadable", "error": f"the status of {run} is damaged: {error!r}"}
+    return dict(record)
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    try:
+        return parsed(_run_of(path), storage.read_bytes(path))
+    except FileNotFoundError:  # a newer run took its place meanwhile
+        return None
+
+
+def _run_of(path: str) -> str:
+    return PurePosixPath(path).name.removesuffix(".json").removesuffix(".log.jsonl")

@@ -1,0 +1,31 @@
+"""Local paths and `s3://`, `gs://`, `az://`: whole-file reads and atomic writes, and the lease of a job."""
+
+from forecast.storage.files import (
+    exists,
+    filesystem,
+    is_alive,
+    is_remote,
+    join,
+    list_files,
+    read_bytes,
+    remove,
+    resolve,
+    sweep_temporaries,
+    temporary_beside,
+    write_bytes,
+)
+
+__all__ = [
+    "exists",
+    "filesystem",
+    "is_alive",
+    "is_remote",
+    "join",
+    "list_files",
+    "read_bytes",
+    "remove",
+    "resolve",
+    "sweep_temporaries",
+    "temporary_beside",
+    "write_bytes",
+]

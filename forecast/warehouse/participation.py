@@ -1,0 +1,108 @@
+"""Who takes part in a warehouse: complete candidates, and of a task the instances that all of them read."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from forecast.errors import NoDataError
+from forecast.lake.files import Receipt, unscored_failures
+from forecast.lake.receipt_cache import registered_receipts
+from forecast.plan import Failure, Plan, Unit
+
+Group = tuple[str, str, str]  # candidate_id, kind, task
+# Expert and instance_id; None for the expert of a choice item, whose options stand or fall together.
+_Instance = tuple[str | None, str]
+
+
+@dataclass(frozen=True)
+class Participation:
+    """The units of the candidates that take part, and all that is known to have failed."""
+
+    units: tuple[Unit, ...]
+    receipts: Mapping[str, Receipt]  # by address
+    waiting: Mapping[str, int]  # candidate_id -> units that are not scored yet
+    failures: tuple[Failure, ...]
+
+
+def participation(plan: Plan, failures: Sequence[Failure]) -> Participation:
+    """See `forecast.warehouse.build.build_warehouse`.
+
+    Raises:
+        NoDataError: no candidate takes part.
+        InputError: a file of the lake is damaged.
+    """
+    done = plan.done()
+    waiting = Counter(unit.candidate.candidate_id for unit in plan.units if unit.address not in done)
+    units = [unit for unit in plan.units if unit.candidate.candidate_id not in waiting]
+    receipts = registered_receipts(plan, units)
+    blind = _blind(_readings(units, receipts))
+    units = [unit for unit in units if unit.candidate.candidate_id not in blind]
+    complete = {unit.candidate.candidate_id for unit in units}
+    # A candidate that is complete by now has outlived what an earlier run reported of it.
+    outlived = {candidate.name for candidate in plan.candidates if candidate.candidate_id in complete}
+    found = [f for f in failures if f.subject != "candidate" or f.task is not None or f.name not in outlived]
+    for candidate in plan.candidates:
+        if (reason := blind.get(candidate.candidate_id)) is not None:
+            found.append(Failure("candidate", candidate.name, f"candidate {candidate.name!r} {reason}"))
+    if not units:
+        reasons = "".join(f"\n{failure.error}" for failure in found)
+        raise NoDataError(
+            f"no candidate is fully scored yet; run `forecast score` with this configuration first{reasons}"
+        )
+    found += unscored_failures(units, receipts)
+    found += _unread_tasks(_readings(units, receipts))
+    return Participation(tuple(units), receipts, waiting, tuple(found))
+
+
+@dataclass
+class _Reading:
+    """What a candidate was given of a task, and what it could not read."""
+
+    given: set[_Instance] = field(default_factory=set)
+    unread: dict[_Instance, str] = field(default_factory=dict)  # with the reason
+
+
+def group_of(unit: Unit) -> Group:
+    """What is read and computed together."""
+    return unit.candidate.candidate_id, unit.shard.kind, unit.shard.task
+
+
+def _readings(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> dict[Group, _Reading]:
+    found: dict[Group, _Reading] = {}
+    for unit in units:
+        reading = found.setdefault(group_of(unit), _Reading())
+        by_expert = unit.shard.kind == "trajectories"
+        reading.given |= {(t.expert if by_expert else None, t.instance_id) for t in unit.shard.trajectories}
+        for entry in receipts[unit.address].unscored:
+            instance = (entry["expert"] if by_expert else None, entry["instance_id"])
+            reading.unread.setdefault(instance, entry["reason"])
+    return found
+
+
+def _blind(readings: Mapping[Group, _Reading]) -> dict[str, str]:
+    """Candidates that could read nothing of some task, with the reason.
+
+    They are set aside: with them nothing of that task would be left for the others.
+    """
+    return {
+        candidate_id: f"could read none of the {len(r.given)} instances of task {task!r}; the first one: "
+        + next(iter(r.unread.values()))
+        for (candidate_id, _, task), r in readings.items()
+        if len(r.unread) == len(r.given)
+    }
+
+
+def _unread_tasks(readings: Mapping[Group, _Reading]) -> list[Failure]:
+    """Tasks of which no instance was read by every candidate."""
+    given: dict[tuple[str, str], set[_Instance]] = {}
+    unread: dict[tuple[str, str], set[_Instance]] = {}
+    for (_, kind, task), reading in readings.items():
+        given.setdefault((kind, task), set()).update(reading.given)
+        unread.setdefault((kind, task), set()).update(reading.unread)
+    return [
+        Failure(
+            "task", task, f"task {task!r}: none of its {len(instances)} instances was read by every candidate"
+        )
+        for (kind, task), instances in given.items()
+        if unread[kind, task] == instances
+    ]

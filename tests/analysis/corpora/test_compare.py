@@ -1,0 +1,269 @@
+"""Rows, ceilings, frontier and purchases of made-up tables whose answers are known."""
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from analysis.corpora.small_runs import OBS, QUICK, TARGETS, Rows, find, report, world
+
+from forecast.analysis.corpora.budget_choice import Market
+from forecast.analysis.corpora.compare import Options
+from forecast.analysis.corpora.compute_cost import Given
+from forecast.analysis.corpora.decision_accuracy import decision_accuracy
+from forecast.analysis.corpora.report_record import report_record
+
+
+def simple(
+    values: dict[str, list[float]], size: str = "4M", seed: Any = 0, metric: str = "nll"
+) -> list[list[Any]]:
+    """Rows by corpus and task x, y, ... of one size and seed."""
+    return [
+        [corpus, size, seed, None, "xyz"[t], metric, value]
+        for corpus, own in values.items()
+        for t, value in enumerate(own)
+    ]
+
+
+def goals(values: dict[str, float], task: str = "x", seed: Any = "mean") -> list[list[Any]]:
+    """Targets of one task."""
+    return [[corpus, seed, task, "accuracy", value] for corpus, value in values.items()]
+
+
+def test_seeds_and_their_mean_by_hand(tmp_path: Path) -> None:
+    """Seed 0 orders a < b < c (loss 3, 2, 1), seed 1 has b best; the mean has b and c level."""
+    observed = simple({"a": [3.0], "b": [2.0], "c": [1.0]}, seed=0)
+    observed += simple({"a": [3.0], "b": [1.0], "c": [2.0]}, seed=1)
+    found = report(tmp_path, observed, goals({"a": 0.1, "b": 0.2, "c": 0.3}))
+    assert find(found, seed="0").decision_accuracy == 1.0
+    assert find(found, seed="1").decision_accuracy == pytest.approx(2 / 3)
+    mean = find(found, seed="mean")
+    assert mean.decision_accuracy == pytest.approx(2.5 / 3)
+    assert (mean.n_pairs, mean.n_ties, mean.n_predicted_ties, mean.n_seeds) == (3, 0, 1, 2)
+    assert mean.spearman == pytest.approx(np.sqrt(3) / 2)
+    record = mean.as_record()
+    assert (record["seed"], record["size"], record["step"], record["task"]) == ("mean", "4M", None, "x")
+    assert find(found, seed="1").as_record()["seed"] == 1
+
+
+def test_means_that_are_equal_but_for_rounding_are_level(tmp_path: Path) -> None:
+    observed = simple({"a": [0.5], "b": [0.6], "c": [0.55]}, seed=0)
+    observed += simple({"a": [0.7], "b": [0.6], "c": [0.65]}, seed=1)
+    row = find(report(tmp_path, observed, goals({"a": 0.1, "b": 0.2, "c": 0.3})), seed="mean")
+    assert (row.decision_accuracy, row.n_predicted_ties, row.spearman) == (0.5, 3, None)
+    assert "all values are equal" in row.reason
+
+
+def test_the_order_of_rows_is_without_meaning(tmp_path: Path) -> None:
+    observed, targets = world(corpora=4, seeds=2)
+    tokens = {"10M": 1e9, "30M": 3e9, "100M": 1e10, "300M": 3e10}
+    observed = [[*row, tokens[row[1]] * row[3] / 200] for row in observed]
+    given = Given(target_size="1000M", parameters={"1000M": 1e9}, tokens={"1000M": 1e11})
+    options = dataclasses.replace(QUICK, laws=True, given=given)
+    first = report_record(report(tmp_path, observed, targets, options, columns=(*OBS, "tokens")), "t")
+    assert first["scaling_laws"] and first["frontiers"]["macro"] and first["purchases"]
+    assert set(first["frontiers_by_metric"]["x"]) == {"accuracy", "nll", "scaling laws"}
+    rng = random.Random(0)
+    for _ in range(1):
+        observed, targets = rng.sample(observed, len(observed)), rng.sample(targets, len(targets))
+        again = report(tmp_path, observed, targets, options, columns=(*OBS, "tokens"))
+        assert report_record(again, "t") == first
+
+
+def test_every_row_is_what_its_runs_say(tmp_path: Path) -> None:
+    observed, targets = world(corpora=7)
+    found = report(tmp_path, observed, targets)
+    assert {t.task for t in found.targets.tasks} == {"macro", "x", "y"}
+    table = {tuple(row[:6]): row[6] for row in observed}
+    names = [f"c{c:02}" for c in range(7)]
+    assert len(found.rows) == 2 * 4 * 2 * 4 * 3  # metrics, sizes, steps, seeds and their mean, tasks
+    for row in found.rows:
+        seeds = [0, 1, 2] if row.seed == "mean" else [int(row.seed)]
+        tasks = ["x", "y"] if row.task == "macro" else [row.task]
+        assert row.observed_tasks == tuple(tasks)
+        keys = [[(n, row.size, s, row.step, t, row.metric) for s in seeds for t in tasks] for n in names]
+        own = np.array([np.mean([table[key] for key in group]) for group in keys])
+        goal = np.array([np.mean([r[4] for r in targets if r[0] == n and r[2] in tasks]) for n in names])
+        sign = -1 if row.metric == "nll" else 1
+        assert row.decision_accuracy == pytest.approx(decision_accuracy(sign * own, goal))
+        assert row.ci_low <= row.decision_accuracy <= row.ci_high
+        assert (row.seed_low is None) == (row.seed != "mean")
+
+
+def test_a_macro_is_compared_with_the_mean_of_its_tasks(tmp_path: Path) -> None:
+    observed = simple({"a": [3.0, 1.0], "b": [2.0, 1.5], "c": [1.0, 9.0], "d": [5.0]})
+    found = report(
+        tmp_path, observed, goals({"a": 0.3, "b": 0.4, "c": 0.2, "d": 0.1}, task="olmes_macro_avg")
+    )
+    row = find(found, seed="mean", task="olmes_macro_avg")
+    assert row.observed_tasks == ("x", "y")
+    assert (row.n_corpora, row.decision_accuracy) == (3, 1.0)  # d has no y
+    assert any("the mean of 2 observed tasks (x, y) stands for them" in w for w in found.warnings)
+
+
+def test_an_observed_macro_stands_for_a_target_macro_of_another_name(tmp_path: Path) -> None:
+    observed = simple({"a": [3.0], "b": [2.0], "c": [1.0]})
+    observed += [["abc"[i], "4M", 0, None, "all_avg", "nll", v] for i, v in enumerate([1.0, 3.0, 2.0])]
+    found = report(tmp_path, observed, goals({"a": 0.1, "b": 0.2, "c": 0.3}, task="macro"))
+    assert find(found, seed="mean").observed_tasks == ("all_avg",)
+
+
+def test_what_cannot_be_compared_is_null_with_the_reason(tmp_path: Path) -> None:
+    observed = simple({"a": [3.0], "b": [2.0]}) + simple({"a": [1.0]}, size="8M")
+    observed += simple({"z": [1.0]}, size="16M")
+    found = report(tmp_path, observed, goals({"a": 0.1, "b": 0.2}))
+    alone, nobody = find(found, size="8M", seed="mean"), find(found, size="16M", seed="mean")
+    assert (alone.decision_accuracy, alone.n_pairs) == (None, 0)
+    assert alone.reason.startswith("one corpus, a decision needs two")
+    assert nobody.reason.startswith("no corpus has both this and a target")
+    assert find(found, size="4M", seed="mean").spearman is None
+    level = report(tmp_path, observed, goals({"a": 0.2, "b": 0.2}))
+    row = find(level, size="4M", seed="mean")
+    assert (row.decision_accuracy, row.n_ties) == (None, 1)
+    assert "all of these corpora have the same target" in row.reason
+    only = report(tmp_path, simple({"a": [3.0]}), goals({"a": 0.1}))
+    assert "one corpus" in find(only, seed="mean").reason
+
+
+def test_different_seeds_and_last_steps_are_told(tmp_path: Path) -> None:
+    observed = [
+        [corpus, "8M", seed, step, "x", "nll", 3.0 - k]
+        for k, corpus in enumerate("abc")
+        for seed in (0, 1)
+        for step in (10, 20 + k)
+        if (corpus, seed) != ("a", 1)
+    ]
+    found = report(tmp_path, observed, goals({"a": 0.1, "b": 0.2, "c": 0.3}))
+    own_last = find(found, step="final", seed="mean")
+    assert (own_last.decision_accuracy, own_last.n_corpora) == (1.0, 3)
+    assert find(found, step=20.0, seed="mean").n_corpora == 1
+    assert any("fewer seeds than the others for 1 of the corpora (a)" in w for w in found.warnings)
+
+
+def test_given_means_serve_where_there_are_no_seeds(tmp_path: Path) -> None:
+    found = report(tmp_path, simple({"a": [2.0], "b": [1.0]}, seed="mean"), goals({"a": 0.1, "b": 0.2}))
+    (row,) = found.rows
+    assert (row.seed, row.decision_accuracy, row.n_seeds) == ("mean", 1.0, None)
+
+
+def test_the_ceiling_is_each_seed_against_the_others(tmp_path: Path) -> None:
+    scores = {"s0": [1.0, 2.0, 3.0], "s1": [1.0, 3.0, 2.0], "s2": [2.0, 1.0, 3.0]}
+    targets = [
+        ["abc"[c], seed, "x", "accuracy", v] for seed, own in scores.items() for c, v in enumerate(own)
+    ]
+    found = report(tmp_path, simple({"a": [3.0], "b": [2.0], "c": [1.0]}), targets)
+    (ceiling,) = found.ceilings
+    # s0 against (1.5, 2, 2.5): all right; s1 against (1.5, 1.5, 3): ab is tied, ac right, bc wrong;
+    # s2 against (1, 2.5, 2.5): bc is tied, ab wrong, ac right.
+    assert ceiling.by_seed == {"s0": 1.0, "s1": 0.5, "s2": 0.5}
+    assert ceiling.decision_accuracy == pytest.approx(2 / 3)
+    assert find(found, seed="mean").n_ties == 0
+    single = report(tmp_path, simple({"a": [3.0], "b": [2.0]}), goals({"a": 0.1, "b": 0.2}))
+    assert single.ceilings[0].decision_accuracy is None
+    assert "only their mean" in str(single.ceilings[0].reason)
+
+
+COUNTED = (*OBS, "parameters", "active_parameters", "tokens", "scored_tokens")
+
+
+def counted(rows: Rows, counts: dict[str, tuple[Any, ...]]) -> list[list[Any]]:
+    """Rows with the counts of their sizes."""
+    return [[*row, *counts[row[1]]] for row in rows]
+
+
+def test_compute_is_counted_as_said(tmp_path: Path) -> None:
+    both = simple({"a": [3.0, 1.0], "b": [2.0, 2.0]}, "small") + simple(
+        {"a": [3.0, 1.0], "b": [2.0, 2.0]}, "large"
+    )
+    observed = counted(both, {"small": (100, 50, 1000, 20), "large": (1000, None, 10000, None)})
+    targets = goals({"a": 0.1, "b": 0.2}) + goals({"a": 0.1, "b": 0.2}, "y")
+    found = report(tmp_path, observed, targets, columns=COUNTED)
+    target = 6 * 1000 * 10000
+    small = find(found, size="small", task="x", seed="mean")
+    assert small.compute_fraction == pytest.approx((6 * 50 * 1000 + 2 * 50 * 20) / target)
+    macro = find(found, size="small", task="macro", seed="mean")
+    assert macro.compute_fraction == pytest.approx((6 * 50 * 1000 + 2 * 50 * 40) / target)
+    assert (macro.training_flops, macro.scoring_flops) == (6 * 50 * 1000, 2 * 50 * 40)
+    assert find(found, size="large", task="x", seed="mean").compute_fraction == 1.0
+    given = Given(
+        parameters={"small": 10}, scored_tokens=5, target_size="large", expert_parameters=7, expert_tokens=3
+    )
+    found = report(tmp_path, observed, targets, dataclasses.replace(QUICK, given=given), columns=COUNTED)
+    row = find(found, size="small", task="macro", seed="mean")
+    assert row.compute_fraction == pytest.approx((6 * 10 * 1000 + 2 * 10 * 5) / target)
+    assert found.accounting.expert_flops == 42
+
+
+def test_the_targets_own_counts_come_first(tmp_path: Path) -> None:
+    observed = counted(simple({"a": [3.0], "b": [2.0]}, "s"), {"s": (100, None, 1000, None)})
+    targets = [[*row, "huge", 10**6, 10**8] for row in goals({"a": 0.1, "b": 0.2})]
+    columns = (*TARGETS, "size", "parameters", "tokens")
+    found = report(tmp_path, observed, targets, columns=COUNTED, target_columns=columns)
+    assert found.accounting.target_size == "huge"
+    assert find(found, seed="mean").compute_fraction == pytest.approx(1e5 / 1e14)
+
+
+def test_unknown_sizes_have_no_fraction_and_say_why(tmp_path: Path) -> None:
+    found = report(tmp_path, simple({"a": [3.0], "b": [2.0]}, "tiny"), goals({"a": 0.1, "b": 0.2}))
+    row = find(found, seed="mean")
+    assert (row.decision_accuracy, row.compute_fraction) == (1.0, None)
+    assert "no parameters of this size" in row.reason
+    assert found.frontiers["x"] == ()
+
+
+def test_the_frontier_has_nothing_that_is_beaten(tmp_path: Path) -> None:
+    observed, targets = world(corpora=9)
+    tokens = {"10M": 1e9, "30M": 3e9, "100M": 1e10, "300M": 3e10}
+    rows = [[*row, tokens[row[1]] * row[3] / 200] for row in observed]
+    options = dataclasses.replace(QUICK, given=Given(target_size="300M"), budgets=(1e-9, 0.01))
+    found = report(tmp_path, rows, targets, options, columns=(*OBS, "tokens"))
+    for task, frontier in found.frontiers.items():
+        assert frontier and all(way.size != "300M" for way in frontier)
+        for way in found.ways[task]:
+            if way.size != "300M" and way.cost < 1:
+                beaten = any(f.cost <= way.cost and f.accuracy >= way.accuracy - 1e-9 for f in frontier)
+                assert beaten
+        offered = [way for way in found.ways[task] if way.size != "300M"]
+        for way in frontier:
+            assert not any(f.cost <= way.cost and f.accuracy > way.accuracy + 1e-9 for f in offered)
+    nothing, bought = (p for p in found.purchases if p.task == "macro")
+    assert nothing.way is None and bought.way.cost <= 0.01
+    affordable = [w for w in found.ways["macro"] if w.cost <= 0.01]
+    assert bought.way.accuracy == pytest.approx(max(w.accuracy for w in affordable))
+
+
+def test_regret_by_hand() -> None:
+    from forecast.analysis.corpora.pareto_frontier import Way
+
+    goal = np.array([0.3, 0.5, 0.4])
+    runs = np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 3.0]])  # the first puts c first, the second b and c
+    way = Way("m", "s", None, 1, "proxy", 0.1, 0.5, runs)
+    weights = np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0]])
+    market = Market("x", [way], goal, ["a", "b", "c"], weights)
+    regret = market.regret_of(way)
+    assert regret is not None
+    assert regret.observed == pytest.approx((0.1 + 0.05) / 2)
+    assert regret.expected == pytest.approx(((0.1 + 0.05) / 2 + 0 + 0) / 3)
+    assert (regret.best, regret.first) == ("b", ("c", "b"))
+    assert regret.random == pytest.approx(0.1)
+    bought = market.buy(0.1)
+    assert (bought.way, bought.bought_again) == (way, 1.0)
+    assert bought.expected_anew == pytest.approx(regret.expected)
+    assert market.buy(0.05).way is None
+
+
+def test_what_nobody_knows_the_direction_of_stays_out_of_the_frontier(tmp_path: Path) -> None:
+    observed = simple({"a": [3.0], "b": [2.0], "c": [1.0]}, metric="entropy__uniform")
+    found = report(tmp_path, observed, goals({"a": 0.1, "b": 0.2, "c": 0.3}))
+    assert find(found, seed="mean").decision_accuracy == 0.0
+    assert find(found, seed="mean").direction == "learned"
+    assert found.ways["x"] == () and found.best == {}
+    told = report(
+        tmp_path,
+        observed,
+        goals({"a": 0.1, "b": 0.2, "c": 0.3}),
+        Options(lower=("entropy__uniform",), laws=False),
+    )
+    assert find(told, seed="mean").decision_accuracy == 1.0 and told.best

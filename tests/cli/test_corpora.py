@@ -1,0 +1,196 @@
+"""`forecast corpora` and `forecast convert`: what they answer, write and refuse."""
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import typer
+from analysis.corpora.small_runs import world, write
+from typer.testing import CliRunner
+
+from forecast.analysis.corpora.compare import Options, report_of
+from forecast.analysis.corpora.observations_from_run import tables_of
+from forecast.cli.convert import convert
+from forecast.cli.corpora import corpora
+from forecast.errors import ConfigError, InputError, NoDataError
+
+DATA = Path(__file__).parents[2] / "configs" / "data"
+QUICK = ("--bootstraps", "50", "--permutations", "20", "--workers", "1")
+app = typer.Typer()
+app.command()(corpora)
+app.command()(convert)
+
+
+def call(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return write(tmp_path_factory.mktemp("tables"), *world(corpora=6))
+
+
+def test_the_answer_holds_what_scripts_read(paths: tuple[str, str]) -> None:
+    result = call("corpora", "--table", paths[0], "--targets", paths[1], "--json", *QUICK)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    row = record["rows"][0]
+    assert {
+        *("metric", "size", "seed", "step", "task", "decision_accuracy", "spearman", "n_pairs", "n_ties"),
+        *("compute_fraction", "ci_low", "ci_high", "reason"),
+    } <= set(row)
+    assert {row["seed"] for row in record["rows"]} == {0, 1, 2, "mean"}
+    assert record["target"]["metric"] == "accuracy" and record["noise_ceilings"][0]["decision_accuracy"] > 0.5
+    assert record["failed"] == [] and any("the target's size is not told" in w for w in record["warnings"])
+
+
+def test_tables_and_page_are_printed(paths: tuple[str, str], tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    sizes = [
+        o
+        for s, n in (("10M", 1e9), ("30M", 3e9), ("100M", 1e10), ("300M", 3e10))
+        for o in ("--training-tokens", f"{s}={n}")
+    ]
+    result = call(
+        "corpora",
+        "--table",
+        paths[0],
+        "--targets",
+        paths[1],
+        "--html",
+        page,
+        "--budget",
+        "0.1",
+        *sizes,
+        *QUICK,
+    )
+    assert result.exit_code == 0, result.output
+    for words in (
+        "Decision accuracy against accuracy of macro",
+        "Pareto frontier",
+        "What to buy",
+        "Scaling laws",
+    ):
+        assert words in result.stdout
+    text = page.read_text()
+    assert text.count("<svg") == 3 and "<script" not in text and "What is counted as compute" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give either CONFIG"),
+        (("x.yaml", "--table", "t.csv"), "not both"),
+        (("--table", "t.csv"), "go together"),
+        (("--table", "t.csv", "--targets", "u.csv", "--budget", "0"), "--budget 0: expected a share"),
+        (("--table", "t.csv", "--targets", "u.csv", "--parameters", "4M"), "expected SIZE=NUMBER"),
+        (("--table", "t.csv", "--targets", "u.csv", "--training-tokens", "4M=-1"), "expected SIZE=NUMBER"),
+        (("--table", "t.csv", "--targets", "u.csv", "--expert-tokens", "5"), "give both"),
+    ],
+)
+def test_wrong_usage_is_told(arguments: tuple[str, ...], message: str) -> None:
+    error = call("corpora", *arguments).exception
+    assert isinstance(error, ConfigError) and message in str(error)
+
+
+def test_a_size_that_no_table_has_is_refused(paths: tuple[str, str]) -> None:
+    error = call(
+        "corpora", "--table", paths[0], "--targets", paths[1], "--parameters", "7B=7e9", *QUICK
+    ).exception
+    assert isinstance(error, ConfigError) and "--parameters 7B=...: no such size; sizes are 10M, 30M" in str(
+        error
+    )
+
+
+def test_published_tables_are_converted(tmp_path: Path) -> None:
+    for name in ("t.csv", "t.parquet"):
+        result = call("convert", "datadecide", DATA / "datadecide_target_1b_accuracy.csv", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "t.csv").read_text().startswith("corpus,seed,task,metric,value\n")
+    result = call("convert", "olmo", DATA / "olmo2_7b_evals.csv", tmp_path / "run.csv")
+    assert result.exit_code == 0 and (tmp_path / "run.csv").read_text().startswith("run,step,tokens,")
+    error = call("convert", "datadecid", "a.csv", "b.csv").exception
+    assert isinstance(error, ConfigError) and "did you mean 'datadecide'" in str(error)
+    assert "ends in .csv" in str(call("convert", "olmo", "a.csv", "b.txt").exception)
+
+
+@pytest.fixture
+def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Three corpora at two sizes, and a candidate of no corpus; the better the corpus, the lower its loss."""
+    db = duckdb.connect()
+    text = (files("forecast.warehouse") / "sql" / "tables.sql").read_text(encoding="utf-8")
+    db.execute(text.replace("{proxy_columns}", "cross_entropy__uniform DOUBLE"))
+    db.execute("CREATE TABLE task_proxies (candidate_id VARCHAR, task VARCHAR, proxy VARCHAR, value DOUBLE)")
+    db.execute(
+        "CREATE TABLE bits_per_byte (candidate_id VARCHAR, task VARCHAR, expert VARCHAR, "
+        "bits_per_byte DOUBLE)"
+    )
+    place = 0
+    for size, parameters in (("small", 10_000_000), ("large", 1_000_000_000)):
+        for c in range(3):
+            for step in (100, 200):
+                place += 1
+                name = f"{size}-{c}-{step}"
+                db.execute(
+                    "INSERT INTO candidates (place, candidate, candidate_id, parameters, training_tokens, "
+                    "corpus, step, status) VALUES (?, ?, ?, ?, ?, ?, ?, 'complete')",
+                    [place, name, name, parameters, step * 1_000_000, f"c{c}", step],
+                )
+                db.execute(
+                    "INSERT INTO task_proxies VALUES (?, 'proofs', 'cross_entropy__uniform', ?)",
+                    [name, 3.0 - c],
+                )
+                for expert in ("p", "q"):
+                    db.execute(
+                        "INSERT INTO bits_per_byte VALUES (?, 'proofs', ?, ?)", [name, expert, 1.0 + c]
+                    )
+                db.execute(
+                    "INSERT INTO measured (candidate, task, metric, value) VALUES (?, 'sciq', 'accuracy', ?)",
+                    [name, 0.5 + 0.1 * c + 0.0001 * step],
+                )
+                db.execute(
+                    "INSERT INTO units (candidate, kind, task, tokens_read) "
+                    "VALUES (?, 'trajectories', 'proofs', 500)",
+                    [name],
+                )
+    db.execute(
+        "INSERT INTO candidates (place, candidate, candidate_id, status) "
+        "VALUES (99, 'other', 'o', 'complete')"
+    )
+    yield db
+    db.close()
+
+
+def test_candidates_of_a_warehouse_are_runs(warehouse: duckdb.DuckDBPyConnection) -> None:
+    found = report_of(tables_of(warehouse), Options(bootstraps=20, permutations=20, laws=False))
+    assert (found.accounting.target_size, found.targets.corpora) == ("1B", ("c0", "c1", "c2"))
+    assert found.targets.tasks[0].mean.tolist() == pytest.approx([0.52, 0.62, 0.72])  # last steps
+    rows = {(r.metric, r.size, r.step): r for r in found.rows if r.seed == "mean"}
+    proxy = rows["cross_entropy__uniform", "10M", 100.0]
+    assert (proxy.decision_accuracy, proxy.observed_tasks) == (1.0, ("proofs",))
+    target = 6 * 1e9 * 200e6
+    assert proxy.compute_fraction == pytest.approx((6 * 1e7 * 100e6 + 2 * 1e7 * 500) / target)
+    assert rows["bits_per_byte", "10M", 200.0].decision_accuracy == 0.0
+    assert rows["accuracy", "10M", 200.0].observed_tasks == ("sciq",)
+
+
+def test_a_warehouse_that_cannot_serve_says_why(warehouse: duckdb.DuckDBPyConnection) -> None:
+    assert {t.size for t in tables_of(warehouse, "10M").targets} == {"10M"}
+    with pytest.raises(InputError, match="--target-size 2B: no measured score"):
+        tables_of(warehouse, "2B")
+    warehouse.execute("UPDATE candidates SET step = 100 WHERE candidate = 'small-0-200'")
+    with pytest.raises(
+        InputError, match="candidates small-0-100 and small-0-200 are both corpus c0, 10M, seed 0"
+    ):
+        tables_of(warehouse)
+    warehouse.execute("DELETE FROM measured")
+    warehouse.execute("UPDATE candidates SET step = 200 WHERE candidate = 'small-0-200'")
+    with pytest.raises(NoDataError, match="no candidate with a `corpus` has a measured score"):
+        tables_of(warehouse)
+    warehouse.execute("UPDATE candidates SET corpus = NULL")
+    with pytest.raises(NoDataError, match="no complete candidate has a `corpus`"):
+        tables_of(warehouse)

@@ -1,0 +1,138 @@
+"""Files of the lake: what is written comes back, and nothing that cannot be is taken for truth."""
+
+import math
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from lakes import config_of, fill, solutions, tell
+
+from forecast.errors import InputError
+from forecast.lake.files import read_receipts, read_rows, unscored_failures
+from forecast.plan import Plan, Unit, make_plan
+from forecast.scoring import TOKEN_ROW
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return make_plan(
+        config_of(tmp_path, {"t": solutions("a", "b", "c")}, {"m": "fake://1"}, shard_trajectories=2)
+    )
+
+
+def rewrite(plan: Plan, unit: Unit, rows: pl.DataFrame) -> None:
+    """Replace a file's rows and keep its receipt."""
+    metadata = pq.read_metadata(plan.path(unit)).metadata
+    table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    pq.write_table(table.replace_schema_metadata({b"forecast": metadata[b"forecast"]}), plan.path(unit))
+
+
+def rows_of(plan: Plan, unit: Unit) -> pl.DataFrame:
+    found = read_rows([(plan.path(unit), read_receipts(plan, [unit])[unit.address])])
+    return pl.DataFrame(found)
+
+
+def test_rows_and_receipts_come_back(plan: Plan) -> None:
+    def told(_: Unit, t: object) -> list[dict[str, float]] | str:
+        return (
+            "too long"
+            if getattr(t, "instance_id", "") == "b"
+            else [{"logprob": -0.25, "rank": 3}, {"n_bytes": 4}]
+        )
+
+    tell(plan, told, {"m": 77})
+    receipts = read_receipts(plan, plan.units)
+    first, second = (receipts[unit.address] for unit in plan.units)
+    assert (first.rows, second.rows) == (2, 2)
+    assert first.unscored == ({"instance_id": "b", "expert": "human", "reason": "too long"},)
+    assert (first.vocab_size, first.parameters, first.tokens_read, first.seconds) == (77, 1000, 10, 0.5)
+    assert first.versions.keys() >= {"forecast"} and first.candidate_id == plan.candidates[0].candidate_id
+    rows = pl.DataFrame(read_rows((plan.path(u), receipts[u.address]) for u in plan.units))
+    assert rows.schema == TOKEN_ROW
+    assert rows["instance_id"].to_list() == ["a", "a", "c", "c"]
+    assert rows["logprob"].to_list() == [-0.25, -1.0] * 2
+    assert rows["rank"].to_list() == [3, 2] * 2
+    (failure,) = unscored_failures(plan.units, receipts)
+    assert (failure.name, failure.task, failure.instance_id) == ("m", "t", "b")
+
+
+def test_a_file_is_readable_by_anyone(plan: Plan) -> None:
+    fill(plan)
+    rows = pl.read_parquet(plan.path(plan.units[0]))
+    assert rows.schema == TOKEN_ROW
+    assert set(rows["candidate_id"]) == {plan.candidates[0].candidate_id}
+
+
+def test_writing_a_unit_again_replaces_it(plan: Plan) -> None:
+    fill(plan)
+    before = rows_of(plan, plan.units[0])
+    Path(plan.path(plan.units[0])).write_bytes(b"half")
+    tell(plan, lambda *_: [{"logprob": -9.0}])
+    assert rows_of(plan, plan.units[0])["logprob"].to_list() == [-9.0, -9.0]
+    assert before.height > 2
+    assert not list(Path(plan.folder("trajectories")).rglob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("logprob", 0.001),
+        ("logprob", math.nan),
+        ("logprob", -math.inf),
+        ("logprob", None),
+        ("top1_logprob", 0.5),
+        ("entropy", -0.1),
+        ("entropy", math.inf),
+        ("rank", 0),
+        ("rank", None),
+        ("ties", -1),
+        ("n_bytes", -1),
+    ],
+)
+def test_what_no_candidate_can_have_said_is_an_error(plan: Plan, column: str, value: float | None) -> None:
+    fill(plan)
+    unit = plan.units[0]
+    rows = rows_of(plan, unit)
+    dtype = TOKEN_ROW[column]
+    rewrite(
+        plan,
+        unit,
+        rows.with_columns(
+            pl.when(pl.col("position") == 1).then(pl.lit(value, dtype)).otherwise(column).alias(column)
+        ),
+    )
+    with pytest.raises(InputError, match=f"{unit.address}.*impossible values"):
+        rows_of(plan, unit)
+
+
+def test_missing_rows_are_an_error(plan: Plan) -> None:
+    fill(plan)
+    rewrite(plan, plan.units[0], rows_of(plan, plan.units[0])[1:])
+    with pytest.raises(InputError, match="its receipt says"):
+        rows_of(plan, plan.units[0])
+
+
+def test_a_missing_column_is_an_error(plan: Plan) -> None:
+    fill(plan)
+    rewrite(plan, plan.units[0], rows_of(plan, plan.units[0]).drop("entropy"))
+    with pytest.raises(InputError, match=plan.units[0].address):
+        rows_of(plan, plan.units[0])
+
+
+def test_no_flipped_bit_goes_unnoticed(plan: Plan) -> None:
+    """Decompression alone lets many through, as other numbers."""
+    fill(plan)
+    unit = plan.units[0]
+    path = Path(plan.path(unit))
+    whole, rows = path.read_bytes(), rows_of(plan, unit)
+    noticed = 0
+    for at in range(0, len(whole), 13):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            found = rows_of(plan, unit)
+        except InputError:
+            noticed += 1
+        else:
+            assert found.equals(rows), f"byte {at}"
+    assert noticed > 20

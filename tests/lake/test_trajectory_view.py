@@ -1,0 +1,191 @@
+"""A trajectory as a candidate read it: texts over tokens, and what can be asked for."""
+
+import io
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lakes import config_of, fill, solutions, tell
+from rich.console import Console
+
+from forecast.errors import ConfigError, InputError, NoDataError
+from forecast.inputs.trajectories import Trajectory
+from forecast.lake.trajectory_view import Reading, read_trajectory, reading_of, reading_view
+from forecast.plan import Plan, make_plan
+
+TASKS = {
+    "t": [*solutions("a", "b"), *solutions("b", expert="model", text=" It may be {}.")],
+    "u": solutions("c"),
+}
+
+
+def rows_of(*n_bytes: int) -> pl.DataFrame:
+    """Token rows that stand for these numbers of bytes."""
+    values = {"token_id": 1, "logprob": -0.5, "entropy": 1.0, "rank": 1, "ties": 0, "top1_logprob": -0.5}
+    return pl.DataFrame([{"position": i, "n_bytes": n, **values} for i, n in enumerate(n_bytes)])
+
+
+def texts(solution: str, *n_bytes: int) -> tuple[str, list[str]]:
+    reading = reading_of("m", Trajectory("t", "i", "x", "p", solution), rows_of(*n_bytes))
+    return reading.unscored_text, [token.text for token in reading.tokens]
+
+
+def printed(reading: Reading, table: bool = True) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=200, force_terminal=True, color_system="truecolor").print(
+        reading_view(reading, table)
+    )
+    return stream.getvalue()
+
+
+def plain(reading: Reading) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(reading_view(reading, table=True))
+    return stream.getvalue()
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Plan:
+    plan = make_plan(
+        config_of(tmp_path, TASKS, {"one": "fake://1", "two": "fake://3", "also two": "fake://3"})
+    )
+    fill(plan)
+    return plan
+
+
+def test_texts_of_the_tokens_are_the_solution(scored: Plan) -> None:
+    reading = read_trajectory(scored, "two", "t", "b", "model")
+    assert (reading.candidate, reading.trajectory.solution) == ("two", " It may be b.")
+    assert [token.text for token in reading.tokens] == [" It", " may", " be", " b", "."]
+    assert [token.position for token in reading.tokens] == [0, 1, 2, 3, 4]
+    assert reading.unscored_text == ""
+
+
+def test_rows_in_any_order(scored: Plan) -> None:
+    before = read_trajectory(scored, "one", "t", "a", None)
+    path = scored.path(scored.units[0])
+    table = pq.read_table(path)
+    pq.write_table(table.take(list(reversed(range(table.num_rows)))), path)
+    assert read_trajectory(scored, "one", "t", "a", None) == before
+
+
+def test_what_is_not_given_is_the_first_there_is(scored: Plan) -> None:
+    reading = read_trajectory(scored, None, None, None, None)
+    assert (reading.candidate, reading.trajectory.task, reading.trajectory.instance_id) == ("one", "t", "a")
+    assert read_trajectory(scored, None, None, "c", None).trajectory.task == "u"
+    assert read_trajectory(scored, None, None, None, "model").trajectory.instance_id == "b"
+
+
+def test_a_second_name_of_a_model_is_shown_by_that_name(scored: Plan) -> None:
+    reading = read_trajectory(scored, "also two", None, None, None)
+    assert reading.candidate == "also two"
+    assert reading.tokens == read_trajectory(scored, "two", None, None, None).tokens
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (("tow", None, None, None), ["no candidate 'tow'", "did you mean 'two'?", "one, two, also two"]),
+        ((None, "v", None, None), ["no task 'v'", "t, u"]),
+        ((None, "t", "z", None), ["no instance 'z'", "a, b"]),
+        ((None, "u", None, "model"), ["no expert 'model'", "there are: human"]),
+        ((None, "t", "a", "model"), ["no instance 'a'", "there are: b"]),
+    ],
+)
+def test_what_there_is_not(scored: Plan, asked: tuple[str | None, ...], expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_trajectory(scored, *asked)
+    assert all(words in str(error.value) for words in expected), error.value
+
+
+def test_many_names_are_not_all_listed(tmp_path: Path) -> None:
+    plan = make_plan(
+        config_of(tmp_path, {"t": solutions(*(f"i{n:03}" for n in range(50)))}, {"a": "fake://1"})
+    )
+    with pytest.raises(ConfigError, match=r"i019 and 30 more$"):
+        read_trajectory(plan, None, None, "x", None)
+
+
+def test_not_scored_not_readable_and_damaged(tmp_path: Path) -> None:
+    plan = make_plan(config_of(tmp_path, {"t": solutions("a", "b")}, {"m": "fake://1"}))
+    with pytest.raises(NoDataError, match="forecast score"):
+        read_trajectory(plan, None, None, None, None)
+    tell(plan, lambda _, t: "too long" if t.instance_id == "a" else [{"n_bytes": len(t.solution)}])
+    with pytest.raises(NoDataError, match="could not read"):
+        read_trajectory(plan, None, None, "a", None)
+    assert read_trajectory(plan, None, None, "b", None).tokens[0].text == " It is b."
+    path = Path(plan.path(plan.units[0]))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=path.name):
+        read_trajectory(plan, None, None, "b", None)
+
+
+def test_nothing_could_be_planned(tmp_path: Path) -> None:
+    config = config_of(tmp_path, {"t": solutions("a")}, {"m": "fake://1"})
+    (tmp_path / "solutions-t.jsonl").unlink()
+    with pytest.raises(NoDataError):
+        read_trajectory(make_plan(config), None, None, None, None)
+
+
+def test_the_part_before_the_window_is_kept_apart(tmp_path: Path) -> None:
+    plan = make_plan(config_of(tmp_path, {"t": solutions("a")}, {"m": "fake://1"}, window={"last_tokens": 2}))
+    fill(plan)
+    reading = read_trajectory(plan, None, None, None, None)
+    assert reading.unscored_text == " It is"
+    assert [(token.text, token.position) for token in reading.tokens] == [(" a", 2), (".", 3)]
+
+
+def test_an_emoji_over_several_tokens_is_the_text_of_the_last() -> None:
+    assert texts("ok 🙂!", 3, 1, 1, 2, 1) == ("", ["ok ", "", "", "🙂", "!"])
+    assert texts("é🙂", 1, 2, 3) == ("", ["", "é", "🙂"]), "a token may end within a character"
+
+
+def test_a_window_that_starts_within_a_character() -> None:
+    assert texts("ab🙂c", 2, 1) == ("ab", ["🙂", "c"])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.data())
+def test_all_texts_joined_are_the_solution(solution: str, data: st.DataObject) -> None:
+    size = len(solution.encode())
+    cuts = sorted(data.draw(st.lists(st.integers(0, size), max_size=8)))
+    counts = [b - a for a, b in zip(cuts, [*cuts[1:], size], strict=True)] if cuts else [size]
+    before, tokens = texts(solution, *counts)
+    assert before + "".join(tokens) == solution
+
+
+def test_record_has_everything(scored: Plan) -> None:
+    record = read_trajectory(scored, "one", "t", "a", None).as_record()
+    assert record["candidate"] == "one"
+    assert record["trajectory"]["solution"] == " It is a."
+    assert record["tokens"][0].keys() == {
+        "position", "text", "token_id", "n_bytes", "logprob", "entropy", "rank", "ties", "top1_logprob",
+    }  # fmt: skip
+
+
+def test_view_shows_the_text_and_the_figures() -> None:
+    trajectory = Trajectory("t", "i", "x", "Say it.", "ab")
+    rows = rows_of(1, 1).with_columns(logprob=pl.Series([-0.25, -2.5]), rank=pl.Series([1, 9]))
+    shown = plain(reading_of("m", trajectory, rows))
+    assert "m reads t/i by x: 2 tokens, cross-entropy 1.375 nats, first choice 50%" in shown
+    assert "Say it.ab" in shown
+    assert "-2.5000" in shown and "│ 9" in shown.replace("  ", " ")
+    assert "position" not in printed(reading_of("m", trajectory, rows), table=False)
+
+
+def test_texts_are_neither_markup_nor_commands_to_the_terminal() -> None:
+    trajectory = Trajectory("t", "[red]i[/red]", "x", "[bold]p[/bold] :smile:", "\x1b[2J[/x]\r\x07")
+    shown = plain(reading_of("[m]", trajectory, rows_of(len(trajectory.solution))))
+    assert "[m] reads t/[red]i[/red]" in shown
+    assert "[bold]p[/bold] :smile:" in shown
+    assert "\ufffd[2J[/x]\ufffd\ufffd" in shown
+    assert "\\x1b[2J[/x]\\r\\x07" in shown, "escaped in the table"
+    assert "\x1b" not in shown and "\x07" not in shown
+
+
+def test_colour_runs_from_red_to_green() -> None:
+    trajectory = Trajectory("t", "i", "x", "", "ab")
+    shown = printed(reading_of("m", trajectory, rows_of(1, 1).with_columns(logprob=pl.Series([0.0, -50.0]))))
+    assert "48;2;0;150;40ma" in shown and "48;2;199;0;40mb" in shown
