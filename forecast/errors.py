@@ -20,6 +20,10 @@ class CandidateError(ForecastError):
     """The candidate itself is at fault (weights, tokenizer, numbers): retrying elsewhere cannot help."""
 
 
+class FitError(ForecastError):
+    """The data do not determine a fit, or it did not converge; there are no predictions from it."""
+
+
 class NoDataError(ForecastError):
     """What was asked for has not been computed yet; the message names the command that does."""
 

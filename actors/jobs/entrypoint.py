@@ -12,6 +12,7 @@ While the command runs, the status of its run is served in the same way, whereve
 import argparse
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ STATUS_NAME = ".jobs/status.json"  # below the folder of a job there
 LEAST_FREE_BYTES = 100_000_000
 # Below OUTPUT; the lake stays where it is.
 _RESULTS = ("*.json", "*.html", "*.md", "*.duckdb", "reports/**/*")
+_FORECAST = (sys.executable, "-m", "forecast")
 _NODE_SECONDS = 60.0
 # Exit codes of the command that leave nothing to publish beyond what was there.
 _FAILED, _WRONG, _LOCKED = 1, 2, 6
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs, others = _look_around(given.output)
     _check_output(given.output, others)
     print(f"job {given.job}: forecast {given.command}, output {given.output}", file=sys.stderr)
-    command = [sys.executable, "-m", "forecast", given.command, given.config]
+    command = [*_FORECAST, given.command, given.config]
     status = logs / SERVED_BELOW / given.job / STATUS_NAME
     environment = {"FORECAST_JOB": given.job, "FORECAST_STATUS_FILE": str(status)}
     code = subprocess.call(command, env={**os.environ, **environment})
@@ -95,13 +97,11 @@ def _version(package: str) -> str | None:
 
 
 def _check_imports() -> None:
-    try:
-        import ray  # noqa: F401
-
-        import forecast.cli.main  # noqa: F401
-    except ImportError as error:
+    done = subprocess.run([*_FORECAST, "--help"], capture_output=True, text=True, check=False)
+    if done.returncode or importlib.util.find_spec("ray") is None:
+        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "No module named 'ray'"
         _fail(
-            f"the cluster's Python ({sys.executable}) lacks something that forecast needs: {error}\n"
+            f"the cluster's Python ({sys.executable}) lacks something that forecast needs: {reason}\n"
             "use an image in which proxy-forecast is installed, or name the packages in --runtime-env FILE "
             "(pip: [...])"
         )
@@ -189,18 +189,12 @@ def _say_if_full(output: str) -> None:
 def _write_ranking(config: str, output: str, report: bool) -> None:
     """`OUTPUT/ranking.json`, with held-out figures and `OUTPUT/report.html` where a report is asked for."""
     from forecast import storage
-    from forecast.cli.rank import ranking_of
-    from forecast.config.loader import load_config
     from forecast.errors import ForecastError
 
+    wanted = ["--html", storage.join(output, "report.html")] if report else ["--no-held-out"]
+    command = [*_FORECAST, "rank", config, "--json", *wanted]
+    text = subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout
     try:
-        if report:
-            page = storage.join(output, "report.html")
-            command = [sys.executable, "-m", "forecast", "rank", config, "--json", "--html", page]
-            text = subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout
-        else:
-            record = ranking_of(load_config(config)).as_record()
-            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False).encode()
         if text:
             storage.write_bytes(storage.join(output, "ranking.json"), text)
     except (ForecastError, OSError) as error:

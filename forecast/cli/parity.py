@@ -1,4 +1,4 @@
-"""`forecast.analysis.parity` between the command line and the library: its options, and both scorings on one Ray."""
+"""Options of `forecast parity`, and the scoring of both setups on one Ray."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -74,6 +74,10 @@ Bootstraps = Annotated[int | None, typer.Option(metavar="N", min=0, help="For in
 Workers = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Processes. Default: one for each core.")
 ]
+NoHeldOut = Annotated[
+    bool,
+    typer.Option("--no-held-out", help="Single proxies only: no scorers, protocols and nulls; seconds."),
+]
 Save = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Save the scorer that the order is by, fitted to all cells, as JSON."),
@@ -90,7 +94,7 @@ class Ranked:
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
-        from forecast.runs.records import rank_record
+        from forecast.analysis.ranking.report_record import rank_record
 
         return rank_record(self.ranking, self.failed)
 
@@ -113,6 +117,7 @@ def rank(
     permutations: Permutations = None,
     bootstraps: Bootstraps = None,
     workers: Workers = None,
+    no_held_out: NoHeldOut = False,
     save: Save = None,
     html: Html = None,
     json_: Json = False,
@@ -132,6 +137,8 @@ def rank(
     if table is not None:
         if over is not None:
             raise ConfigError("--over goes with CONFIG; a table's features are what they are")
+        if no_held_out:
+            raise ConfigError("--no-held-out goes with CONFIG; a table is ranked by held-out figures alone")
         report = _of_table(table, _names(features), _names(baselines) or (), given, n_workers)
         ranked = None
     else:
@@ -140,7 +147,7 @@ def rank(
             raise ConfigError("--baselines goes with --table FILE; a run brings its own")
         loaded = load_config(config)
         ranked = ranking_of(loaded, over or "tokens")
-        report = _held_out(ranked, loaded, _names(features), given, n_workers)
+        report = None if no_held_out else _held_out(ranked, loaded, _names(features), given, n_workers)
     if save is not None:
         _save(report, save)
     name = table or str(config)

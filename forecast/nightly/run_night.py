@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from forecast.analysis.ranking.report_record import rank_record
 from forecast.analysis.ranking.results import Ranking
 from forecast.config.nightly import NightlyConfig
 from forecast.config.schema import Config
@@ -37,7 +38,7 @@ from forecast.nightly.state_update import (
     watched_runs,
 )
 from forecast.plan import Failure, Plan, make_plan
-from forecast.runs.records import load_failures, rank_record
+from forecast.runs.records import load_failures
 from forecast.storage.lease import Lock
 from forecast.warehouse.connect import open_warehouse
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
 
 PARTIAL_FAILURE = 3  # exit code: done, but something failed, and all of it has been listed
 
@@ -22,10 +23,17 @@ def print_json(record: dict[str, Any]) -> None:
 
 def print_failures(failed: Sequence[dict[str, str]]) -> None:
     """What failed and why; nothing where nothing did."""
-    from forecast.analysis.ranking.tables import failures_text
-
     if failed:
         err.print(failures_text(list(failed)))
+
+
+def failures_text(failed: list[dict[str, str]]) -> RenderableType:
+    """What failed and why, one entry a paragraph."""
+    lines = [Text(f"{len(failed)} failed:", style="bold red")]
+    lines += [Text("  " + entry["error"].replace("\n", "\n  "), style="red") for entry in failed[:20]]
+    if len(failed) > 20:
+        lines.append(Text(f"  ... and {len(failed) - 20} more (all with --json)", style="red"))
+    return Group(*lines)
 
 
 def leave(partial_failure: bool) -> None:

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 from forecast import storage
-from forecast.analysis.ranking.results import Ranking, TargetReport
 from forecast.errors import InputError
 from forecast.lake.files import unscored_failures
 from forecast.lake.receipt_cache import registered_receipts
@@ -87,34 +86,6 @@ def _by_candidate(units: Iterable[Unit]) -> dict[str, list[Unit]]:
     for unit in units:
         found.setdefault(unit.candidate.candidate_id, []).append(unit)
     return found
-
-
-def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> dict[str, Any]:
-    """A ranking with every correlation behind it."""
-    return {
-        "candidates": [standing.as_record() for standing in ranking.standings],
-        "proxies_shown": list(ranking.shown),
-        "targets": [_target_record(report) for report in ranking.reports],
-        "instances": ranking.n_instances,
-        "confidence": ranking.confidence,
-        "warnings": list(ranking.warnings),
-        "failed": list(failures),
-    }
-
-
-def _target_record(report: TargetReport) -> dict[str, Any]:
-    best = report.best()
-    return {
-        "target": report.target,
-        "proxies_of": list(report.tasks),
-        "n_candidates": report.n_candidates,
-        "n_items": report.n_items,
-        "plain_cross_entropy": report.plain_cross_entropy().as_record(),
-        "best": best.as_record() if best else None,
-        "best_of_80_p": report.best_p,
-        "best_of_80_null_mean": report.best_null_mean,
-        "correlations": [c.as_record() for c in report.correlations],
-    }
 
 
 def save_failures(plan: Plan, failures: Sequence[Failure]) -> None:

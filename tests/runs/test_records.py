@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from lakes import config_of, fill, solutions, tell
 
+from forecast.analysis.ranking.report_record import rank_record
 from forecast.analysis.ranking.univariate import rank_candidates
 from forecast.errors import InputError
 from forecast.plan import Failure, Plan, estimated_tokens, make_plan
-from forecast.runs.records import load_failures, plan_record, rank_record, save_failures, score_record
+from forecast.runs.records import load_failures, plan_record, save_failures, score_record
 from forecast.warehouse.build import build_warehouse
 from forecast.warehouse.connect import open_warehouse
 from forecast.warehouse.population import load_population

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from forecast.analysis.baselines.matrix_completion import complete
 from forecast.analysis.baselines.observational_scaling import fit_observational
 from forecast.analysis.baselines.size import fit_size_law
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.stats.rank_correlation import spearman
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 from forecast.inputs.published.observational_scaling import ScoreTable
 
 Array = NDArray[np.float64]

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from forecast.analysis.baselines.validation import FitError, name_of, score_table, without_spread
-from forecast.errors import InputError
+from forecast.analysis.baselines.validation import name_of, score_table, without_spread
+from forecast.errors import FitError, InputError
 
 Array = NDArray[np.float64]
 

@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.analysis.baselines.validation import (
-    FitError,
     Predictions,
     score_table,
     target_scores,
     without_spread,
 )
 from forecast.analysis.stats.links import SigmoidLink, fit_sigmoid
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 
 Array = NDArray[np.float64]
 

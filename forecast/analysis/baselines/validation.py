@@ -9,13 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.errors import ForecastError, InputError
+from forecast.errors import InputError
 
 Array = NDArray[np.float64]
-
-
-class FitError(ForecastError):
-    """The data do not determine a fit, or it did not settle; there are no predictions from it."""
 
 
 @dataclass(frozen=True)

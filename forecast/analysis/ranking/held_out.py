@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.ranking.cross_validation import Job, Outcome, run_protocols
 from forecast.analysis.ranking.feature_table import CellTable, Design, design_of, shortened, standardised
 from forecast.analysis.ranking.feature_table_from_file import Imported
@@ -22,7 +21,7 @@ from forecast.analysis.ranking.scorers.univariate import Univariate
 from forecast.analysis.ranking.splits import KNOWN_TASKS, LEAVE_MODELS_OUT, PROTOCOLS, Protocol, make_protocol
 from forecast.analysis.ranking.table_warnings import table_cautions
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
-from forecast.errors import InputError, did_you_mean
+from forecast.errors import FitError, InputError, did_you_mean
 
 Array = NDArray[np.float64]
 _DRAWINGS = 100  # of instances; drawings of families take them in turn

@@ -1,11 +1,13 @@
 """A table's report as JSON; what does not exist is null, never 0."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from forecast.analysis.ranking.held_out import TableReport, chosen_counts
 from forecast.analysis.ranking.held_out_metrics import Row
 from forecast.analysis.ranking.permutation_null import Null
+from forecast.analysis.ranking.results import Ranking, TargetReport
 
 
 def report_record(report: TableReport, table: str) -> dict[str, Any]:
@@ -60,3 +62,31 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _null(null: Null) -> dict[str, Any]:
     return {"null_p": null.p, "null_mean": null.mean, "null_q95": null.q95, "n_permutations": null.n}
+
+
+def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> dict[str, Any]:
+    """A ranking with every correlation behind it."""
+    return {
+        "candidates": [standing.as_record() for standing in ranking.standings],
+        "proxies_shown": list(ranking.shown),
+        "targets": [_target_record(report) for report in ranking.reports],
+        "instances": ranking.n_instances,
+        "confidence": ranking.confidence,
+        "warnings": list(ranking.warnings),
+        "failed": list(failures),
+    }
+
+
+def _target_record(report: TargetReport) -> dict[str, Any]:
+    best = report.best()
+    return {
+        "target": report.target,
+        "proxies_of": list(report.tasks),
+        "n_candidates": report.n_candidates,
+        "n_items": report.n_items,
+        "plain_cross_entropy": report.plain_cross_entropy().as_record(),
+        "best": best.as_record() if best else None,
+        "best_of_80_p": report.best_p,
+        "best_of_80_null_mean": report.best_null_mean,
+        "correlations": [c.as_record() for c in report.correlations],
+    }

@@ -37,15 +37,6 @@ def plan_table(record: dict[str, Any]) -> RenderableType:
     return Group(table, *lines, Text(f"output: {record['output']}"))
 
 
-def failures_text(failed: list[dict[str, str]]) -> RenderableType:
-    """What failed and why, one entry a paragraph."""
-    lines = [Text(f"{len(failed)} failed:", style="bold red")]
-    lines += [Text("  " + entry["error"].replace("\n", "\n  "), style="red") for entry in failed[:20]]
-    if len(failed) > 20:
-        lines.append(Text(f"  ... and {len(failed) - 20} more (all with --json)", style="red"))
-    return Group(*lines)
-
-
 def ranking_tables(ranking: Ranking) -> RenderableType:
     """The ranking, and below it how far its proxies can be trusted."""
     parts: list[RenderableType] = [_standings(ranking)]

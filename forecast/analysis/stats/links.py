@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from forecast.analysis.baselines.validation import FitError
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forecast.analysis.baselines.validation import score_table
 from forecast.errors import InputError
 from forecast.inputs.files import read_file
 
@@ -63,9 +62,13 @@ def read_score_table(path: str) -> ScoreTable:
     models = tuple(map(str, frame[_MODEL]))
     numbers = frame.select(pl.col(*_SIZES, *benchmarks).cast(pl.Float64))
     sizes = [numbers[name].to_numpy() * unit for name, unit in _SIZES.items()]
-    try:
-        scores = score_table(numbers.select(benchmarks).to_numpy(), models, benchmarks)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    scores = numbers.select(benchmarks).to_numpy()
+    wrong = np.argwhere((scores < 0) | (scores > 1))
+    if len(wrong):
+        i, j = map(int, wrong[0])
+        raise InputError(
+            f"{path}: model {models[i]!r}, benchmark {benchmarks[j]!r}: score {scores[i, j]:g} is outside"
+            f" 0..1 ({len(wrong)} cells are); give fractions: divide percentages by 100"
+        )
     families = tuple(map(str, frame[_FAMILY]))
     return ScoreTable(models, families, tuple(benchmarks), scores, *sizes)

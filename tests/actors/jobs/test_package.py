@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.jobs import package as package_module
 from actors.jobs.package import CONFIG_PLACE, Package, pack
 from forecast.config.loader import load_config
 from forecast.errors import ConfigError

@@ -7,8 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from forecast.analysis.baselines.matrix_completion import CLIP, PUBLISHED_RIDGE, complete, factorised
-from forecast.analysis.baselines.validation import FitError
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 
 Array = NDArray[np.float64]
 

@@ -9,8 +9,7 @@ from forecast.analysis.baselines.observational_scaling import (
     fit_family_scaling,
     fit_observational,
 )
-from forecast.analysis.baselines.validation import FitError
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 
 Array = NDArray[np.float64]
 

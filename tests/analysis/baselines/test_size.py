@@ -5,8 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from forecast.analysis.baselines.size import fit_size_law, size_agreement, training_flops
-from forecast.analysis.baselines.validation import FitError
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 
 
 def test_flops_are_six_n_d_and_unknown_where_a_factor_is() -> None:

@@ -10,10 +10,11 @@ from populations import measured, noise, population_of, task_of
 from rich.console import Console, RenderableType
 
 from forecast.analysis.ranking.results import Ranking
-from forecast.analysis.ranking.tables import count, failures_text, plan_table, ranking_tables
+from forecast.analysis.ranking.tables import count, plan_table, ranking_tables
 from forecast.analysis.ranking.univariate import rank_candidates
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import METRICS
+from forecast.report.console import failures_text
 from forecast.warehouse.population import Population, Target
 
 PLAN = {

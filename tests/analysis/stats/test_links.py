@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.stats.links import fit_sigmoid
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 
 
 def sigmoid(t: np.ndarray) -> np.ndarray:

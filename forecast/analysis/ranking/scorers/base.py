@@ -10,10 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.splits import Fold
-from forecast.errors import InputError, did_you_mean
+from forecast.errors import FitError, InputError, did_you_mean
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.int64]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.scorers.base import Groups, Predicted, held_in
 from forecast.analysis.ranking.splits import Fold
 from forecast.analysis.stats.correlations import average_ranks
+from forecast.errors import FitError
 
 Array = NDArray[np.float64]
 OWN_MEAN = "own-mean"

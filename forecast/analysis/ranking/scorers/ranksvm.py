@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.scorers.base import Groups, Predicted, held_in, only_usable, selected
 from forecast.analysis.ranking.scorers.ranksvm_batched import Singles, solve_many
@@ -26,6 +25,7 @@ from forecast.analysis.ranking.scorers.ranksvm_pairs import (
     solve,
 )
 from forecast.analysis.ranking.splits import Fold, deal
+from forecast.errors import FitError
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]

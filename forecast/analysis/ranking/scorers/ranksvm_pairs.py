@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.baselines.validation import FitError
+from forecast.errors import FitError
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]

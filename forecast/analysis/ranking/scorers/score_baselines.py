@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from forecast.analysis.baselines.matrix_completion import complete
 from forecast.analysis.baselines.observational_scaling import fit_observational
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.scorers.base import Fitted, Groups, Predicted, only_usable
 from forecast.analysis.ranking.splits import Fold
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]

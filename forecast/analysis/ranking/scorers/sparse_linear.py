@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.scorers.base import Groups, Predicted, only_usable, selected
 from forecast.analysis.ranking.splits import Fold
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
+from forecast.errors import FitError
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int32]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.scorers.base import Groups, Predicted, only_usable, selected
 from forecast.analysis.ranking.splits import Fold
 from forecast.analysis.stats.correlations import unit_ranks
+from forecast.errors import FitError
 
 Array = NDArray[np.float64]
 _DIGITS = 9  # mean |rho| that differ by rounding alone are equal; of equals the first feature is taken

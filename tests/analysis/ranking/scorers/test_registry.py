@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from worlds import design, table_of, world
 
-from forecast.analysis.baselines.validation import FitError
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.scorers.base import held_in, predict_many
 from forecast.analysis.ranking.scorers.mean_score import standings
@@ -18,7 +17,7 @@ from forecast.analysis.ranking.scorers.registry import OWN_MEAN, SCORERS, load, 
 from forecast.analysis.ranking.scorers.sparse_linear import FittedSparse, Sparse3
 from forecast.analysis.ranking.scorers.univariate import FittedUnivariate, Univariate
 from forecast.analysis.ranking.splits import PROTOCOLS, make_protocol
-from forecast.errors import InputError
+from forecast.errors import FitError, InputError
 
 Array = NDArray[np.float64]
 
