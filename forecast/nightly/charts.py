@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from forecast.nightly.records import EndForecast, Value
-from forecast.report.document import clean
+from forecast.nightly.report_parts import clean
 
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt

@@ -9,9 +9,9 @@ from forecast import storage
 from forecast.nightly.history import reports_folder
 from forecast.nightly.records import Alert, Night
 from forecast.nightly.report_content import document
+from forecast.nightly.report_markdown import markdown
+from forecast.nightly.report_page import report_page
 from forecast.nightly.report_record import night_bytes
-from forecast.report.html import report_page
-from forecast.report.markdown import markdown
 
 MARKDOWN, PAGE, RECORD = "report.md", "report.html", "night.json"
 

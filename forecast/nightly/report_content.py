@@ -6,8 +6,8 @@ from typing import Any
 from forecast.nightly.alert_rules import first_line
 from forecast.nightly.charts import nights_chart, proxy_chart, training_chart
 from forecast.nightly.records import Alert, EndForecast, Night, Value
+from forecast.nightly.report_parts import Cell, Document, Grid, Plot, Section, Text, Warn, grid
 from forecast.proxies.token_proxies import PROXIES
-from forecast.report.document import Cell, Document, Grid, Plot, Section, Text, Warn, grid
 from forecast.report.format import step_text
 
 _PROXIES = {proxy.name: proxy for proxy in PROXIES}

@@ -1,4 +1,8 @@
-"""What the report of a night is made of: sections of text, warnings, tables and plots, in no format yet."""
+"""What a report is made of, in no format yet: one description, rendered for terminal, HTML, Markdown and app.
+
+An analysis returns one frozen result with `frames()`; its `document()` says which of their columns are shown
+and how. Renderers: `terminal`, `html` (also notebooks), `markdown`; JSON and CSV come from the frames.
+"""
 
 import re
 import unicodedata
@@ -6,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import polars as pl
+
+from forecast.report.format import TEXT, Cell, Format
+
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
-
-Cell = str | int | float | None
 
 _LONGEST = 500  # characters of somebody else's text in one cell
 # Characters that turn the direction of writing round could make a name read as another.
@@ -17,44 +23,112 @@ _DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
-class Text:
-    """A paragraph."""
+class Column:
+    """One column of a table: which values, under which heading, how they are written, what they mean.
 
-    text: str
+    Attributes:
+        name: the frame's column.
+        help: one sentence on what the number is, for tooltips and legends.
+        wide_only: left out where there is little room (a terminal).
+        also: further columns of the frame that the format takes, e.g. the upper end of an interval.
+    """
+
+    name: str
+    label: str
+    format: Format = TEXT
+    help: str = ""
+    wide_only: bool = False
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Warn:
+class Table:
+    """Rows of a frame, as they stand.
+
+    Attributes:
+        group_by: the frame's column whose changes are marked by a rule; where it is shown, its value stands
+            once per group.
+        bold: the frame's column of booleans that says which rows are emphasised.
+        terminal_rows: so many rows where there is little room, and a line that says how many are left out.
+
+    Raises:
+        ValueError: a column that the frame does not have.
+    """
+
+    frame: pl.DataFrame
+    columns: tuple[Column, ...]
+    caption: str = ""
+    group_by: str | None = None
+    bold: str | None = None
+    terminal_rows: int | None = None
+    wide_only: bool = False
+
+    def __post_init__(self) -> None:
+        named = {name for column in self.columns for name in (column.name, *column.also)}
+        named |= {name for name in (self.group_by, self.bold) if name}
+        if missing := sorted(named - set(self.frame.columns)):
+            raise ValueError(f"the frame has no column {', '.join(missing)}; it has {self.frame.columns}")
+
+    def shown(self, wide: bool) -> tuple[Column, ...]:
+        """The columns that are rendered."""
+        return tuple(column for column in self.columns if wide or not column.wide_only)
+
+    def cells(self, wide: bool = True, limit: int | None = None) -> list[list[str]]:
+        """The texts of the shown columns, row by row; those of others cleaned."""
+        columns, frame = self.shown(wide), self.frame.head(limit) if limit is not None else self.frame
+        by_column = [
+            [clean(column.format(*values)) for values in zip(*_values(frame, column), strict=True)]
+            for column in columns
+        ]
+        return [list(row) for row in zip(*by_column, strict=True)]
+
+    def group_starts(self) -> list[bool]:
+        """For each row whether a group begins there; the first row always does."""
+        if self.group_by is None:
+            return [index == 0 for index in range(self.frame.height)]
+        values = self.frame[self.group_by].to_list()
+        return [index == 0 or values[index - 1] != value for index, value in enumerate(values)]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plot, built where it can be drawn.
+
+    Attributes:
+        alt: what it shows, for people who cannot see it.
+    """
+
+    build: Callable[[], "alt.TopLevelMixin"]
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph of text."""
+
+    text: str
+    wide_only: bool = False
+
+
+@dataclass(frozen=True)
+class Warning:  # shadows the builtin on purpose: documents are the only place that names it
     """A paragraph that must not be overlooked; `label` says of what kind it is."""
 
     text: str
     label: str | None = None
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table; None is a dash."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    caption: str | None = None
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A chart, drawn where it can be."""
-
-    draw: Callable[[], "alt.TopLevelMixin"]
-    caption: str
-    description: str  # what it shows, for people who cannot see it
+Part = Paragraph | Warning | Table | Chart
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and what stands below it; `wide_only` sections are left out where there is little room."""
 
     heading: str
-    parts: tuple[Text | Warn | Grid | Plot, ...]
+    parts: tuple[Part, ...]
+    wide_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +139,30 @@ class Document:
     subtitle: str
     sections: tuple[Section, ...]
 
+    def save(self, path: str) -> None:
+        """Write it whole or not at all, as HTML or Markdown by the ending; a local path or `s3://...`.
+
+        Raises:
+            ValueError: another ending.
+            StorageError: it cannot be written.
+        """
+        from forecast import storage
+        from forecast.report import html, markdown
+
+        if path.endswith((".html", ".htm")):
+            text = html.render(self)
+        elif path.endswith(".md"):
+            text = markdown.render(self)
+        else:
+            raise ValueError(f"{path}: a report is .html or .md; tables as data are in the result's frames()")
+        storage.write_bytes(path, text.encode())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from forecast.report import html
+
+        return html.render(self, fragment=True)
+
 
 def clean(text: str) -> str:
     """Text of others on one line, without control characters, and not too long."""
@@ -73,12 +171,5 @@ def clean(text: str) -> str:
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
-def grid(columns: tuple[str, ...], rows: list[tuple[Cell, ...]], caption: str | None = None) -> Grid:
-    """A table of cleaned cells; numbers have four significant digits: more would say more than they know."""
-    return Grid(columns, tuple(tuple(_cell(cell) for cell in row) for row in rows), caption)
-
-
-def _cell(cell: Cell) -> Cell:
-    if isinstance(cell, str):
-        return clean(cell)
-    return float(f"{cell:.4g}") if isinstance(cell, float) else cell
+def _values(frame: pl.DataFrame, column: Column) -> list[list[Cell]]:
+    return [frame[name].to_list() for name in (column.name, *column.also)]

@@ -2,8 +2,7 @@
 
 import re
 
-from forecast.report.document import Cell, Document, Grid, Plot, Section, Text, Warn, clean
-from forecast.report.format import MISSING, figure
+from forecast.report.document import Chart, Document, Paragraph, Section, Table, Warning, clean
 
 # Everything that begins markup anywhere in a line.
 _ACTIVE = re.compile(r"[\\`*\[\]<>|~&$]")
@@ -15,15 +14,15 @@ _LINKS = re.compile(r"://|(?<=\bwww)\.|@(?=\w)", re.IGNORECASE)
 _BEGINNING = re.compile(r"^([#+=-])|^(\d{1,9})([.)])")
 
 
-def markdown(document: Document, plots: str) -> str:
+def render(document: Document, plots: str | None = None) -> str:
     """The whole file; `plots` names the file that has the plots, which cannot be drawn here."""
     parts = [f"# {escaped(document.title)}", escaped(document.subtitle)]
-    if any(isinstance(part, Plot) for section in document.sections for part in section.parts):
+    if plots and any(isinstance(part, Chart) for section in document.sections for part in section.parts):
         parts.append(f"Plots are in [{plots}]({plots}).")
     for section in document.sections:
-        if any(not isinstance(part, Plot) for part in section.parts):
+        if any(not isinstance(part, Chart) for part in section.parts):
             parts += _section(section)
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -35,43 +34,30 @@ def escaped(text: str) -> str:
 
 
 def _section(section: Section) -> list[str]:
-    parts, warnings = [f"## {escaped(section.heading)}"], []
+    parts, warnings = [f"## {escaped(section.heading)}"] if section.heading else [], []
     for part in section.parts:
-        if isinstance(part, Warn):
+        if isinstance(part, Warning):
             label = f"**{escaped(part.label)}**: " if part.label else ""
             warnings.append(f"- {label}{escaped(part.text)}")
             continue
         if warnings:
             parts.append("\n".join(warnings))
             warnings = []
-        if isinstance(part, Text):
+        if isinstance(part, Paragraph):
             parts.append(escaped(part.text))
-        elif isinstance(part, Grid):
-            parts += _grid(part)
+        elif isinstance(part, Table):
+            parts += _table(part)
     return [*parts, "\n".join(warnings)] if warnings else parts
 
 
-def _grid(grid: Grid) -> list[str]:
-    numeric = [
-        any(isinstance(row[k], int | float) for row in grid.rows)
-        and not any(isinstance(row[k], str) for row in grid.rows)
-        for k in range(len(grid.columns))
-    ]
+def _table(table: Table) -> list[str]:
     lines = [
-        _row([escaped(column) for column in grid.columns]),
-        _row(["---:" if n else "---" for n in numeric]),
-        *(_row([_cell(cell) for cell in row]) for row in grid.rows),
+        _row([escaped(column.label) for column in table.columns]),
+        _row(["---:" if column.format.right else "---" for column in table.columns]),
+        *(_row([escaped(cell) for cell in row]) for row in table.cells()),
     ]
-    return ["\n".join(lines), *([escaped(grid.caption)] if grid.caption else [])]
+    return ["\n".join(lines), *([escaped(table.caption)] if table.caption else [])]
 
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _cell(cell: Cell) -> str:
-    if cell is None:
-        return MISSING
-    if isinstance(cell, str):
-        return escaped(cell)
-    return figure(cell) if isinstance(cell, float) else str(cell)

@@ -16,10 +16,10 @@ from forecast import storage
 from forecast.nightly.records import Broken, Night, Value, WatchedRun
 from forecast.nightly.report import report_folder, write_report
 from forecast.nightly.report_content import document
+from forecast.nightly.report_markdown import escaped, markdown
 from forecast.nightly.report_record import (
     read_report,
 )
-from forecast.report.markdown import escaped, markdown
 
 
 def plotted(day: int = 2) -> Night:

@@ -6,7 +6,7 @@ from nights import ALERT, DAYS, FINAL, before, full_night, night, ranking, serie
 
 from forecast.nightly.records import Night, Value
 from forecast.nightly.report_content import document
-from forecast.report.document import Grid, Plot, Section, Text, Warn
+from forecast.nightly.report_parts import Grid, Plot, Section, Text, Warn
 
 
 def section(heading: str, of: Night, earlier: list[Night] | None = None) -> Section:

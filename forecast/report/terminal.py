@@ -1,0 +1,60 @@
+"""A document for a terminal: rich's tables and paragraphs; charts are left to the HTML report.
+
+Names come from users and may hold square brackets: they reach rich as `Text`, since it would read a plain
+string as markup.
+"""
+
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from forecast.report.document import Chart, Document, Paragraph, Part, Table, Warning, clean
+
+
+def render(document: Document, wide: bool = False) -> RenderableType:
+    """The whole document; `wide` shows also what a terminal leaves out by default."""
+    parts: list[RenderableType] = []
+    for section in document.sections:
+        if section.wide_only and not wide:
+            continue
+        found = [shown for part in section.parts if (shown := _part(part, wide)) is not None]
+        if found and section.heading:
+            parts.append(Text(clean(section.heading), style="bold"))
+        parts += found
+    return Group(*parts)
+
+
+def table(table: Table, wide: bool = False) -> RichTable:
+    """One table, with its caption above."""
+    caption = Text(clean(table.caption), style="table.title", justify="center") if table.caption else None
+    drawn = RichTable(title=caption)
+    columns = table.shown(wide)
+    for column in columns:
+        right = column.format.right
+        drawn.add_column(
+            Text(column.label), justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
+    limit = None if wide else table.terminal_rows
+    starts = table.group_starts()
+    bold = table.frame[table.bold].to_list() if table.bold else [False] * table.frame.height
+    group = next((k for k, column in enumerate(columns) if column.name == table.group_by), None)
+    for index, row in enumerate(table.cells(wide, limit)):
+        if table.group_by is not None and starts[index] and index:
+            drawn.add_section()
+        cells = ["" if k == group and not starts[index] else text for k, text in enumerate(row)]
+        drawn.add_row(*map(Text, cells), style="bold" if bold[index] else None)
+    return drawn
+
+
+def _part(part: Part, wide: bool) -> RenderableType | None:
+    if isinstance(part, Chart) or (isinstance(part, Paragraph | Table) and part.wide_only and not wide):
+        return None
+    if isinstance(part, Paragraph):
+        return Text(clean(part.text))
+    if isinstance(part, Warning):
+        return Text(f"{clean(part.label or 'note')}: {clean(part.text)}", style="yellow")
+    drawn = table(part, wide)
+    left_out = part.frame.height - (part.terminal_rows or part.frame.height)
+    if wide or left_out <= 0:
+        return drawn
+    return Group(drawn, Text(f"... and {left_out} more rows (all with --json or --html)"))

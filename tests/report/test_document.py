@@ -1,0 +1,123 @@
+"""One description of a report, the same cells from every renderer, and strangers' text shown as text."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from forecast.report import html, markdown, terminal
+from forecast.report.document import Chart, Column, Document, Paragraph, Section, Table, Warning
+from forecast.report.format import COUNT, MISSING, P_VALUE, TEXT, fixed, interval, plus_minus
+from forecast.report.records import frame_of, record_of
+
+HOSTILE = "<script>[/x] | $a$ \x1b[31m"
+FRAME = pl.DataFrame(
+    {
+        "name": [HOSTILE, "b", "c"],
+        "group": ["g", "g", "h"],
+        "rho": [0.934, None, float("nan")],
+        "low": [0.8, None, 0.1],
+        "high": [1.0, None, None],
+        "n": [135_000_000, 7, None],
+        "first": [True, False, False],
+    }
+)
+COLUMNS = (
+    Column("group", "group"),
+    Column("name", "candidate"),
+    Column("rho", "rho", fixed(2, signed=True), help="Spearman's rank correlation."),
+    Column("low", "95 % interval", interval(2, signed=True), also=("high",)),
+    Column("n", "parameters", COUNT, wide_only=True),
+)
+TABLE = Table(FRAME, COLUMNS, "What it says", group_by="group", bold="first", terminal_rows=2)
+
+
+def document(*parts: object) -> Document:
+    return Document("Title", "", (Section("Heading", tuple(parts)),))  # type: ignore[arg-type]
+
+
+def on_terminal(wide: bool = False) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(terminal.render(document(Paragraph("words"), Warning("careful"), TABLE), wide))
+    found = console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(found, str)
+    return found
+
+
+def test_cells_are_dashes_where_values_are_missing() -> None:
+    assert TABLE.cells()[0][2:] == ["+0.93", "[+0.80, +1.00]", "135M"]
+    assert TABLE.cells()[1][2:] == [MISSING, MISSING, "7"]
+    assert TABLE.cells()[2][2:] == [MISSING, MISSING, MISSING]
+    assert plus_minus(3)(0.4051, None) == "0.405"
+    assert plus_minus(3)(0.4051, 0.035) == "0.405 ± 0.035"
+    assert P_VALUE(0.0) == "0.000"
+    assert TEXT(None) == MISSING
+
+
+def test_unknown_column_is_refused() -> None:
+    with pytest.raises(ValueError, match="no column rh; it has"):
+        Table(FRAME, (Column("rh", "rho"),))
+
+
+def test_terminal_leaves_out_what_is_wide_only_and_says_how_many_rows() -> None:
+    short, wide = on_terminal(), on_terminal(wide=True)
+    assert "135M" not in short and "135M" in wide
+    assert "and 1 more rows" in short and "more rows" not in wide
+    assert "[/x]" in short and "\x1b" not in short
+    assert short.count(" g ") == 1, "a group's value stands once"
+
+
+def test_html_escapes_and_explains() -> None:
+    page = html.render(document(Paragraph(HOSTILE), Warning("careful", "label"), TABLE))
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert 'title="Spearman&#39;s rank correlation."' in page
+    assert "label: careful" in page
+    assert page.count('<tr class="bold">') == 1 and page.count('<tr class="group">') == 1
+    assert "<html" not in html.render(document(TABLE), fragment=True)
+    assert document(TABLE)._repr_html_() == html.render(document(TABLE), fragment=True)
+
+
+def test_markdown_has_every_column_and_active_characters_escaped() -> None:
+    text = markdown.render(document(TABLE, Warning("careful")))
+    assert "| group | candidate | rho | 95 % interval | parameters |" in text
+    assert "\\<script\\>" in text and "\\| \\$a\\$" in text
+    assert "- careful" in text
+
+
+def test_charts_of_one_page_keep_their_ids_apart() -> None:
+    import altair as alt
+
+    def build() -> alt.Chart:
+        return alt.Chart(pl.DataFrame({"x": [1, 2]})).mark_point(clip=True).encode(x="x")
+
+    page = html.render(document(Chart(build, "below", 'says "it"'), Chart(build, "below", "again")))
+    assert page.count("<svg") == 2 and 'aria-label="says &quot;it&quot;"' in page
+    assert 'id="s0c0-' in page and 'id="s0c1-' in page
+
+
+@dataclass(frozen=True)
+class OneRow:
+    name: str
+    n: int | None
+    rho: float | None
+    chosen: tuple[str, ...] = ()
+
+
+def test_frame_has_its_types_also_without_rows() -> None:
+    empty = frame_of([], OneRow)
+    assert empty.schema["n"] == pl.Int64 and empty.schema["rho"] == pl.Float64
+    frame = frame_of([OneRow("a", None, float("nan"), ("x",)), OneRow("b", 3, 0.5)], OneRow)
+    assert frame["rho"].to_list() == [None, 0.5] and frame["n"].to_list() == [None, 3]
+    assert record_of(OneRow("a", 1, float("nan"))) == {"name": "a", "n": 1, "rho": None, "chosen": []}
+
+
+@pytest.mark.parametrize("ending", [".html", ".md"])
+def test_save_goes_by_the_ending(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"report{ending}"
+    document(TABLE).save(str(path))
+    assert "Title" in path.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match=r"\.html or \.md"):
+        document(TABLE).save(f"{tmp_path}/report.pdf")
