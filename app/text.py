@@ -48,11 +48,11 @@ def lead(ranking: Ranking) -> str:
     order = ranking.shown[0]
     sentence = f"{names} {stands} first by **{plain(proxy_title(order))}**"
     if not ranking.reports:
-        return f"{sentence}, unchecked: nothing was measured."
+        return f"{sentence}, unverified: no measured scores."
     report = ranking.reports[0]
     chosen = next(c for c in report.correlations if c.proxy == order)
     if chosen.spearman is None:
-        return f"{sentence}, unchecked: rho is undefined with {counted(report)}."
+        return f"{sentence}, unverified: rho is undefined with {counted(report)}."
     best = report.best()
     leads = best is not None and best.proxy == order and best.agreement > 0
     target = plain(report.target)
@@ -79,20 +79,20 @@ def certainty(chosen: Correlation, confidence: float) -> str:
 
 
 def chance(report: TargetReport, chosen: Correlation) -> str | None:
-    """Markdown: what the best of 80, picked after looking, is worth; None where no rho is defined."""
+    """Markdown: how far selection alone explains the best of 80; None where no rho is defined."""
     best = report.best()
     if best is None or best.spearman is None:
         return None
-    null = "No scores were shuffled, so its luck is not known."
+    null = "No permutation null was computed, so the selection effect is unknown."
     if report.best_p is not None and report.best_null_mean is not None:
         null = (
-            f"On shuffled scores the best of 80 reaches {report.best_null_mean:.2f} on average, and as much "
-            f"as this with probability p = {report.best_p:.3f}."
+            f"On shuffled scores the best of 80 reaches {report.best_null_mean:.2f} on average "
+            f"(permutation null, p = {report.best_p:.3f})."
         )
     if chosen.proxy == best.proxy:
-        return f"This is the best of 80, picked after looking, so it flatters itself. {null}"
+        return f"The best of 80, selected post hoc: its rho is optimistically biased. {null}"
     name, rho = plain(proxy_title(best.proxy)), plain(signed(best.spearman))
-    return f"Best of 80 after looking: **{name}**, {rho}. {null}"
+    return f"Best of 80, selected post hoc: **{name}**, {rho}. {null}"
 
 
 def direction(proxy: Proxy) -> str:
@@ -100,14 +100,14 @@ def direction(proxy: Proxy) -> str:
     return {
         "low": "low is better, so the axis runs backwards",
         "high": "high is better",
-        "learned": "which direction is better is not known beforehand",
+        "learned": "direction unknown",
     }[proxy.metric.better]
 
 
 RHO_CAPTION = (
     "rho is Spearman's rank correlation over the candidates between a proxy and the measured score. Proxies "
-    "for which low is better are turned round, so positive (blue) always means that good candidates rank "
-    "high. Entropy's direction is not known beforehand: its rho stands as it is, and counts by its size."
+    "for which low is better have their sign flipped, so positive (blue) always means that good candidates "
+    "rank high. Entropy's direction is unknown: its rho keeps its sign, and is compared by its size."
 )
 
 
@@ -124,5 +124,5 @@ def scatter_caption(report: TargetReport, unmeasured: int, unnamed: int) -> str:
     if unmeasured:
         parts.append(f"**Not shown: {unmeasured} candidates without a score of {plain(report.target)}.**")
     if unnamed:
-        parts.append(f"{unnamed} names found no room: point at a dot to see whose it is.")
+        parts.append(f"{unnamed} names do not fit: hover over a dot to see which candidate it is.")
     return " ".join(parts)

@@ -90,7 +90,7 @@ def dots_of(population: Population, report: TargetReport, proxy: Proxy) -> list[
 
 
 def scatter(dots: Sequence[Dot], proxy: Proxy, measured: str) -> tuple[alt.LayerChart, int]:
-    """The chart, and how many names found no room in it.
+    """The chart, and how many names do not fit into it.
 
     The better candidates stand on the right, whichever way the proxy runs. A mean rank, which spans decades,
     has a logarithmic axis.

@@ -44,7 +44,7 @@ def _run(run: RunView) -> None:
         _agreement(run.ranked)
     else:
         st.info(
-            "No measured scores yet, so nothing says how far the proxies can be trusted. "
+            "No measured scores yet, so the proxies cannot be validated. "
             "Add `measured_scores` or `direct_evaluation` to the configuration."
         )
 
@@ -58,14 +58,14 @@ def _facts(run: RunView) -> None:
             f"{sum(len(expert.index) for expert in task.experts.values())} of {name}"
             for name, task in population.proxies.items()
         )
-        facts.insert(0, f"{len(population.candidates)} candidates ranked, each has read solutions: {read}")
+        facts.insert(0, f"{len(population.candidates)} candidates ranked, solutions read by each: {read}")
     st.caption(plain(" · ".join(facts)))
 
 
 def _left_out(entries: tuple[LeftOut, ...]) -> None:
     if not entries:
         return
-    count = f"{len(entries)} failed or unfinished: not in the figures below, or only in part"
+    count = f"{len(entries)} failed or unfinished: missing from the figures below, in whole or in part"
     with st.expander(f":red[**{count}**]", expanded=True, icon=":material/error:"):
         for entry in entries:
             st.markdown(f"**{plain(entry.name)}** · {plain(entry.status)}")
@@ -110,8 +110,8 @@ def _agreement(ranked: Ranked) -> None:
         plain_one = report.plain_cross_entropy()
         if chosen.proxy != plain_one.proxy:
             st.markdown(f"Plain cross-entropy: {plain(text.signed(plain_one.spearman))}")
-        if (luck := text.chance(report, chosen)) is not None:
-            st.caption(luck)
+        if (selection := text.chance(report, chosen)) is not None:
+            st.caption(selection)
     st.markdown(f"**All 80 proxies against {plain(report.target)}** · rho, n = {report.n_candidates}")
     st.altair_chart(heatmap(report.correlations, chosen.proxy), alt="rho of all 80 proxies")
     st.caption(text.RHO_CAPTION)

@@ -137,7 +137,7 @@ def test_choosing_a_proxy_changes_what_is_shown(tmp_path: Path, monkeypatch: pyt
     assert chosen.spearman is not None and chosen.ci_low is not None
     assert page.metric[0].value == f"{chosen.spearman:+.2f}"
     assert plain(f"{chosen.ci_low:+.2f}") in words(page)
-    assert "Best of 80 after looking" in words(page)
+    assert "Best of 80, selected post hoc" in words(page)
 
 
 def test_choosing_a_target_changes_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_with_too_few_scores_it_claims_nothing(tmp_path: Path, monkeypatch: pyte
     page = open_page(tmp_path, monkeypatch)
     assert not page.exception
     assert page.metric[0].value == "undefined"
-    assert "unchecked: rho is undefined" in words(page)
+    assert "unverified: rho is undefined" in words(page)
     assert "agrees best" not in words(page)
 
 

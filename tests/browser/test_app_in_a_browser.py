@@ -162,7 +162,7 @@ def test_page_is_drawn_and_nothing_complains(browser: Any, address: str, theme: 
     assert charts.nth(0).locator("[aria-roledescription=circle]").count() == 4
     assert charts.nth(1).locator(".role-mark.mark-text text").count() == 80
     assert page.get_by_text("n = 4 candidates, 6 questions", exact=False).count() >= 1
-    assert page.get_by_text("picked after looking").count() == 1
+    assert page.get_by_text("selected post hoc").count() == 1
     opened.check()
     page.close()
 
