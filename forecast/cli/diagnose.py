@@ -9,6 +9,7 @@ from forecast.cli.options import Html, Json
 from forecast.config.loader import load_config
 from forecast.errors import ConfigError
 from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.report.terminal import render
 from forecast.runs.progress import WorkProgress
 
 EPILOG = "Example: forecast diagnose configs/demo.yaml --corpus my-corpus.jsonl.zst --html diagnosis.html"
@@ -79,16 +80,14 @@ def diagnose(
         failed = [failure.as_record() for failure in read_failures(db)]
         found = diagnose(db, loaded, options, lambda what: WorkProgress(err, what))
     failed += found.failed
-    if html is not None:
-        from forecast.analysis.diagnostics.page import diagnosis_page
+    from forecast.analysis.diagnostics.report import document
 
-        diagnosis_page(found, str(config)).write(html)
+    if html is not None:
+        document(found, str(config)).save(html)
     if json_:
         print_json({**found.as_record(), "failed": failed})
     else:
-        from forecast.analysis.diagnostics.report import diagnosis_tables
-
-        out.print(diagnosis_tables(found))
+        out.print(render(document(found)))
         print_failures(failed)
     if html is not None:
         err.print(f"report: {html}", markup=False, soft_wrap=True)

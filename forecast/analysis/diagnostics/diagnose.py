@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import duckdb
+import polars as pl
 
 from forecast.analysis.diagnostics.contamination import Contamination, contamination, not_looked
 from forecast.analysis.diagnostics.corpus_reader import Reading, corpus_files, read_corpus
@@ -77,6 +78,12 @@ class Diagnosis:
     contamination: Contamination
     warnings: tuple[str, ...]
     failed: tuple[dict[str, str], ...]
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """A frame for each table; see `frames`."""
+        from forecast.analysis.diagnostics.frames import frames_of
+
+        return frames_of(self)
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
