@@ -9,7 +9,6 @@ from forecast.cli.options import Html, Json
 from forecast.config.loader import load_config
 from forecast.errors import ConfigError
 from forecast.report.console import err, leave, out, print_failures, print_json
-from forecast.report.terminal import render
 from forecast.runs.progress import WorkProgress
 
 EPILOG = "Example: forecast diagnose configs/demo.yaml --corpus my-corpus.jsonl.zst --html diagnosis.html"
@@ -64,10 +63,12 @@ def diagnose(
     """What could make the ranking look better than it is: experts, ties, windows, tokenizers, leaks."""
     lengths = _lengths(windows)
     loaded = load_config(config)
-    from forecast.analysis.diagnostics.diagnose import Options, diagnose
+    from forecast.analysis.diagnostics.diagnose import DiagnoseOptions, diagnose
+    from forecast.analysis.diagnostics.report import document
+    from forecast.report.terminal import render
     from forecast.warehouse.connect import open_warehouse, read_failures
 
-    options = Options(
+    options = DiagnoseOptions(
         proxies=tuple(dict.fromkeys(proxy or ())),
         windows=lengths,
         min_k_percent=min_k,
@@ -80,8 +81,6 @@ def diagnose(
         failed = [failure.as_record() for failure in read_failures(db)]
         found = diagnose(db, loaded, options, lambda what: WorkProgress(err, what))
     failed += found.failed
-    from forecast.analysis.diagnostics.report import document
-
     if html is not None:
         document(found, str(config)).save(html)
     if json_:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from forecast.analysis.diagnostics.corpus_reader import Piece, Reading
-from forecast.analysis.diagnostics.ngram_index import Found, Overlap, Unit
+from forecast.analysis.diagnostics.corpus_reader import CorpusProgress, Piece
+from forecast.analysis.diagnostics.ngram_index import NgramMatches, Overlap, Unit
 from forecast.analysis.diagnostics.selection import PLACES, Looked, Question
 from forecast.analysis.stats.figures import Compared, Rho, rho_of
 from forecast.inputs.trajectories import Trajectory
@@ -84,7 +84,7 @@ def not_looked(reason: str) -> Contamination:
 def contamination(
     trajectories: Sequence[Trajectory],
     pieces: Iterable[Piece],
-    reading: Reading,
+    reading: CorpusProgress,
     n: int,
     unit: Unit,
     population: Population,
@@ -111,7 +111,7 @@ def contamination(
         if own.matched
     ]
     matches.sort(key=lambda m: (-m.longest_run, m.task, m.instance_id, m.part, m.expert or ""))
-    groups: dict[tuple[str, Part], list[Found]] = {}
+    groups: dict[tuple[str, Part], list[NgramMatches]] = {}
     for (task, _, part, _), own in found.items():
         groups.setdefault((task, part), []).append(own)
     without, without_reason = _without(population, looked, {(m.task, m.instance_id) for m in matches})
@@ -130,7 +130,7 @@ def contamination(
     )
 
 
-def _task(task: str, part: Part, found: Sequence[Found]) -> TaskOverlap:
+def _task(task: str, part: Part, found: Sequence[NgramMatches]) -> TaskOverlap:
     shares = [own.share for own in found if own.share is not None]
     return TaskOverlap(
         task=task,

@@ -32,7 +32,7 @@ class Piece:
 
 
 @dataclass
-class Reading:
+class CorpusProgress:
     """What has been read so far."""
 
     files: int = 0
@@ -65,8 +65,8 @@ def corpus_files(paths: list[str]) -> list[tuple[str, int]]:
 def read_corpus(
     files: list[tuple[str, int]],
     column: str,
-    reading: Reading,
-    on_progress: Callable[[Reading], None] | None = None,
+    reading: CorpusProgress,
+    on_progress: Callable[[CorpusProgress], None] | None = None,
 ) -> Iterator[Piece]:
     """All documents, piece by piece.
 
@@ -101,7 +101,7 @@ def _kind(path: str) -> str | None:
     return next((kind for kind in _KINDS if name.endswith(kind)), None)
 
 
-def _pieces(path: str, column: str, reading: Reading) -> Iterator[tuple[Piece | None, int]]:
+def _pieces(path: str, column: str, reading: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
     kind = _kind(path)
     fs, inner = storage.filesystem(path)
     try:
@@ -141,7 +141,7 @@ def _decoded(path: str, decode: Callable[[bytes], str], data: bytes) -> str:
         raise InputError(f"{path}: not UTF-8 text: {error.reason}") from None
 
 
-def _lines(path: str, parts: Iterator[bytes], column: str, reading: Reading) -> Iterator[Piece | None]:
+def _lines(path: str, parts: Iterator[bytes], column: str, reading: CorpusProgress) -> Iterator[Piece | None]:
     number, rest = 0, b""
     for part in _then(parts, b"\n"):
         *lines, rest = (rest + part).split(b"\n")
@@ -166,7 +166,7 @@ def _record(where: str, line: bytes) -> dict[str, Any]:
     return record
 
 
-def _row(where: str, record: dict[str, Any], column: str, reading: Reading) -> Piece | None:
+def _row(where: str, record: dict[str, Any], column: str, reading: CorpusProgress) -> Piece | None:
     if column not in record:
         raise InputError(
             f"{where}: no column {column!r}; name the one that holds the text with --corpus-column; "
@@ -181,7 +181,7 @@ def _row(where: str, record: dict[str, Any], column: str, reading: Reading) -> P
     return Piece(text, True)
 
 
-def _parquet(path: str, raw: Any, column: str, reading: Reading) -> Iterator[tuple[Piece | None, int]]:
+def _parquet(path: str, raw: Any, column: str, reading: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
     file = pq.ParquetFile(raw)
     names = file.schema_arrow.names
     if column not in names:

@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 
 from forecast.analysis.diagnostics.contamination import Contamination, contamination, not_looked
-from forecast.analysis.diagnostics.corpus_reader import Reading, corpus_files, read_corpus
+from forecast.analysis.diagnostics.corpus_reader import CorpusProgress, corpus_files, read_corpus
 from forecast.analysis.diagnostics.expert_agreement import ExpertAgreement, expert_agreement
 from forecast.analysis.diagnostics.family_bias import ExpertOverlap, expert_overlap
 from forecast.analysis.diagnostics.min_k_prob import MinK, compare_min_k, min_k
@@ -46,7 +46,7 @@ def _unwatched(_: str) -> AbstractContextManager[Advancing]:
 
 
 @dataclass(frozen=True)
-class Options:
+class DiagnoseOptions:
     """What can be chosen."""
 
     proxies: tuple[str, ...] = ()  # none: plain cross-entropy and the run's leading proxy
@@ -59,11 +59,11 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class DiagnoseResult:
     """The answer of `forecast diagnose`."""
 
     name: str
-    options: Options
+    options: DiagnoseOptions
     proxies: tuple[str, ...]
     confidence: float
     seed: int
@@ -115,9 +115,9 @@ class Diagnosis:
 def diagnose(
     db: duckdb.DuckDBPyConnection,
     config: Config,
-    options: Options,
+    options: DiagnoseOptions,
     watch: Watch = _unwatched,
-) -> Diagnosis:
+) -> DiagnoseResult:
     """Everything that the warehouse and the lake of a run can say about its ranking.
 
     Args:
@@ -134,7 +134,7 @@ def diagnose(
     looked = looked_at(population, config.ranking, options.proxies)
     ties, values, windows = _lake(material, looked, options, watch)
     found, failed = _contamination(material, looked, options, watch)
-    return Diagnosis(
+    return DiagnoseResult(
         name=config.name,
         options=options,
         proxies=looked.proxies,
@@ -159,7 +159,7 @@ def diagnose(
 
 
 def _lake(
-    material: Material, looked: Looked, options: Options, watch: Watch
+    material: Material, looked: Looked, options: DiagnoseOptions, watch: Watch
 ) -> tuple[tuple[TieShare, ...], tuple[MinK, ...], tuple[WindowEffect, ...]]:
     """What one reading of all token rows gives."""
     windowed = [Windowed(n, material.longest) for n in sorted(set(options.windows))]
@@ -186,7 +186,7 @@ def _lake(
 
 
 def _contamination(
-    material: Material, looked: Looked, options: Options, watch: Watch
+    material: Material, looked: Looked, options: DiagnoseOptions, watch: Watch
 ) -> tuple[Contamination, list[dict[str, str]]]:
     if not options.corpus:
         return not_looked("no corpus was given; --corpus FILE looks the trajectories up in one"), []
@@ -194,7 +194,7 @@ def _contamination(
     trajectories = _trajectories(material, failed)
     if not trajectories:
         return not_looked("no trajectory could be read"), failed
-    reading = Reading()
+    reading = CorpusProgress()
     try:
         files = corpus_files(list(options.corpus))
         with watch("reading the corpus") as progress:

@@ -3,7 +3,7 @@
 import polars as pl
 
 from forecast.analysis.diagnostics import charts
-from forecast.analysis.diagnostics.diagnose import Diagnosis
+from forecast.analysis.diagnostics.diagnose import DiagnoseResult
 from forecast.analysis.diagnostics.ties import KS
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import INTEGER, NUMBER, YES_NO, Cell, Format, fixed, interval, is_missing
@@ -31,7 +31,7 @@ _TAU = Column("tau_b", "tau-b", _SIGNED, "Kendall's tau-b of the two orders.", w
 _MEDIAN = Column("median_rho", "median of 80", _SIGNED, "Median rho over all 80 proxies.")
 
 
-def document(result: Diagnosis, source: str | None = None) -> Document:
+def document(result: DiagnoseResult, source: str | None = None) -> Document:
     """Everything that `forecast diagnose` reports; `source` names the configuration in the title."""
     frames = result.frames()
     intro = (
@@ -93,7 +93,7 @@ def _experts(frames: Frames) -> Section:
     return Section("Does an expert favour its own family?", (Paragraph(text), table, by_place))
 
 
-def _agreement(result: Diagnosis, frames: Frames) -> Section:
+def _agreement(result: DiagnoseResult, frames: Frames) -> Section:
     heading = "Do experts agree about the candidates?"
     if result.agreement.reason:
         return _skipped(heading, result.agreement.reason)
@@ -173,7 +173,7 @@ def _windows(frames: Frames) -> Section:
     return Section("Does the window matter?", tuple(parts))
 
 
-def _forms(result: Diagnosis, frames: Frames) -> Section:
+def _forms(result: DiagnoseResult, frames: Frames) -> Section:
     heading = "Does the prompt form matter?"
     if result.forms.reason:
         return _skipped(heading, result.forms.reason)
@@ -193,7 +193,7 @@ def _forms(result: Diagnosis, frames: Frames) -> Section:
     return Section(heading, (Table(frames["prompt_forms"], differences, models), by_order))
 
 
-def _tokenizers(result: Diagnosis, frames: Frames) -> Section:
+def _tokenizers(result: DiagnoseResult, frames: Frames) -> Section:
     heading, effect = "Do tokenizers matter?", result.tokenizers
     if effect.reason:
         return _skipped(heading, effect.reason)
@@ -227,7 +227,7 @@ def _order(help: str) -> tuple[Column, ...]:
     return (rho, _TAU, Column("n", "n", INTEGER, "Candidates with both values."), _REASON)
 
 
-def _instances(result: Diagnosis, frames: Frames) -> Section:
+def _instances(result: DiagnoseResult, frames: Frames) -> Section:
     confidence = f"{result.confidence:.0%}"
     text = (
         f"Instances drawn without replacement: rho with the measured scores, and {confidence} of the draws. "
@@ -269,7 +269,7 @@ def _instances(result: Diagnosis, frames: Frames) -> Section:
     return Section("How many instances are needed?", (*parts, Table(frames["instances"], columns), by_number))
 
 
-def _min_k(result: Diagnosis, frames: Frames) -> Section:
+def _min_k(result: DiagnoseResult, frames: Frames) -> Section:
     frame = frames["min_k"]
     name = f"Min-{result.options.min_k_percent:g}%"
     text = (
@@ -295,7 +295,7 @@ def _min_k(result: Diagnosis, frames: Frames) -> Section:
     return Section(heading, (*parts, Table(ordered, columns)))
 
 
-def _contamination(result: Diagnosis, frames: Frames) -> Section:
+def _contamination(result: DiagnoseResult, frames: Frames) -> Section:
     heading, c = "Are the texts in a corpus?", result.contamination
     if c.reason:
         return _skipped(heading, c.reason)

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Cutting:
+class Tokenization:
     """How one candidate reads one task; None where its tokens stand for no bytes."""
 
     candidate: str
@@ -50,7 +50,7 @@ class TargetRho:
 class TokenizerEffect:
     """Over tokens and over bytes."""
 
-    cuttings: tuple[Cutting, ...]
+    cuttings: tuple[Tokenization, ...]
     readings: int  # ways in which the candidates cut the texts; 1: all alike
     orders: tuple[TaskOrder, ...]  # over tokens against over bytes
     targets: tuple[TargetRho, ...]  # of the proxies over bytes, and of bits per byte
@@ -124,7 +124,7 @@ def _z(values: Array) -> Array:
 
 def _cuttings(
     db: duckdb.DuckDBPyConnection, stored: dict[tuple[str, str, str], float | None], population: Population
-) -> tuple[Cutting, ...]:
+) -> tuple[Tokenization, ...]:
     rows = db.execute(
         "SELECT candidate_id, task, sum(n_bytes) / nullif(sum(n_tokens), 0) "
         "FROM byte_instance_proxies GROUP BY ALL"
@@ -132,7 +132,7 @@ def _cuttings(
     lengths = {(identity, task): length for identity, task, length in rows}
     sizes = dict(db.execute("SELECT candidate_id, vocab_size FROM candidates").fetchall())
     return tuple(
-        Cutting(
+        Tokenization(
             name,
             task,
             sizes[identity],

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from lakes import config_of, solutions, tell
 
-from forecast.analysis.diagnostics.diagnose import Diagnosis, Options, diagnose
+from forecast.analysis.diagnostics.diagnose import DiagnoseOptions, DiagnoseResult, diagnose
 from forecast.analysis.diagnostics.report import document
 from forecast.analysis.diagnostics.run_data import load_material
 from forecast.analysis.diagnostics.scoring_window import Windowed
@@ -74,9 +74,9 @@ def run(folder: Path, told: Told, tasks: dict[str, Any] | None = None, **setting
     return config
 
 
-def look(config: Config, windows: tuple[int, ...] = (), **options: Any) -> Diagnosis:
+def look(config: Config, windows: tuple[int, ...] = (), **options: Any) -> DiagnoseResult:
     with open_warehouse(config.output) as db:
-        return diagnose(db, config, Options(windows=windows, **options))
+        return diagnose(db, config, DiagnoseOptions(windows=windows, **options))
 
 
 def values(config: Config) -> np.ndarray:
