@@ -75,7 +75,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Rho:
+class RhoChange:
     """Spearman's rho of one proxy with the measured scores under both setups; None where it is undefined."""
 
     proxy: str
@@ -90,15 +90,15 @@ class TargetParity:
     target: str
     proxies_of: tuple[str, ...]  # tasks
     n_candidates: int
-    rhos: tuple[Rho, ...]  # in the order of PROXIES
+    rhos: tuple[RhoChange, ...]  # in the order of PROXIES
     best_base: str | None  # the proxy that agrees best
     best_against: str | None
 
-    def of(self, proxy: str) -> Rho:
+    def of(self, proxy: str) -> RhoChange:
         """The figures of one proxy."""
         return self.rhos[_NAMES.index(proxy)]
 
-    def widest(self) -> Rho | None:
+    def widest(self) -> RhoChange | None:
         """The proxy whose rho changes most; None where none has two."""
         known = [r for r in self.rhos if r.base is not None and r.against is not None]
         return max(known, key=lambda r: abs(r.against - r.base), default=None)  # type: ignore[operator]
@@ -207,7 +207,7 @@ def _targets(
                 proxies_of=report.tasks,
                 n_candidates=report.n_candidates,
                 rhos=tuple(
-                    Rho(a.proxy, a.spearman, b.spearman)
+                    RhoChange(a.proxy, a.spearman, b.spearman)
                     for a, b in zip(report.correlations, other.correlations, strict=True)
                 ),
                 best_base=best.proxy if best else None,
