@@ -6,8 +6,9 @@ Parquet. Compression is told by the name: .gz, .zst, .bz2, .lz4.
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -143,17 +144,12 @@ def _decoded(path: str, decode: Callable[[bytes], str], data: bytes) -> str:
 
 def _lines(path: str, parts: Iterator[bytes], column: str, reading: CorpusProgress) -> Iterator[Piece | None]:
     number, rest = 0, b""
-    for part in _then(parts, b"\n"):
+    for part in chain(parts, [b"\n"]):
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
             number += 1
             if line.strip():
                 yield _row(f"{path}:{number}", _record(f"{path}:{number}", line), column, reading)
-
-
-def _then(parts: Iterator[bytes], last: bytes) -> Iterator[bytes]:
-    yield from parts
-    yield last
 
 
 def _record(where: str, line: bytes) -> dict[str, Any]:
@@ -167,11 +163,7 @@ def _record(where: str, line: bytes) -> dict[str, Any]:
 
 
 def _row(where: str, record: dict[str, Any], column: str, reading: CorpusProgress) -> Piece | None:
-    if column not in record:
-        raise InputError(
-            f"{where}: no column {column!r}; name the one that holds the text with --corpus-column; "
-            f"there are: {', '.join(record)}"
-        )
+    _check_column(where, column, record)
     text = record[column]
     if text is None or text == "":
         reading.without_text += 1
@@ -181,14 +173,17 @@ def _row(where: str, record: dict[str, Any], column: str, reading: CorpusProgres
     return Piece(text, True)
 
 
-def _parquet(path: str, raw: Any, column: str, reading: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
-    file = pq.ParquetFile(raw)
-    names = file.schema_arrow.names
+def _check_column(where: str, column: str, names: Collection[str]) -> None:
     if column not in names:
         raise InputError(
-            f"{path}: no column {column!r}; name the one that holds the text with --corpus-column; "
+            f"{where}: no column {column!r}; name the one that holds the text with --corpus-column; "
             f"there are: {', '.join(names)}"
         )
+
+
+def _parquet(path: str, raw: Any, column: str, reading: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
+    file = pq.ParquetFile(raw)
+    _check_column(path, column, file.schema_arrow.names)
     size, row = raw.size(), 0
     for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
         for text in batch.column(0).to_pylist():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from forecast.analysis.ranking.results import best_of
 from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.rank_correlation import kendall, ranks, spearman
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
@@ -168,8 +169,8 @@ def _proxies(
                 largest_relative=None if widest is None else float(own_relative[widest]),
                 median_relative=float(np.nanmedian(own_relative)) if some else None,
                 largest_relative_at=None if widest is None else cell(k, widest),
-                spearman=_number(rho[k]),
-                kendall=_number(kendall(base_features[:, k], against_features[:, k])),
+                spearman=number(rho[k]),
+                kendall=number(kendall(base_features[:, k], against_features[:, k])),
                 swapped=swapped,
                 tied_in_one=tied_in_one,
             )
@@ -219,7 +220,3 @@ def _targets(
         return tuple(found), {}
     turned = -1 if PROXIES[_NAMES.index(leading.proxy)].learned and leading.spearman < 0 else 1
     return tuple(found), {leading.proxy: turned}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
