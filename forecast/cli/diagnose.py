@@ -34,14 +34,19 @@ Corpus = Annotated[
         "or s3://; may be repeated.",
     ),
 ]
-CorpusColumn = Annotated[str, typer.Option(metavar="NAME", help="Holds the text of JSONL and Parquet rows.")]
+CorpusColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="Column with the text of JSONL and Parquet rows.")
+]
 Ngram = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Length of a match. Default: 13 words or 50 characters."),
 ]
-Of = Annotated[Literal["words", "characters"], typer.Option("--ngram-of", help="What an n-gram is made of.")]
+Of = Annotated[Literal["words", "characters"], typer.Option("--ngram-of", help="Unit of n-grams.")]
 MinKPercent = Annotated[
-    float, typer.Option("--min-k", metavar="PERCENT", min=0.1, max=100, help="Of Min-K%.")
+    float,
+    typer.Option(
+        "--min-k", metavar="PERCENT", min=0.1, max=100, help="Percent of least likely tokens in Min-K%."
+    ),
 ]
 Windows = Annotated[
     str, typer.Option(metavar="N,N", help="Windows to compare with all scored tokens: their last N.")

@@ -54,7 +54,7 @@ def parity_of(
 
     Args:
         score: scores a configuration and returns its plan.
-        say: tells the user which setup is at work.
+        say: called with the setup that is scored next.
     """
     from forecast.analysis.parity.compare import compare
     from forecast.analysis.parity.setups import two_setups, unfinished

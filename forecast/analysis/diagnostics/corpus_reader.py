@@ -1,7 +1,7 @@
 """Documents of a corpus, streamed: text, JSONL and Parquet, also compressed, local or in an object store.
 
 Only a piece of a file is in memory at a time: a megabyte of text, one line of JSONL, a batch of 64 rows of
-Parquet. Compression is told by the name: .gz, .zst, .bz2, .lz4.
+Parquet. Compression follows from the name: .gz, .zst, .bz2, .lz4.
 """
 
 import codecs

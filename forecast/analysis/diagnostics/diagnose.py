@@ -1,4 +1,4 @@
-"""All diagnostics of one run, in one reading of its lake."""
+"""All diagnostics of one run, in one pass over its lake."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +27,7 @@ from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_so
 
 
 class Advancing(Protocol):
-    """Something that is told how far work has come."""
+    """A progress display."""
 
     def advance(self, done: float, total: float) -> None:
         """`done` of `total` is done, in any unit."""
@@ -47,7 +47,7 @@ def _unwatched(_: str) -> AbstractContextManager[Advancing]:
 
 @dataclass(frozen=True)
 class DiagnoseOptions:
-    """What can be chosen."""
+    """Options of `diagnose`."""
 
     proxies: tuple[str, ...] = ()  # none: plain cross-entropy and the run's leading proxy
     windows: tuple[int, ...] = WINDOWS
@@ -122,7 +122,7 @@ def diagnose(
 
     Args:
         db: the run's open warehouse.
-        watch: makes what is told of the progress, once for each of the long parts.
+        watch: makes a progress display, once for each of the long parts.
 
     Raises:
         NoDataError: nothing to rank by.
@@ -161,7 +161,7 @@ def diagnose(
 def _lake(
     material: Material, selection: Selection, options: DiagnoseOptions, watch: Watch
 ) -> tuple[tuple[TieShare, ...], tuple[MinK, ...], tuple[WindowEffect, ...]]:
-    """What one reading of all token rows gives."""
+    """What one pass over all token rows gives."""
     windowed = [Windowed(n, material.longest) for n in sorted(set(options.windows))]
     ties: dict[tuple[str, str], TieShare] = {}
     values: dict[tuple[str, str], tuple[float, int]] = {}

@@ -13,7 +13,7 @@ KS = (1, 2, 3, 5)  # of the top-k accuracies
 
 @dataclass(frozen=True)
 class TieShare:
-    """One candidate's reading of one task, pooled over its tokens."""
+    """One candidate and task, pooled over the tokens."""
 
     candidate: str
     dtype: str

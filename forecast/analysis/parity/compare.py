@@ -276,7 +276,7 @@ def _token_rows(side: _Side, names: Sequence[str]) -> Iterator[tuple[int, pa.Tab
 
 
 def _merged_failures(base: _Side, against: _Side) -> list[dict[str, str]]:
-    """Failures of both sides; what failed alike in both is told once."""
+    """Failures of both sides; a failure of both sides is listed once."""
     ours, theirs = ([*dict.fromkeys(side.part.failures)] for side in (base, against))
 
     def told(failure: Failure, setup: str, prefix: str = "") -> dict[str, str]:
