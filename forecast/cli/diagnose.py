@@ -34,14 +34,19 @@ Corpus = Annotated[
         "or s3://; may be repeated.",
     ),
 ]
-CorpusColumn = Annotated[str, typer.Option(metavar="NAME", help="Holds the text of JSONL and Parquet rows.")]
+CorpusColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="Column with the text of JSONL and Parquet rows.")
+]
 Ngram = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Length of a match. Default: 13 words or 50 characters."),
 ]
-Of = Annotated[Literal["words", "characters"], typer.Option("--ngram-of", help="What an n-gram is made of.")]
+Of = Annotated[Literal["words", "characters"], typer.Option("--ngram-of", help="Unit of n-grams.")]
 MinKPercent = Annotated[
-    float, typer.Option("--min-k", metavar="PERCENT", min=0.1, max=100, help="Of Min-K%.")
+    float,
+    typer.Option(
+        "--min-k", metavar="PERCENT", min=0.1, max=100, help="Percent of least likely tokens in Min-K%."
+    ),
 ]
 Windows = Annotated[
     str, typer.Option(metavar="N,N", help="Windows to compare with all scored tokens: their last N.")
@@ -63,10 +68,12 @@ def diagnose(
     """What could make the ranking look better than it is: experts, ties, windows, tokenizers, leaks."""
     lengths = _lengths(windows)
     loaded = load_config(config)
-    from forecast.analysis.diagnostics.diagnose import Options, diagnose
+    from forecast.analysis.diagnostics.diagnose import DiagnoseOptions, diagnose
+    from forecast.analysis.diagnostics.report import document
+    from forecast.report.terminal import render
     from forecast.warehouse.connect import open_warehouse, read_failures
 
-    options = Options(
+    options = DiagnoseOptions(
         proxies=tuple(dict.fromkeys(proxy or ())),
         windows=lengths,
         min_k_percent=min_k,
@@ -80,15 +87,11 @@ def diagnose(
         found = diagnose(db, loaded, options, lambda what: WorkProgress(err, what))
     failed += found.failed
     if html is not None:
-        from forecast.analysis.diagnostics.page import diagnosis_page
-
-        diagnosis_page(found, str(config)).write(html)
+        document(found, str(config)).save(html)
     if json_:
         print_json({**found.as_record(), "failed": failed})
     else:
-        from forecast.analysis.diagnostics.report import diagnosis_tables
-
-        out.print(diagnosis_tables(found))
+        out.print(render(document(found)))
         print_failures(failed)
     if html is not None:
         err.print(f"report: {html}", markup=False, soft_wrap=True)

@@ -17,7 +17,7 @@ import typer
 
 from forecast.api import aggregate_run, score_run
 from forecast.cli import benchmarks, checkpoints, convert, corpora, diagnose, jobs, nightly
-from forecast.cli.options import Json
+from forecast.cli.options import Html, Json
 from forecast.cli.parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli.rank import rank, ranking_of
 from forecast.config.loader import load_config
@@ -164,11 +164,13 @@ def parity(
     candidate: Only = None,
     trajectories: First = 32,
     tolerance: Tolerance = None,
+    html: Html = None,
     json_: Json = False,
     address: Address = None,
 ) -> None:
     """Score the same trajectories with two engines, dtypes or devices: how far apart, and does it matter?"""
-    from forecast.analysis.parity.report import parity_tables
+    from forecast.analysis.parity.report import document
+    from forecast.report.terminal import render
 
     chosen = (base or (), against or (), candidate or (), trajectories, tolerance)
     found = parity_of(
@@ -178,11 +180,15 @@ def parity(
         score=lambda setup: score_run(setup, address)[1],
         say=lambda text: err.print(text, markup=False),
     )
+    if html is not None:
+        document(found).save(html)
     if json_:
         print_json(found.as_record())
     else:
-        out.print(parity_tables(found))
+        out.print(render(document(found)))
         print_failures(list(found.failed))
+    if html is not None:
+        err.print(f"report: {html}", markup=False, soft_wrap=True)
     raise typer.Exit(found.exit_code)
 
 

@@ -11,7 +11,7 @@ from forecast.config.schema import Config
 from forecast.plan import Plan
 
 if TYPE_CHECKING:
-    from forecast.analysis.parity.compare import Parity
+    from forecast.analysis.parity.compare import ParityResult
 
 Against = Annotated[
     list[str] | None,
@@ -49,12 +49,12 @@ def parity_of(
     address: str | None,
     score: Callable[[Config], Plan],
     say: Callable[[str], None],
-) -> "Parity":
+) -> "ParityResult":
     """Score what is missing under both setups, then compare them; see `forecast.analysis.parity`.
 
     Args:
         score: scores a configuration and returns its plan.
-        say: tells the user which setup is at work.
+        say: called with the setup that is scored next.
     """
     from forecast.analysis.parity.compare import compare
     from forecast.analysis.parity.setups import two_setups, unfinished

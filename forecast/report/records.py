@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
 from types import NoneType, UnionType
@@ -39,6 +39,13 @@ def frame_of(rows: Iterable[Any], kind: type) -> pl.DataFrame:
         values = [_value(getattr(row, name)) for row in rows]
         columns[name] = pl.Series(name, values, dtype=dtype, strict=False)
     return pl.DataFrame(columns)
+
+
+def frame_with(rows: Iterable[Sequence[Any]], columns: str) -> pl.DataFrame:
+    """Rows under columns named with their types, e.g. "task:s n:i rho:f same:b"; there may be no rows."""
+    types = {"s": str, "i": int, "f": float, "b": bool}
+    schema = {name: _DTYPES[types[kind]] for name, kind in (column.split(":") for column in columns.split())}
+    return pl.DataFrame(list(rows), schema=schema, orient="row")
 
 
 @cache

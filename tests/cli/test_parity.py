@@ -74,8 +74,10 @@ def test_from_scoring_to_exit_code(config: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "lake").exists(), "the run's own lake is left alone"
 
     sound = ("parity", config, "--trajectories", "4", "--candidate", "weak", "--candidate", "strong")
-    code, out, err = run_forecast(*sound, "--tolerance", "0")
+    page = tmp_path / "parity.html"
+    code, out, err = run_forecast(*sound, "--tolerance", "0", "--html", page)
     assert code == 0, err
+    assert page.read_text().count("<table>") == 4
     assert "units" not in err, "everything is scored already"
     assert "Parity of small: base fake, float32; against fake, bfloat16" in out
     assert "order by cross_entropy × uniform: no candidate changes its place" in out

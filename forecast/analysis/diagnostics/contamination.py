@@ -5,14 +5,14 @@ and a corpus that was not given is not searched.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from forecast.analysis.diagnostics.corpus_reader import Piece, Reading
-from forecast.analysis.diagnostics.ngram_index import Found, Overlap, Unit
-from forecast.analysis.diagnostics.selection import PLACES, Looked, Question
+from forecast.analysis.diagnostics.corpus_reader import CorpusProgress, Piece
+from forecast.analysis.diagnostics.ngram_index import NgramMatches, Overlap, Unit
+from forecast.analysis.diagnostics.selection import PLACES, Question, Selection
 from forecast.analysis.stats.figures import Compared, Rho, rho_of
 from forecast.inputs.trajectories import Trajectory
 from forecast.warehouse.features import features
@@ -71,12 +71,8 @@ class Contamination:
     without_reason: str | None  # why there is none
     reason: str | None
 
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
-
-def not_looked(reason: str) -> Contamination:
+def not_searched(reason: str) -> Contamination:
     """Where there is no corpus."""
     return Contamination(0, "words", 0, 0, 0, 0, (), (), (), reason, reason)
 
@@ -84,11 +80,11 @@ def not_looked(reason: str) -> Contamination:
 def contamination(
     trajectories: Sequence[Trajectory],
     pieces: Iterable[Piece],
-    reading: Reading,
+    reading: CorpusProgress,
     n: int,
     unit: Unit,
     population: Population,
-    looked: Looked,
+    selection: Selection,
 ) -> Contamination:
     """Look all trajectories up in a corpus.
 
@@ -111,10 +107,10 @@ def contamination(
         if own.matched
     ]
     matches.sort(key=lambda m: (-m.longest_run, m.task, m.instance_id, m.part, m.expert or ""))
-    groups: dict[tuple[str, Part], list[Found]] = {}
+    groups: dict[tuple[str, Part], list[NgramMatches]] = {}
     for (task, _, part, _), own in found.items():
         groups.setdefault((task, part), []).append(own)
-    without, without_reason = _without(population, looked, {(m.task, m.instance_id) for m in matches})
+    without, without_reason = _without(population, selection, {(m.task, m.instance_id) for m in matches})
     return Contamination(
         n=n,
         unit=unit,
@@ -130,7 +126,7 @@ def contamination(
     )
 
 
-def _task(task: str, part: Part, found: Sequence[Found]) -> TaskOverlap:
+def _task(task: str, part: Part, found: Sequence[NgramMatches]) -> TaskOverlap:
     shares = [own.share for own in found if own.share is not None]
     return TaskOverlap(
         task=task,
@@ -143,7 +139,7 @@ def _task(task: str, part: Part, found: Sequence[Found]) -> TaskOverlap:
 
 
 def _without(
-    population: Population, looked: Looked, matched: set[tuple[str, str]]
+    population: Population, selection: Selection, matched: set[tuple[str, str]]
 ) -> tuple[tuple[WithoutMatches, ...], str | None]:
     """By every proxy, or why not."""
     weights = {
@@ -160,19 +156,19 @@ def _without(
         return found[:, PLACES[proxy]]
 
     def against(question: Question, proxy: str, part: bool) -> Rho:
-        return rho_of(values(question.tasks, proxy, part), question.scores, looked.confidence)
+        return rho_of(values(question.tasks, proxy, part), question.scores, selection.confidence)
 
     every = tuple(population.proxies)
     found = tuple(
         WithoutMatches(
             proxy,
-            rho_of(values(every, proxy, False), values(every, proxy, True), looked.confidence),
+            rho_of(values(every, proxy, False), values(every, proxy, True), selection.confidence),
             tuple(
                 Compared(proxy, q.target, against(q, proxy, False), against(q, proxy, True))
-                for q in looked.questions
+                for q in selection.questions
                 if q.target is not None
             ),
         )
-        for proxy in looked.proxies
+        for proxy in selection.proxies
     )
     return found, None

@@ -1,13 +1,14 @@
 """Documents of a corpus, streamed: text, JSONL and Parquet, also compressed, local or in an object store.
 
 Only a piece of a file is in memory at a time: a megabyte of text, one line of JSONL, a batch of 64 rows of
-Parquet. Compression is told by the name: .gz, .zst, .bz2, .lz4.
+Parquet. Compression follows from the name: .gz, .zst, .bz2, .lz4.
 """
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +33,7 @@ class Piece:
 
 
 @dataclass
-class Reading:
+class CorpusProgress:
     """What has been read so far."""
 
     files: int = 0
@@ -65,8 +66,8 @@ def corpus_files(paths: list[str]) -> list[tuple[str, int]]:
 def read_corpus(
     files: list[tuple[str, int]],
     column: str,
-    reading: Reading,
-    on_progress: Callable[[Reading], None] | None = None,
+    reading: CorpusProgress,
+    on_progress: Callable[[CorpusProgress], None] | None = None,
 ) -> Iterator[Piece]:
     """All documents, piece by piece.
 
@@ -101,7 +102,7 @@ def _kind(path: str) -> str | None:
     return next((kind for kind in _KINDS if name.endswith(kind)), None)
 
 
-def _pieces(path: str, column: str, reading: Reading) -> Iterator[tuple[Piece | None, int]]:
+def _pieces(path: str, column: str, reading: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
     kind = _kind(path)
     fs, inner = storage.filesystem(path)
     try:
@@ -141,19 +142,14 @@ def _decoded(path: str, decode: Callable[[bytes], str], data: bytes) -> str:
         raise InputError(f"{path}: not UTF-8 text: {error.reason}") from None
 
 
-def _lines(path: str, parts: Iterator[bytes], column: str, reading: Reading) -> Iterator[Piece | None]:
+def _lines(path: str, parts: Iterator[bytes], column: str, reading: CorpusProgress) -> Iterator[Piece | None]:
     number, rest = 0, b""
-    for part in _then(parts, b"\n"):
+    for part in chain(parts, [b"\n"]):
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
             number += 1
             if line.strip():
                 yield _row(f"{path}:{number}", _record(f"{path}:{number}", line), column, reading)
-
-
-def _then(parts: Iterator[bytes], last: bytes) -> Iterator[bytes]:
-    yield from parts
-    yield last
 
 
 def _record(where: str, line: bytes) -> dict[str, Any]:
@@ -166,12 +162,8 @@ def _record(where: str, line: bytes) -> dict[str, Any]:
     return record
 
 
-def _row(where: str, record: dict[str, Any], column: str, reading: Reading) -> Piece | None:
-    if column not in record:
-        raise InputError(
-            f"{where}: no column {column!r}; name the one that holds the text with --corpus-column; "
-            f"there are: {', '.join(record)}"
-        )
+def _row(where: str, record: dict[str, Any], column: str, reading: CorpusProgress) -> Piece | None:
+    _check_column(where, column, record)
     text = record[column]
     if text is None or text == "":
         reading.without_text += 1
@@ -181,14 +173,17 @@ def _row(where: str, record: dict[str, Any], column: str, reading: Reading) -> P
     return Piece(text, True)
 
 
-def _parquet(path: str, raw: Any, column: str, reading: Reading) -> Iterator[tuple[Piece | None, int]]:
-    file = pq.ParquetFile(raw)
-    names = file.schema_arrow.names
+def _check_column(where: str, column: str, names: Collection[str]) -> None:
     if column not in names:
         raise InputError(
-            f"{path}: no column {column!r}; name the one that holds the text with --corpus-column; "
+            f"{where}: no column {column!r}; name the one that holds the text with --corpus-column; "
             f"there are: {', '.join(names)}"
         )
+
+
+def _parquet(path: str, raw: Any, column: str, reading: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
+    file = pq.ParquetFile(raw)
+    _check_column(path, column, file.schema_arrow.names)
     size, row = raw.size(), 0
     for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
         for text in batch.column(0).to_pylist():

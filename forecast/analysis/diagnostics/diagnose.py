@@ -1,14 +1,15 @@
-"""All diagnostics of one run, in one reading of its lake."""
+"""All diagnostics of one run, in one pass over its lake."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import duckdb
+import polars as pl
 
-from forecast.analysis.diagnostics.contamination import Contamination, contamination, not_looked
-from forecast.analysis.diagnostics.corpus_reader import Reading, corpus_files, read_corpus
+from forecast.analysis.diagnostics.contamination import Contamination, contamination, not_searched
+from forecast.analysis.diagnostics.corpus_reader import CorpusProgress, corpus_files, read_corpus
 from forecast.analysis.diagnostics.expert_agreement import ExpertAgreement, expert_agreement
 from forecast.analysis.diagnostics.family_bias import ExpertOverlap, expert_overlap
 from forecast.analysis.diagnostics.min_k_prob import MinK, compare_min_k, min_k
@@ -17,7 +18,7 @@ from forecast.analysis.diagnostics.prompt_format import FormEffect, form_effect
 from forecast.analysis.diagnostics.run_data import Material, load_material
 from forecast.analysis.diagnostics.sample_size import InstancesNeeded, instances_needed
 from forecast.analysis.diagnostics.scoring_window import WINDOWS, Windowed, WindowEffect, window_effect
-from forecast.analysis.diagnostics.selection import Looked, looked_at
+from forecast.analysis.diagnostics.selection import Selection, select
 from forecast.analysis.diagnostics.ties import TieShare, tie_share
 from forecast.analysis.diagnostics.tokenizer_effect import TokenizerEffect, tokenizer_effect
 from forecast.config.schema import Config
@@ -26,7 +27,7 @@ from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_so
 
 
 class Advancing(Protocol):
-    """Something that is told how far work has come."""
+    """A progress display."""
 
     def advance(self, done: float, total: float) -> None:
         """`done` of `total` is done, in any unit."""
@@ -45,8 +46,8 @@ def _unwatched(_: str) -> AbstractContextManager[Advancing]:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What can be chosen."""
+class DiagnoseOptions:
+    """Options of `diagnose`."""
 
     proxies: tuple[str, ...] = ()  # none: plain cross-entropy and the run's leading proxy
     windows: tuple[int, ...] = WINDOWS
@@ -58,11 +59,11 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class DiagnoseResult:
     """The answer of `forecast diagnose`."""
 
     name: str
-    options: Options
+    options: DiagnoseOptions
     proxies: tuple[str, ...]
     confidence: float
     seed: int
@@ -78,6 +79,12 @@ class Diagnosis:
     warnings: tuple[str, ...]
     failed: tuple[dict[str, str], ...]
 
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """A frame for each table; see `frames`."""
+        from forecast.analysis.diagnostics.frames import frames_of
+
+        return frames_of(self)
+
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -85,21 +92,21 @@ class Diagnosis:
             "proxies": list(self.proxies),
             "confidence": self.confidence,
             "seed": self.seed,
-            "expert_overlap": [e.as_record() for e in self.experts],
-            "expert_agreement": self.agreement.as_record(),
-            "ties": [t.as_record() for t in self.ties],
-            "windows": [w.as_record() for w in self.windows],
-            "prompt_forms": self.forms.as_record(),
-            "tokenizers": self.tokenizers.as_record(),
+            "expert_overlap": [asdict(e) for e in self.experts],
+            "expert_agreement": asdict(self.agreement),
+            "ties": [asdict(t) for t in self.ties],
+            "windows": [asdict(w) for w in self.windows],
+            "prompt_forms": asdict(self.forms),
+            "tokenizers": asdict(self.tokenizers),
             "instances_needed": [i.as_record() for i in self.instances],
             "min_k": {
                 "percent": self.options.min_k_percent,
-                "values": [m.as_record() for m in self.min_k],
+                "values": [asdict(m) for m in self.min_k],
                 "min_k_plus_plus": None,
                 "min_k_plus_plus_reason": "it needs the variance of the log-probabilities over the "
                 "vocabulary, which the lake's five statistics do not hold",
             },
-            "contamination": self.contamination.as_record(),
+            "contamination": asdict(self.contamination),
             "warnings": list(self.warnings),
             "failed": list(self.failed),
         }
@@ -108,14 +115,14 @@ class Diagnosis:
 def diagnose(
     db: duckdb.DuckDBPyConnection,
     config: Config,
-    options: Options,
+    options: DiagnoseOptions,
     watch: Watch = _unwatched,
-) -> Diagnosis:
+) -> DiagnoseResult:
     """Everything that the warehouse and the lake of a run can say about its ranking.
 
     Args:
         db: the run's open warehouse.
-        watch: makes what is told of the progress, once for each of the long parts.
+        watch: makes a progress display, once for each of the long parts.
 
     Raises:
         NoDataError: nothing to rank by.
@@ -124,25 +131,25 @@ def diagnose(
     """
     material = load_material(db, config)
     population = material.population
-    looked = looked_at(population, config.ranking, options.proxies)
-    ties, values, windows = _lake(material, looked, options, watch)
-    found, failed = _contamination(material, looked, options, watch)
-    return Diagnosis(
+    selection = select(population, config.ranking, options.proxies)
+    ties, values, windows = _lake(material, selection, options, watch)
+    found, failed = _contamination(material, selection, options, watch)
+    return DiagnoseResult(
         name=config.name,
         options=options,
-        proxies=looked.proxies,
-        confidence=looked.confidence,
-        seed=looked.seed,
-        experts=expert_overlap(population, looked, config.experts),
-        agreement=expert_agreement(population, looked),
+        proxies=selection.proxies,
+        confidence=selection.confidence,
+        seed=selection.seed,
+        experts=expert_overlap(population, selection, config.experts),
+        agreement=expert_agreement(population, selection),
         ties=ties,
         windows=windows,
-        forms=form_effect(population, material.members, looked),
-        tokenizers=tokenizer_effect(db, population, looked),
+        forms=form_effect(population, material.members, selection),
+        tokenizers=tokenizer_effect(db, population, selection),
         instances=tuple(
-            instances_needed(population, question, proxy, looked)
-            for question in looked.questions
-            for proxy in looked.proxies
+            instances_needed(population, question, proxy, selection)
+            for question in selection.questions
+            for proxy in selection.proxies
         ),
         min_k=values,
         contamination=found,
@@ -152,9 +159,9 @@ def diagnose(
 
 
 def _lake(
-    material: Material, looked: Looked, options: Options, watch: Watch
+    material: Material, selection: Selection, options: DiagnoseOptions, watch: Watch
 ) -> tuple[tuple[TieShare, ...], tuple[MinK, ...], tuple[WindowEffect, ...]]:
-    """What one reading of all token rows gives."""
+    """What one pass over all token rows gives."""
     windowed = [Windowed(n, material.longest) for n in sorted(set(options.windows))]
     ties: dict[tuple[str, str], TieShare] = {}
     values: dict[tuple[str, str], tuple[float, int]] = {}
@@ -171,7 +178,7 @@ def _lake(
             done += sum(rows for _, rows in group.files)
             progress.advance(done, total)
     names = [m.name for m in material.members]
-    effects = tuple(window_effect(window, material.population, looked) for window in windowed)
+    effects = tuple(window_effect(window, material.population, selection) for window in windowed)
     for window in windowed:
         window.close()
     ordered = tuple(ties[name, task] for name in names for task in material.population.proxies)
@@ -179,15 +186,15 @@ def _lake(
 
 
 def _contamination(
-    material: Material, looked: Looked, options: Options, watch: Watch
+    material: Material, selection: Selection, options: DiagnoseOptions, watch: Watch
 ) -> tuple[Contamination, list[dict[str, str]]]:
     if not options.corpus:
-        return not_looked("no corpus was given; --corpus FILE looks the trajectories up in one"), []
+        return not_searched("no corpus was given; --corpus FILE looks the trajectories up in one"), []
     failed: list[dict[str, str]] = []
     trajectories = _trajectories(material, failed)
     if not trajectories:
-        return not_looked("no trajectory could be read"), failed
-    reading = Reading()
+        return not_searched("no trajectory could be read"), failed
+    reading = CorpusProgress()
     try:
         files = corpus_files(list(options.corpus))
         with watch("reading the corpus") as progress:
@@ -198,11 +205,11 @@ def _contamination(
                 lambda now: progress.advance(now.bytes_done, now.bytes_total),
             )
             found = contamination(
-                trajectories, pieces, reading, options.ngram, options.unit, material.population, looked
+                trajectories, pieces, reading, options.ngram, options.unit, material.population, selection
             )
     except ForecastError as error:
         failed.append({"corpus": ", ".join(options.corpus), "error": str(error)})
-        return not_looked(str(error)), failed
+        return not_searched(str(error)), failed
     return found, failed
 
 

@@ -1,12 +1,11 @@
 """Do experts agree about the candidates? Rank correlations between what two experts' solutions say."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
-from forecast.analysis.diagnostics.selection import PLACES, Looked
+from forecast.analysis.diagnostics.selection import PLACES, Selection
 from forecast.analysis.stats.figures import OrderRho, number, rho_of
 from forecast.analysis.stats.rank_correlation import spearman
 from forecast.proxies.token_proxies import PROXIES
@@ -26,10 +25,6 @@ class Agreement:
     rhos: tuple[OrderRho, ...]
     median_rho: float | None  # over all proxies that have one
 
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class ExpertAgreement:
@@ -38,28 +33,24 @@ class ExpertAgreement:
     pairs: tuple[Agreement, ...]
     reason: str | None
 
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"pairs": [pair.as_record() for pair in self.pairs], "reason": self.reason}
 
-
-def expert_agreement(population: Population, looked: Looked) -> ExpertAgreement:
+def expert_agreement(population: Population, selection: Selection) -> ExpertAgreement:
     """Every pair of experts within every task; over the instances that both have solved, if there are any."""
     pairs = tuple(
-        _pair(population, looked, task, *names)
+        _pair(population, selection, task, *names)
         for task, proxies in population.proxies.items()
         for names in combinations(sorted(proxies.experts), 2)
     )
     return ExpertAgreement(pairs, None if pairs else "no task has solutions of two experts")
 
 
-def _pair(population: Population, looked: Looked, task: str, first: str, second: str) -> Agreement:
+def _pair(population: Population, selection: Selection, task: str, first: str, second: str) -> Agreement:
     a, b = (population.proxies[task].experts[name] for name in (first, second))
     common = np.intersect1d(a.index, b.index)
     x, y = (_means(expert, common if len(common) else expert.index) for expert in (a, b))
     rhos = tuple(
-        OrderRho(proxy, rho_of(x[:, PLACES[proxy]], y[:, PLACES[proxy]], looked.confidence))
-        for proxy in looked.proxies
+        OrderRho(proxy, rho_of(x[:, PLACES[proxy]], y[:, PLACES[proxy]], selection.confidence))
+        for proxy in selection.proxies
     )
     every = spearman(x.T, y.T)
     return Agreement(

@@ -6,12 +6,11 @@ candidates down (to higher places) and the others up.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forecast.analysis.diagnostics.selection import PLACES, Looked
+from forecast.analysis.diagnostics.selection import PLACES, Selection
 from forecast.analysis.stats.figures import Compared, Rho, number, rho_of
 from forecast.analysis.stats.rank_correlation import ranks
 from forecast.config.schema import ExpertConfig
@@ -54,19 +53,15 @@ class ExpertOverlap:
     left_out: tuple[LeftOut, ...]
     reason: str | None  # why nothing can be said without it
 
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def expert_overlap(
-    population: Population, looked: Looked, configured: Mapping[str, ExpertConfig]
+    population: Population, selection: Selection, configured: Mapping[str, ExpertConfig]
 ) -> tuple[ExpertOverlap, ...]:
     """All experts, in alphabetical order."""
     experts = sorted({name for task in population.proxies.values() for name in task.experts})
     families = [family for family in population.families if family is not None]
     return tuple(
-        _one(population, looked, expert, *family_of(expert, configured, families)) for expert in experts
+        _one(population, selection, expert, *family_of(expert, configured, families)) for expert in experts
     )
 
 
@@ -100,7 +95,7 @@ def without_expert(population: Population, expert: str) -> Population:
 
 
 def _one(
-    population: Population, looked: Looked, expert: str, family: str | None, known_by: str | None
+    population: Population, selection: Selection, expert: str, family: str | None, known_by: str | None
 ) -> ExpertOverlap:
     same = np.array(
         [f is not None and family is not None and _plain(f) == _plain(family) for f in population.families]
@@ -112,13 +107,15 @@ def _one(
     if not rest.proxies:
         reason = "it is the only expert: without it nothing is left"
     left_out = (
-        () if reason else tuple(_left_out(population, rest, looked, proxy, same) for proxy in looked.proxies)
+        ()
+        if reason
+        else tuple(_left_out(population, rest, selection, proxy, same) for proxy in selection.proxies)
     )
     return ExpertOverlap(expert, family, known_by, names, lost, left_out, reason)
 
 
 def _left_out(
-    population: Population, rest: Population, looked: Looked, proxy: str, same: np.ndarray
+    population: Population, rest: Population, selection: Selection, proxy: str, same: np.ndarray
 ) -> LeftOut:
     column = PLACES[proxy]
 
@@ -136,11 +133,11 @@ def _left_out(
     else:
         favour = number(lost[same].mean() - lost[~same].mean())
     targets = []
-    for question in looked.questions:
+    for question in selection.questions:
         if question.target is not None:
-            mine = rho_of(values(population, question.tasks), question.scores, looked.confidence)
+            mine = rho_of(values(population, question.tasks), question.scores, selection.confidence)
             if any(task in rest.proxies for task in question.tasks):
-                other = rho_of(values(rest, question.tasks), question.scores, looked.confidence)
+                other = rho_of(values(rest, question.tasks), question.scores, selection.confidence)
             else:
                 other = Rho(None, None, None, None, 0, "only this expert wrote for its tasks")
             targets.append(Compared(proxy, question.target, mine, other))
@@ -148,4 +145,6 @@ def _left_out(
         Shift(name, population.families[i], bool(same[i]), float(before[i]), float(after[i]))
         for i, name in enumerate(population.candidates)
     )
-    return LeftOut(proxy, rho_of(with_it, without, looked.confidence), tuple(targets), shifts, favour, reason)
+    return LeftOut(
+        proxy, rho_of(with_it, without, selection.confidence), tuple(targets), shifts, favour, reason
+    )

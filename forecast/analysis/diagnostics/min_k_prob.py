@@ -12,8 +12,7 @@ computed from them.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -34,10 +33,6 @@ class MinK:
     others: float | None  # mean z in the other tasks
     excess: float | None  # z - others: how much better known this task is to it
     reason: str | None  # why there is no excess
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def min_k(tokens: pl.DataFrame, percent: float) -> tuple[float, int]:

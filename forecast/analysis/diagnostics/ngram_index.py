@@ -25,7 +25,7 @@ _LONG = 1 << 20  # characters of a piece that are worked on at once
 
 
 @dataclass(frozen=True)
-class Found:
+class NgramMatches:
     """One text: how many of its n-grams the corpus has."""
 
     ngrams: int  # 0 where the text is shorter than n
@@ -83,7 +83,7 @@ class Overlap:
         for at in range(0, len(text), _LONG):
             self._part(self._word + text[at : at + _LONG])
 
-    def results(self) -> list[Found]:
+    def results(self) -> list[NgramMatches]:
         """Each text's matches with all that was fed."""
         self._finish()
         return [
@@ -140,13 +140,13 @@ class Overlap:
             total += values[k : k + len(known)] * self._powers[k]
         return total[starts]
 
-    def _found(self, symbols: Sequence[str], grams: NDArray[np.uint64]) -> Found:
+    def _found(self, symbols: Sequence[str], grams: NDArray[np.uint64]) -> NgramMatches:
         hit = self._seen[np.searchsorted(self._all, grams)] if len(grams) else np.zeros(0, bool)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], hit, [False]]).astype(np.int8)))
         starts, ends = edges[::2], edges[1::2]
         if not len(starts):
-            return Found(len(grams), 0, 0, "")
+            return NgramMatches(len(grams), 0, 0, "")
         best = int(np.argmax(ends - starts))
         first, last = int(starts[best]), int(ends[best]) + self._n - 1
         joined = (" " if self._unit == "words" else "").join(symbols[first:last])
-        return Found(len(grams), int(hit.sum()), last - first, joined)
+        return NgramMatches(len(grams), int(hit.sum()), last - first, joined)

@@ -1,15 +1,14 @@
 """Does the prompt form matter? The same model read after raw text and after its chat template."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from forecast.analysis.diagnostics.run_data import Member
-from forecast.analysis.diagnostics.selection import PLACES, Looked
+from forecast.analysis.diagnostics.selection import PLACES, Selection
 from forecast.analysis.stats.figures import OrderRho, number, rho_of
 from forecast.warehouse.features import features
 from forecast.warehouse.population import Population
@@ -42,12 +41,8 @@ class FormEffect:
     order_rho: tuple[OrderRho, ...]  # of the models' orders in the two forms, all tasks
     reason: str | None
 
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
-
-def form_effect(population: Population, members: Sequence[Member], looked: Looked) -> FormEffect:
+def form_effect(population: Population, members: Sequence[Member], selection: Selection) -> FormEffect:
     """Compare pairs of candidates that differ in nothing but `prompt_form`.
 
     Args:
@@ -72,18 +67,18 @@ def form_effect(population: Population, members: Sequence[Member], looked: Looke
             "with prompt_form: raw and prompt_form: chat",
         )
     found = [
-        _difference(population, members, pair, task, proxy, looked.confidence)
+        _difference(population, members, pair, task, proxy, selection.confidence)
         for pair in pairs
         for task in population.proxies
-        for proxy in looked.proxies
+        for proxy in selection.proxies
     ]
     first, second = ([pair[k] for pair in pairs] for k in (0, 1))
     columns = features(population, tuple(population.proxies))
     orders = tuple(
         OrderRho(
-            proxy, rho_of(columns[first, PLACES[proxy]], columns[second, PLACES[proxy]], looked.confidence)
+            proxy, rho_of(columns[first, PLACES[proxy]], columns[second, PLACES[proxy]], selection.confidence)
         )
-        for proxy in looked.proxies
+        for proxy in selection.proxies
     )
     return FormEffect(len(pairs), tuple(found), orders, None)
 

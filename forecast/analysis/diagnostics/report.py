@@ -1,344 +1,347 @@
-"""The diagnostics as tables for the terminal; no arithmetic beyond formatting. What is missing is a dash."""
+"""The diagnostics as one document: a section for each question, no arithmetic beyond formatting."""
 
-from collections.abc import Iterable, Sequence
+import polars as pl
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from forecast.analysis.diagnostics import charts
+from forecast.analysis.diagnostics.diagnose import DiagnoseResult
+from forecast.analysis.diagnostics.ties import KS
+from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
+from forecast.report.format import INTEGER, NUMBER, YES_NO, Cell, Format, fixed, interval, is_missing
 
-from forecast.analysis.diagnostics.diagnose import Diagnosis
-from forecast.analysis.stats.figures import Compared, Rho
+Frames = dict[str, pl.DataFrame]
 
-_MATCHES_SHOWN = 10
-
-
-def diagnosis_tables(found: Diagnosis) -> RenderableType:
-    """Everything, one table for each question; where there is nothing to show, the reason."""
-    parts = [
-        Text(f"Diagnostics of {found.name}; proxies looked at: {', '.join(found.proxies)}", style="bold"),
-        *(Text("note: " + warning, style="yellow") for warning in found.warnings),
-        *_experts(found),
-        *_agreement(found),
-        *_ties(found),
-        *_windows(found),
-        *_forms(found),
-        *_tokenizers(found),
-        *_instances(found),
-        *_min_k(found),
-        *_contamination(found),
-    ]
-    return Group(*parts)
+_SIGNED = fixed(2, signed=True)
+_SHARE = Format(lambda value: f"{value:.1%}", d3=".1%")
+_SMALL_SHARE = Format(lambda value: f"{value:.2%}", d3=".2%")
+_SIGNED_NUMBER = Format(lambda value: f"{value:+.4g}")
+_RANK = Format(lambda value: f"{value:,.1f}")
+_INTERVAL = Format(lambda low, high: f"[{low:+.3g}, {high:+.3g}]")
+_REPEAT = Format(lambda value, n: f"{value:+.3f} (n = {n})")
 
 
-def _experts(found: Diagnosis) -> list[RenderableType]:
-    rows: list[Sequence[RenderableType]] = []
-    for expert in found.experts:
-        head: list[RenderableType] = [
-            Text(expert.expert),
-            Text(expert.family or "-"),
-            str(len(expert.same_family)),
-        ]
-        if expert.reason:
-            rows.append([*head, "-", "-", "-", "-", "-", expert.reason])
-        for own in expert.left_out:
-            targets: Sequence[Compared | None] = own.targets or (None,)
-            for i, c in enumerate(targets):
-                start: Sequence[RenderableType] = head if i == 0 else ("", "", "")
-                rows.append(
-                    [
-                        *start,
-                        own.proxy,
-                        rho(own.order_rho),
-                        Text(c.target) if c else "-",
-                        f"{rho(c.whole)} → {rho(c.part)}" if c else "-",
-                        signed(own.favour),
-                        own.reason or "",
-                    ]
-                )
-    columns = (
-        "expert",
-        "family",
-        "own family",
-        "proxy",
-        "order with / without",
-        "target",
-        "rho with → without",
-        "favour",
+def _with_interval(value: float, low: Cell, high: Cell) -> str:
+    return _SIGNED(value) if is_missing(low) else f"{_SIGNED(value)} {interval(2, signed=True)(low, high)}"
+
+
+_RHO = Format(_with_interval)
+_N = Column("n", "n", INTEGER, "Candidates with both values.", wide_only=True)
+_REASON = Column("reason", "reason", help="Why a number is missing.")
+_TARGET_REASON = Column("target_reason", "reason (target)", help="Why a rho is missing.", wide_only=True)
+_TAU = Column("tau_b", "tau-b", _SIGNED, "Kendall's tau-b of the two orders.", wide_only=True)
+_MEDIAN = Column("median_rho", "median of 80", _SIGNED, "Median rho over all 80 proxies.")
+
+
+def document(result: DiagnoseResult, source: str | None = None) -> Document:
+    """Everything that `forecast diagnose` reports; `source` names the configuration in the title."""
+    frames = result.frames()
+    intro = (
+        f"Diagnostics of {result.name}. Proxies: {', '.join(result.proxies)}; "
+        f"{result.confidence:.0%} confidence intervals; seed {result.seed}."
+    )
+    failures = tuple(Warning(failure["error"]) for failure in result.failed)
+    return Document(
+        f"Diagnostics of {source or result.name}",
         "",
+        (
+            Section("", (Paragraph(intro), *map(Warning, result.warnings))),
+            Section("", failures, wide_only=True),  # the command line lists them below the report
+            _experts(frames),
+            _agreement(result, frames),
+            _ties(frames),
+            _windows(frames),
+            _forms(result, frames),
+            _tokenizers(result, frames),
+            _instances(result, frames),
+            _min_k(result, frames),
+            _contamination(result, frames),
+        ),
     )
-    note = (
-        "each expert left out; own family: candidates of the expert's; favour: mean places that these lose "
-        "without it, less what the others lose"
+
+
+def _experts(frames: Frames) -> Section:
+    left_out = (
+        *_named("expert", "family"),
+        Column("known_by", "family known by", wide_only=True),
+        Column("own_family", "own family", INTEGER, "Candidates of the expert's family."),
+        Column("tasks_lost", "tasks lost", help="Tasks with solutions by this expert only.", wide_only=True),
+        Column("proxy", "proxy"),
+        Column("rho", "order with / without", _RHO, "Rho of both orders.", also=("low", "high")),
+        _TAU,
+        _N,
+        Column("target", "target"),
+        Column("rho_with", "rho with", _RHO, "With all experts.", also=("low_with", "high_with")),
+        Column("rho_without", "rho without", _RHO, "Without it.", also=("low_without", "high_without")),
+        Column("n_without", "n (target)", INTEGER, "Measured candidates.", wide_only=True),
+        Column("favour", "favour", _SIGNED, "Places the family loses without it, less those others lose."),
+        _REASON,
+        _TARGET_REASON,
     )
-    return [_table("Does an expert favour its own family?", columns, rows, note)]
+    shifts = (
+        *_named("expert", "proxy", "candidate", "family"),
+        Column("own_family", "own family", YES_NO),
+        Column("place_with", "place", NUMBER, "Place with all experts; 1 is best."),
+        Column("place_without", "place without", NUMBER),
+        Column("lost", "lost", NUMBER, "Places lost without the expert."),
+    )
+    places = frames["shifts"].sort("expert", "proxy", "place_with", maintain_order=True)
+    text = (
+        "Each expert is left out in turn. Favour: the mean places that candidates of the expert's family "
+        "lose without it, less what the others lose."
+    )
+    table = Table(frames["experts"], left_out, group_by="expert")
+    by_place = Table(places, shifts, "Places without each expert", group_by="expert", wide_only=True)
+    return Section("Does an expert favour its own family?", (Paragraph(text), table, by_place))
 
 
-def _agreement(found: Diagnosis) -> list[RenderableType]:
-    title = "Do experts agree about the candidates?"
-    if found.agreement.reason:
-        return [_absent(title, found.agreement.reason)]
-    rows: list[Sequence[RenderableType]] = [
-        [
-            Text(pair.task),
-            Text(f"{pair.first} / {pair.second}"),
-            str(pair.n_instances[0])
-            if pair.same_instances
-            else f"{pair.n_instances[0]} / {pair.n_instances[1]} (others)",
-            o.proxy,
-            rho(o.rho),
-            signed(o.rho.kendall),
-            str(o.rho.n),
-            signed(pair.median_rho),
-        ]
-        for pair in found.agreement.pairs
-        for o in pair.rhos
-    ]
-    columns = ("task", "experts", "instances", "proxy", "rho", "tau-b", "n", "median of 80")
-    return [_table(title, columns, rows, f"intervals: {found.confidence:.0%}, over candidates")]
-
-
-def _ties(found: Diagnosis) -> list[RenderableType]:
-    rows: list[Sequence[RenderableType]] = [
-        [
-            Text(t.candidate),
-            t.dtype,
-            Text(t.task),
-            f"{t.tokens:,}",
-            f"{t.tied_share:.1%}",
-            *(f"{t.topk_uncertain[k]:.2%}" for k in t.topk_uncertain),
-            f"{t.mean_rank_best:,.1f} .. {t.mean_rank_worst:,.1f}",
-        ]
-        for t in found.ties
-    ]
+def _agreement(result: DiagnoseResult, frames: Frames) -> Section:
+    heading = "Do experts agree about the candidates?"
+    if result.agreement.reason:
+        return _skipped(heading, result.agreement.reason)
     columns = (
-        "candidate",
-        "dtype",
-        "task",
-        "tokens",
-        "tied",
-        "top 1",
-        "top 2",
-        "top 3",
-        "top 5",
-        "mean rank",
+        Column("task", "task"),
+        Column("first", "first expert"),
+        Column("second", "second expert"),
+        Column("instances_first", "instances", INTEGER, "Of the first expert."),
+        Column("instances_second", "instances", INTEGER, "Of the second expert."),
+        Column("same_instances", "the same", YES_NO, "Whether both experts solved the same instances."),
+        Column("proxy", "proxy"),
+        Column("rho", "rho", _RHO, "Rho of the two experts' orders of candidates.", also=("low", "high")),
+        Column("tau_b", "tau-b", _SIGNED, "Kendall's tau-b of the two orders."),
+        Column("n", "n", INTEGER, "Candidates."),
+        _MEDIAN,
+        Column("reason", "reason", wide_only=True),
     )
-    note = (
-        "tied: tokens whose rank is uncertain, as other entries have exactly the same logit; top k: tokens "
-        "that are or are not among the first k as one chooses; mean rank: by the best and by the worst place"
+    caption = "Rank correlation of two experts' orders of the candidates; intervals over candidates"
+    return Section(heading, (Table(frames["agreement"], columns, caption),))
+
+
+def _ties(frames: Frames) -> Section:
+    frame = frames["ties"]
+    columns = (
+        *_named("candidate", "dtype", "task"),
+        Column("tokens", "tokens", INTEGER),
+        Column("tied_share", "tied", _SHARE, "Share of tokens whose logit other entries equal."),
+        *(
+            Column(f"top{k}_uncertain", f"top-{k} uncertain", _SMALL_SHARE, "Share of tokens that may be in.")
+            for k in KS
+        ),
+        Column("mean_rank_best", "mean rank, best", _RANK, "By the best place of each token."),
+        Column("mean_rank_worst", "worst", _RANK, "By the worst place of each token."),
     )
-    return [_table("How much rests on ties?", columns, rows, note)]
+    text = (
+        "Where other vocabulary entries have exactly the same logit as the expert's token, its rank is any "
+        "of several places; the lake keeps the best of them. Uncertain: tokens that are among the first k "
+        "by the best place and not by the worst."
+    )
+    bars = frame.select("candidate", "task", low="top1_worst", high="top1_best").to_dicts()
+    caption = "Top-1 accuracy, from worst to best place"
+    chart = Chart(lambda: charts.bars(bars), caption, "Range of top-1 accuracy of every candidate")
+    table = Table(frame, columns, "Shares of the tokens")
+    return Section("How much rests on ties?", (Paragraph(text), chart, table))
 
 
-def _windows(found: Diagnosis) -> list[RenderableType]:
-    rows: list[Sequence[RenderableType]] = []
-    for w in found.windows:
-        head: list[RenderableType] = [f"{w.last_tokens:,}", f"{w.shortened:,} of {w.readings:,}"]
-        if w.reason:
-            rows.append([*head, "-", "-", "-", w.reason])
-        for i, order in enumerate(w.order_rho):
-            own = [c for c in w.targets if c.proxy == order.proxy]
-            rows.append(
-                [
-                    *(head if i == 0 else ["", ""]),
-                    order.proxy,
-                    rho(order.rho),
-                    signed(w.median_rho) if i == 0 else "",
-                    Text(
-                        "; ".join(
-                            f"{c.target} {signed(c.whole.spearman)} → {signed(c.part.spearman)}" for c in own
-                        )
-                    ),
-                ]
-            )
-    columns = ("last tokens", "readings cut", "proxy", "order: rho", "median of 80", "rho: all → window")
-    note = "from the lake, as if scored with this window; order: against that by all tokens, over all tasks"
-    return [_table("Does the window matter?", columns, rows, note)]
+def _windows(frames: Frames) -> Section:
+    frame = frames["windows"]
+    columns = (
+        Column("last_tokens", "last tokens", INTEGER),
+        Column("shortened", "trajectories cut", INTEGER, "Candidate and solution, with more tokens."),
+        Column("readings", "of", INTEGER, "All pairs of candidate and solution."),
+        Column("proxy", "proxy"),
+        Column("rho", "order: rho", _RHO, "Against the order by all tokens.", also=("low", "high")),
+        _TAU,
+        _N,
+        _MEDIAN,
+        Column("target", "target"),
+        Column("rho_all", "rho, all tokens", _SIGNED),
+        Column("rho_window", "rho, window", _SIGNED),
+        _REASON,
+        _TARGET_REASON,
+    )
+    text = (
+        "All proxies again from the last tokens alone, as if scored with that window: rho of the order with "
+        "that by all scored tokens, and of each with the measured scores."
+    )
+    parts: list[Part] = [Paragraph(text)]
+    shown = frame.filter(pl.col("rho").is_not_null()).unique(["last_tokens", "proxy"], maintain_order=True)
+    if shown["last_tokens"].n_unique() > 1:
+        lines = shown.select("proxy", "rho", tokens="last_tokens").to_dicts()
+        axes = ("tokens", "last tokens of each solution", "rho with the order by all tokens")
+        caption = "Order by a window against the order by all scored tokens"
+        alt = "Rank correlation of the orders by shorter windows with the full order"
+        parts.append(Chart(lambda: charts.lines(lines, *axes), caption, alt))
+    parts.append(Table(frame, columns, group_by="last_tokens"))
+    return Section("Does the window matter?", tuple(parts))
 
 
-def _forms(found: Diagnosis) -> list[RenderableType]:
-    title = "Does the prompt form matter?"
-    if found.forms.reason:
-        return [_absent(title, found.forms.reason)]
-    rows: list[Sequence[RenderableType]] = [
-        [
-            Text(f"{d.raw} / {d.chat}"),
-            Text(d.task),
-            d.proxy,
-            f"{d.raw_mean:.4g}",
-            f"{d.chat_mean:.4g}",
-            f"{d.difference:+.4g}",
-            "-" if d.low is None else f"[{d.low:+.3g}, {d.high:+.3g}]",
-            str(d.solutions),
-        ]
-        for d in found.forms.differences
-    ]
-    columns = ("raw / chat", "task", "proxy", "raw", "chat", "difference", "interval", "solutions")
-    orders = "; ".join(f"{o.proxy} {_why(o.rho)}" for o in found.forms.order_rho)
-    return [
-        _table(
-            title, columns, rows, f"{found.forms.models} models in both forms; rho of their orders: {orders}"
-        )
-    ]
+def _forms(result: DiagnoseResult, frames: Frames) -> Section:
+    heading = "Does the prompt form matter?"
+    if result.forms.reason:
+        return _skipped(heading, result.forms.reason)
+    differences = (
+        Column("raw", "candidate, raw"),
+        Column("chat", "candidate, chat"),
+        *_named("task", "proxy"),
+        Column("raw_mean", "raw", NUMBER, "Mean over the solutions."),
+        Column("chat_mean", "chat", NUMBER, "Mean over the solutions."),
+        Column("difference", "difference", _SIGNED_NUMBER, "Chat less raw."),
+        Column("low", "interval", _INTERVAL, "Student's, over the solutions.", also=("high",)),
+        Column("solutions", "solutions", INTEGER),
+    )
+    orders = (Column("proxy", "proxy"), *_order("Rho of the models' orders in both forms."))
+    models = f"{result.forms.models} models in both forms; differences paired over the solutions"
+    by_order = Table(frames["prompt_form_orders"], orders, "Order of the models in both forms")
+    return Section(heading, (Table(frames["prompt_forms"], differences, models), by_order))
 
 
-def _tokenizers(found: Diagnosis) -> list[RenderableType]:
-    title, effect = "Do tokenizers matter?", found.tokenizers
+def _tokenizers(result: DiagnoseResult, frames: Frames) -> Section:
+    heading, effect = "Do tokenizers matter?", result.tokenizers
     if effect.reason:
-        return [_absent(title, effect.reason)]
-    rows: list[Sequence[RenderableType]] = [
-        [
-            Text(c.candidate),
-            Text(c.task),
-            f"{c.vocab_size:,}",
-            "-" if c.bytes_per_token is None else f"{c.bytes_per_token:.3f}",
-            "-" if c.bits_per_byte is None else f"{c.bits_per_byte:.4f}",
-        ]
-        for c in effect.cuttings
-    ]
-    cut = (
-        "all candidates cut the texts alike: where two orders differ, it is the spreading over bytes itself"
-        if effect.readings == 1
-        else f"the candidates cut the texts in {effect.readings} ways: means over tokens are not comparable"
+        return _skipped(heading, effect.reason)
+    note: Part = Paragraph(
+        "All candidates tokenize the texts alike: orders differ only by how proxies are spread over bytes."
     )
-    columns = ("candidate", "task", "vocabulary", "bytes per token", "bits per byte")
-    against: list[Sequence[RenderableType]] = []
-    against += [(o.proxy, Text(f"over tokens ({o.task})"), _why(o.rho)) for o in effect.orders]
-    against += [(t.proxy, Text(f"scores of {t.target}"), _why(t.rho)) for t in effect.targets]
-    names = ("over bytes", "against", "rho")
-    return [_table(title, columns, rows, cut), _table("Orders over bytes", names, against)]
-
-
-def _instances(found: Diagnosis) -> list[RenderableType]:
-    rows: list[Sequence[RenderableType]] = []
-    for i in found.instances:
-        repeat = [(p.n, p.repeat) for p in i.points if p.repeat is not None]
-        wanted = "; ".join(f"±{w}: {'-' if n is None else f'{n:,}'}" for w, n in i.needed)
-        rows.append(
-            [
-                Text(i.target or "-"),
-                i.proxy,
-                str(i.n),
-                signed(i.rho),
-                "-" if i.half_width is None else f"{i.n} give ±{i.half_width:.3f}",
-                "-" if i.half_width is None else wanted,
-                "-" if not repeat else f"{repeat[-1][1]:+.3f} (n = {repeat[-1][0]})",
-                i.reason or "",
-            ]
+    if effect.readings > 1:
+        note = Warning(
+            f"The candidates tokenize the texts in {effect.readings} ways: means over tokens are not "
+            "comparable between them; compare bits per byte and the proxies over bytes."
         )
-    columns = ("target", "proxy", "instances", "rho", "half-width", "needed for", "order repeats", "")
-    note = (
-        f"{found.confidence:.0%} half-widths of rho over fresh instances; order repeats: rho between the "
-        "orders by two draws of n that share nothing"
+    columns = (
+        *_named("candidate", "task"),
+        Column("vocab_size", "vocabulary", INTEGER),
+        Column("bytes_per_token", "bytes per token", fixed(3)),
+        Column("bits_per_byte", "bits per byte", fixed(4)),
     )
-    return [_table("How many instances are needed?", columns, rows, note)]
+    orders = (Column("proxy", "over bytes"), Column("against", "against"), *_order("Rho of the two."))
+    caption = "Orders over bytes; with scores, positive: ranks good candidates high"
+    parts = (note, Table(frames["tokenizers"], columns), Table(frames["byte_orders"], orders, caption))
+    return Section(heading, parts)
 
 
-def _min_k(found: Diagnosis) -> list[RenderableType]:
-    rows: list[Sequence[RenderableType]] = [
-        [
-            Text(m.candidate),
-            Text(m.task),
-            f"{m.value:.3f}",
-            signed(m.z),
-            signed(m.others),
-            signed(m.excess),
-            m.reason or "",
-        ]
-        for m in sorted(found.min_k, key=lambda m: -(m.excess if m.excess is not None else -99.0))
-    ]
-    percent = f"{found.options.min_k_percent:g}"
-    columns = ("candidate", "task", f"Min-{percent}% (nats)", "z", "z elsewhere", "excess", "")
-    note = (
-        "mean log-probability of the least likely tokens; excess: how much higher the candidate stands in "
-        "this task than in the others. A hint at most"
+def _named(*names: str) -> tuple[Column, ...]:
+    """Columns of text whose label is their name."""
+    return tuple(Column(name, name) for name in names)
+
+
+def _order(help: str) -> tuple[Column, ...]:
+    rho = Column("rho", "rho", _RHO, help, also=("low", "high"))
+    return (rho, _TAU, Column("n", "n", INTEGER, "Candidates with both values."), _REASON)
+
+
+def _instances(result: DiagnoseResult, frames: Frames) -> Section:
+    confidence = f"{result.confidence:.0%}"
+    text = (
+        f"Instances drawn without replacement: rho with the measured scores, and {confidence} of the draws. "
+        "The half-width is for fresh instances and covers the noise of the texts alone. Order repeats: rho "
+        "between the orders by two draws that share no instance."
     )
-    return [_table("Does a candidate know the texts of one task suspiciously well?", columns, rows, note)]
+    parts: list[Part] = [Paragraph(text)]
+    curve = frames["instance_curve"]
+    first = result.instances[0].target  # of which a plot is drawn
+    drawn = curve.filter(pl.col("rho").is_not_null() & (pl.col("target").eq_missing(first))).to_dicts()
+    if drawn:
+        caption = f"rho with {first} against instances of each task; bands: {confidence} of the draws"
+        alt = "Rank correlation against the number of instances"
+        parts.append(Chart(lambda: charts.curve(drawn), caption, alt))
+    needed = [name for name in frames["instances"].columns if name.startswith("needed_")]
+    columns = (
+        *_named("target", "proxy"),
+        Column("n", "instances", INTEGER, "Of each task."),
+        Column("n_candidates", "candidates", INTEGER, "With a measured score.", wide_only=True),
+        Column("rho", "rho", _SIGNED, "With all instances."),
+        Column("half_width", "half-width", fixed(3), f"Of rho's {confidence} interval."),
+        *(
+            Column(name, f"for ±{name.removeprefix('needed_')}", INTEGER, "Instances of each task needed.")
+            for name in needed
+        ),
+        Column("repeat", "order repeats", _REPEAT, "Rho of two disjoint draws of n.", also=("repeat_n",)),
+        _REASON,
+    )
+    points = (
+        *_named("target", "proxy"),
+        Column("n", "n", INTEGER, "Instances of each task."),
+        Column("rho", "rho", NUMBER, "Mean of the draws."),
+        Column("low", "low", NUMBER),
+        Column("high", "high", NUMBER),
+        Column("sd", "sd (fresh)", NUMBER, "Standard deviation of rho over fresh samples of n."),
+        Column("repeat", "order repeats", NUMBER),
+    )
+    by_number = Table(curve, points, "Rho by the number of instances", wide_only=True)
+    return Section("How many instances are needed?", (*parts, Table(frames["instances"], columns), by_number))
 
 
-def _contamination(found: Diagnosis) -> list[RenderableType]:
-    title, c = "Are the texts in a corpus?", found.contamination
+def _min_k(result: DiagnoseResult, frames: Frames) -> Section:
+    frame = frames["min_k"]
+    name = f"Min-{result.options.min_k_percent:g}%"
+    text = (
+        f"{name}: the mean log-probability of the least likely tokens. Excess: how much higher, in standard "
+        "deviations over the candidates, it is in this task than in the others. A hint at most."
+    )
+    parts: list[Part] = [Paragraph(text)]
+    dots = frame.filter(pl.col("excess").is_not_null()).select("candidate", "task", "excess").to_dicts()
+    if dots:
+        alt = "Excess of Min-K% of every candidate and task"
+        parts.append(Chart(lambda: charts.dots(dots), "Excess of each task", alt))
+    columns = (
+        *_named("candidate", "task"),
+        Column("instances", "instances", INTEGER, wide_only=True),
+        Column("value", f"{name} (nats)", fixed(3)),
+        Column("z", "z", _SIGNED, "Among the candidates of the task."),
+        Column("others", "z elsewhere", _SIGNED, "Mean z in the other tasks."),
+        Column("excess", "excess", _SIGNED),
+        _REASON,
+    )
+    ordered = frame.sort("excess", descending=True, nulls_last=True, maintain_order=True)
+    heading = "Does a candidate know the texts of one task suspiciously well?"
+    return Section(heading, (*parts, Table(ordered, columns)))
+
+
+def _contamination(result: DiagnoseResult, frames: Frames) -> Section:
+    heading, c = "Are the texts in a corpus?", result.contamination
     if c.reason:
-        return [_absent(title, c.reason)]
-    rows: list[Sequence[RenderableType]] = [
-        [
-            Text(t.task),
-            t.part,
-            str(t.texts),
-            str(t.too_short),
-            str(t.matched),
-            "-" if t.mean_share is None else f"{t.mean_share:.2%}",
-        ]
-        for t in c.tasks
-    ]
-    note = (
-        f"matches of {c.n} {c.unit}; documents: {c.documents:,}, files: {c.files:,}"
-        + (f", rows without text: {c.rows_without_text:,}" if c.rows_without_text else "")
-        + "; what is too short cannot match"
+        return _skipped(heading, c.reason)
+    columns = (
+        Column("task", "task"),
+        Column("part", "text"),
+        Column("texts", "texts", INTEGER),
+        Column("too_short", "too short", INTEGER, "Shorter than n: they cannot match."),
+        Column("matched", "matched", INTEGER, "Texts with a match."),
+        Column("mean_share", "mean share", _SMALL_SHARE, "Of n-grams that match."),
     )
-    parts: list[RenderableType] = [
-        _table(title, ("task", "text", "texts", "too short", "matched", "mean share"), rows, note)
-    ]
+    without_text = f", rows without text: {c.rows_without_text:,}" if c.rows_without_text else ""
+    caption = f"Matches of {c.n} {c.unit}; documents: {c.documents:,}, files: {c.files:,}{without_text}"
+    parts: list[Part] = [Table(frames["contamination"], columns, caption)]
     if c.matches:
-        shown = [
-            [
-                Text(m.task),
-                Text(m.instance_id),
-                m.part,
-                str(m.longest_run),
-                f"{m.share:.1%}",
-                Text(m.excerpt[:70]),
-            ]
-            for m in c.matches[:_MATCHES_SHOWN]
-        ]
-        more = len(c.matches) - len(shown)
-        parts.append(
-            _table(
-                "The longest matches",
-                ("task", "instance", "text", c.unit, "share", "begins"),
-                shown,
-                f"{more} more with --json" if more else "",
-            )
+        excerpt = Format(lambda text: text[:300], right=False)
+        matches = (
+            Column("task", "task"),
+            Column("instance_id", "instance"),
+            Column("part", "text"),
+            Column("expert", "expert", wide_only=True),
+            Column("longest_run", c.unit, INTEGER, "Length of the longest match."),
+            Column("share", "share", _SHARE, "Of the text's n-grams."),
+            Column("excerpt", "longest match", excerpt),
         )
-    for w in c.without:
-        targets = "; ".join(
-            f"{t.target} {signed(t.whole.spearman)} → {signed(t.part.spearman)}" for t in w.targets
+        shown = frames["matches"].head(100)
+        more = f" of {len(c.matches)}" if len(c.matches) > shown.height else ""
+        parts.append(Table(shown, matches, f"The longest matches{more}", terminal_rows=10))
+        if c.without_reason:
+            parts.append(Paragraph(f"No ranking without matches: {c.without_reason}."))
+    if c.without:
+        without = (
+            Column("proxy", "proxy"),
+            Column("rho", "order: rho", _RHO, "With and without matches.", also=("low", "high")),
+            Column("n", "n", INTEGER, "Candidates."),
+            Column("target", "target"),
+            Column("rho_all", "rho, all", _SIGNED),
+            Column("rho_without", "rho, without matches", _SIGNED),
+            Column("n_without", "n (target)", INTEGER, "Measured candidates.", wide_only=True),
+            _REASON,
+            _TARGET_REASON,
         )
-        line = f"without instances that match, by {w.proxy}: order {_why(w.order_rho)}"
-        parts.append(Text(f"{line}; rho {targets}" if targets else line))
-    if c.matches and c.without_reason:
-        parts.append(Text(f"no ranking without matches: {c.without_reason}", style="dim"))
-    return parts
+        caption = "Order and rho without instances that match"
+        parts.append(Table(frames["without_matches"], without, caption, group_by="proxy"))
+    return Section(heading, tuple(parts))
 
 
-def _table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], note: str = ""
-) -> Group:
-    table = Table(title=Text(title, style="table.title", justify="left"), title_justify="left")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    return Group(Text(), table, *([Text(note, style="dim")] if note else []))
-
-
-def _absent(title: str, reason: str) -> Group:
-    return Group(Text(), Text(title, style="italic"), Text("  " + reason, style="dim"))
-
-
-def signed(value: float | None) -> str:
-    """+0.93, or a dash."""
-    return "-" if value is None else f"{value:+.2f}"
-
-
-def rho(value: Rho) -> str:
-    """+0.93 [+0.72, +0.98], or a dash."""
-    if value.spearman is None:
-        return "-"
-    return signed(value.spearman) + (
-        "" if value.low is None else f" [{signed(value.low)}, {signed(value.high)}]"
-    )
-
-
-def _why(value: Rho) -> str:
-    """With n; the reason where there is no figure."""
-    return f"none ({value.reason})" if value.spearman is None else f"{signed(value.spearman)} (n = {value.n})"
+def _skipped(heading: str, reason: str) -> Section:
+    return Section(heading, (Paragraph(f"Skipped: {reason.removesuffix('.')}."),))

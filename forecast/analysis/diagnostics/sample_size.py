@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from forecast.analysis.diagnostics.selection import PLACES, Looked, Question
+from forecast.analysis.diagnostics.selection import PLACES, Question, Selection
 from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES, spearman
 from forecast.warehouse.features import features
@@ -67,7 +67,7 @@ class InstancesNeeded:
 
 
 def instances_needed(
-    population: Population, question: Question, proxy: str, looked: Looked, draws: int = DRAWS
+    population: Population, question: Question, proxy: str, selection: Selection, draws: int = DRAWS
 ) -> InstancesNeeded:
     """The curve of one proxy and question; the solutions of all experts to an instance go together."""
     size = min(len(population.proxies[task].instances) for task in question.tasks)
@@ -75,10 +75,10 @@ def instances_needed(
     measured = question.target is not None and have.sum() >= MIN_CANDIDATES
     full = features(population, question.tasks)[:, PLACES[proxy]]
     rho = number(float(spearman(full[have], question.scores[have]))) if measured else None
-    rng = np.random.default_rng(looked.seed)
+    rng = np.random.default_rng(selection.seed)
     points = [
         _point(
-            population, question, proxy, n, size, have if measured else None, draws, looked.confidence, rng
+            population, question, proxy, n, size, have if measured else None, draws, selection.confidence, rng
         )
         for n in _grid(size)
     ]
@@ -101,7 +101,7 @@ def instances_needed(
         )
     else:
         c = math.exp(float(np.mean([math.log(p.sd * math.sqrt(p.n)) for p in usable if p.sd])))
-        z = float(stats.norm.ppf(0.5 + looked.confidence / 2))
+        z = float(stats.norm.ppf(0.5 + selection.confidence / 2))
         half_width = z * c / math.sqrt(size)
         counts = ((w, math.ceil((z * c / w) ** 2)) for w in _WANTED)
         needed = tuple((w, n if n <= _MOST else None) for w, n in counts)

@@ -4,14 +4,13 @@ The last N of the tokens in the lake give the same numbers as a run with `window
 frequencies included, since what stands before a token is read whatever the window.
 """
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
 import polars as pl
 
-from forecast.analysis.diagnostics.selection import PLACES, Looked, Question
+from forecast.analysis.diagnostics.selection import PLACES, Question, Selection
 from forecast.analysis.stats.figures import Compared, OrderRho, Rho, rho_of
 from forecast.analysis.stats.rank_correlation import spearman
 from forecast.proxies.token_proxies import PROXIES, instance_scores, token_lists
@@ -34,10 +33,6 @@ class WindowEffect:
     median_rho: float | None  # the same over all 80 proxies
     targets: tuple[Compared, ...]  # with all tokens and with the window
     reason: str | None  # why nothing can differ
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 class Windowed:
@@ -87,7 +82,7 @@ class Windowed:
         self._db.close()
 
 
-def window_effect(windowed: Windowed, full: Population, looked: Looked) -> WindowEffect:
+def window_effect(windowed: Windowed, full: Population, selection: Selection) -> WindowEffect:
     """What the window changes; nothing where no solution is longer."""
     name, readings, cut = windowed.last_tokens, windowed.readings, windowed.shortened
     if cut == 0:
@@ -97,18 +92,18 @@ def window_effect(windowed: Windowed, full: Population, looked: Looked) -> Windo
     both = [features(population, tuple(population.proxies)) for population in (shorter, full)]
     every = spearman(both[0].T, both[1].T)
     own = tuple(
-        OrderRho(p, rho_of(both[0][:, PLACES[p]], both[1][:, PLACES[p]], looked.confidence))
-        for p in looked.proxies
+        OrderRho(p, rho_of(both[0][:, PLACES[p]], both[1][:, PLACES[p]], selection.confidence))
+        for p in selection.proxies
     )
 
     def against(of: Population, question: Question, proxy: str) -> Rho:
         column = features(of, question.tasks)[:, PLACES[proxy]]
-        return rho_of(column, question.scores, looked.confidence)
+        return rho_of(column, question.scores, selection.confidence)
 
     targets = tuple(
         Compared(proxy, q.target, against(full, q, proxy), against(shorter, q, proxy))
-        for proxy in looked.proxies
-        for q in looked.questions
+        for proxy in selection.proxies
+        for q in selection.questions
         if q.target is not None
     )
     known = every[np.isfinite(every)]

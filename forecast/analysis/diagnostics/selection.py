@@ -1,4 +1,4 @@
-"""Which orders the diagnostics look at: a few proxies, and what each was asked to forecast."""
+"""Which orders the diagnostics are about: a few proxies, and the measured targets that they forecast."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,15 +25,10 @@ class Question:
     tasks: tuple[str, ...]
     scores: Array  # [candidates], NaN where there is none
 
-    @property
-    def label(self) -> str:
-        """For tables."""
-        return "nothing is measured" if self.target is None else self.target
-
 
 @dataclass(frozen=True)
-class Looked:
-    """What is looked at."""
+class Selection:
+    """Proxies and targets that every diagnostic is about."""
 
     proxies: tuple[str, ...]
     questions: tuple[Question, ...]  # the first is what the run's order is learned from
@@ -41,7 +36,7 @@ class Looked:
     seed: int
 
 
-def looked_at(population: Population, settings: RankingConfig, proxies: Sequence[str] = ()) -> Looked:
+def select(population: Population, settings: RankingConfig, proxies: Sequence[str] = ()) -> Selection:
     """The proxies named; by default plain cross-entropy and the one that leads the run's own ranking.
 
     Raises:
@@ -50,7 +45,9 @@ def looked_at(population: Population, settings: RankingConfig, proxies: Sequence
     for name in proxies:
         if name not in PLACES:
             raise ConfigError(f"no proxy {name!r}; {did_you_mean(name, tuple(PLACES))}")
-    ranking = rank_candidates(population, replace_settings(settings))
+    # Nothing here reads its intervals and permutation nulls.
+    plain = settings.model_copy(update={"bootstraps": 0, "permutations": 0})
+    ranking = rank_candidates(population, plain)
     questions = [
         Question(report.target, report.tasks, target_scores(population, report)[0])
         for report in ranking.reports
@@ -59,9 +56,4 @@ def looked_at(population: Population, settings: RankingConfig, proxies: Sequence
         nothing = np.full(len(population.candidates), np.nan)
         questions = [Question(None, tuple(population.proxies), nothing)]
     chosen = tuple(dict.fromkeys(proxies or (PLAIN_CROSS_ENTROPY, ranking.shown[0])))
-    return Looked(chosen, tuple(questions), settings.confidence, settings.seed)
-
-
-def replace_settings(settings: RankingConfig) -> RankingConfig:
-    """The same ranking without its intervals and nulls, which nothing here reads."""
-    return settings.model_copy(update={"bootstraps": 0, "permutations": 0})
+    return Selection(chosen, tuple(questions), settings.confidence, settings.seed)

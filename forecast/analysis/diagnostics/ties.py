@@ -4,8 +4,7 @@ The lake counts strictly greater logits, so a token of rank r with t ties may ho
 Low precision makes ties; a candidate with many of them gets better ranks than a twin in float32.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -14,7 +13,7 @@ KS = (1, 2, 3, 5)  # of the top-k accuracies
 
 @dataclass(frozen=True)
 class TieShare:
-    """One candidate's reading of one task, pooled over its tokens."""
+    """One candidate and task, pooled over the tokens."""
 
     candidate: str
     dtype: str
@@ -26,10 +25,6 @@ class TieShare:
     topk_worst: dict[int, float]  # accuracy by the worst place
     mean_rank_best: float
     mean_rank_worst: float
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def tie_share(candidate: str, dtype: str, task: str, tokens: pl.DataFrame) -> TieShare:

@@ -1,13 +1,12 @@
 """Do tokenizers matter here? Tokens a byte, and the orders over tokens against those over bytes."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.diagnostics.selection import PLACES, Looked
+from forecast.analysis.diagnostics.selection import PLACES, Selection
 from forecast.analysis.stats.figures import Rho, rho_of
 from forecast.proxies.byte_proxies import BITS_PER_BYTE, byte_name
 from forecast.proxies.token_proxies import PROXIES
@@ -18,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Cutting:
+class Tokenization:
     """How one candidate reads one task; None where its tokens stand for no bytes."""
 
     candidate: str
@@ -50,19 +49,15 @@ class TargetRho:
 class TokenizerEffect:
     """Over tokens and over bytes."""
 
-    cuttings: tuple[Cutting, ...]
+    cuttings: tuple[Tokenization, ...]
     readings: int  # ways in which the candidates cut the texts; 1: all alike
     orders: tuple[TaskOrder, ...]  # over tokens against over bytes
     targets: tuple[TargetRho, ...]  # of the proxies over bytes, and of bits per byte
     reason: str | None
 
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def tokenizer_effect(
-    db: duckdb.DuckDBPyConnection, population: Population, looked: Looked
+    db: duckdb.DuckDBPyConnection, population: Population, selection: Selection
 ) -> TokenizerEffect:
     """From the warehouse; a reason alone where it was made before there were proxies over bytes."""
     if not db.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'byte_task_proxies'").fetchall():
@@ -70,7 +65,7 @@ def tokenizer_effect(
             (), 0, (), (), "the warehouse has no proxies over bytes; run `forecast aggregate` again"
         )
     tasks = tuple(population.proxies)
-    names = [BITS_PER_BYTE, *(byte_name(PROXIES[PLACES[proxy]]) for proxy in looked.proxies)]
+    names = [BITS_PER_BYTE, *(byte_name(PROXIES[PLACES[proxy]]) for proxy in selection.proxies)]
     stored = {
         (identity, task, proxy): value
         for identity, task, proxy, value in db.execute(
@@ -92,13 +87,13 @@ def tokenizer_effect(
             rho_of(
                 means[task][:, PLACES[proxy]],
                 over_bytes(task, byte_name(PROXIES[PLACES[proxy]])),
-                looked.confidence,
+                selection.confidence,
             ),
         )
         for task in tasks
-        for proxy in looked.proxies
+        for proxy in selection.proxies
     )
-    signs = [-1, *(PROXIES[PLACES[proxy]].sign for proxy in looked.proxies)]
+    signs = [-1, *(PROXIES[PLACES[proxy]].sign for proxy in selection.proxies)]
     targets = tuple(
         TargetRho(
             name,
@@ -106,11 +101,11 @@ def tokenizer_effect(
             rho_of(
                 np.mean([_z(sign * over_bytes(task, name)) for task in question.tasks], axis=0),
                 question.scores,
-                looked.confidence,
+                selection.confidence,
             ),
         )
         for name, sign in zip(names, signs, strict=True)
-        for question in looked.questions
+        for question in selection.questions
         if question.target is not None
     )
     return TokenizerEffect(_cuttings(db, stored, population), _readings(db), orders, targets, None)
@@ -124,7 +119,7 @@ def _z(values: Array) -> Array:
 
 def _cuttings(
     db: duckdb.DuckDBPyConnection, stored: dict[tuple[str, str, str], float | None], population: Population
-) -> tuple[Cutting, ...]:
+) -> tuple[Tokenization, ...]:
     rows = db.execute(
         "SELECT candidate_id, task, sum(n_bytes) / nullif(sum(n_tokens), 0) "
         "FROM byte_instance_proxies GROUP BY ALL"
@@ -132,7 +127,7 @@ def _cuttings(
     lengths = {(identity, task): length for identity, task, length in rows}
     sizes = dict(db.execute("SELECT candidate_id, vocab_size FROM candidates").fetchall())
     return tuple(
-        Cutting(
+        Tokenization(
             name,
             task,
             sizes[identity],

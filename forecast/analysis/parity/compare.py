@@ -42,7 +42,7 @@ from forecast.warehouse.participation import Participation, participation
 
 
 @dataclass(frozen=True)
-class Parity:
+class ParityResult:
     """Everything that a comparison found."""
 
     name: str
@@ -65,6 +65,12 @@ class Parity:
         """4 beyond the tolerance, else 3 where something failed, else 0: 0 stands for all of the question."""
         return 4 if self.exceeded else 3 if self.failed else 0
 
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """A frame for each table; see `frames`."""
+        from forecast.analysis.parity.frames import frames_of
+
+        return frames_of(self)
+
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
         tolerance = None
@@ -84,7 +90,7 @@ class Parity:
 
 def compare(
     config: Config, setups: Setups, base: Plan, against: Plan, tolerance: float | None = None
-) -> Parity:
+) -> ParityResult:
     """Compare the lakes of two plans that have been scored as far as they can be.
 
     Candidates meet by name. One that is missing on either side, or whose two readings are not of the same
@@ -133,7 +139,7 @@ def compare(
     scores, unusable = imported_scores(config)
     failed += [{"setup": "both", **failure.as_record()} for failure in unusable]
     effects, more = _effects(config, sides, usable, scores)
-    return Parity(
+    return ParityResult(
         name=config.name,
         base=sides[0].record(usable),
         against=sides[1].record(usable),
@@ -270,7 +276,7 @@ def _token_rows(side: _Side, names: Sequence[str]) -> Iterator[tuple[int, pa.Tab
 
 
 def _merged_failures(base: _Side, against: _Side) -> list[dict[str, str]]:
-    """Failures of both sides; what failed alike in both is told once."""
+    """Failures of both sides; a failure of both sides is listed once."""
     ours, theirs = ([*dict.fromkeys(side.part.failures)] for side in (base, against))
 
     def told(failure: Failure, setup: str, prefix: str = "") -> dict[str, str]:

@@ -6,7 +6,6 @@ than under the other. So each setup gets a small database in memory, filled by t
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 
 import duckdb
 import numpy as np
@@ -23,6 +22,7 @@ from forecast.plan import Failure
 from forecast.proxies.token_proxies import PROXIES, instance_scores, token_lists
 from forecast.warehouse.connect import open_warehouse
 from forecast.warehouse.population import Population, Target, load_population
+from forecast.warehouse.sql import statement
 
 
 def population_of(
@@ -39,9 +39,9 @@ def population_of(
         measured: imported scores.
     """
     absent = pl.DataFrame(list(dropped), schema=dict.fromkeys(INSTANCE, pl.String), orient="row")
-    proxies = _sql("instance_proxies", token_lists=token_lists(), instance_scores=instance_scores())
+    proxies = statement("instance_proxies", token_lists=token_lists(), instance_scores=instance_scores())
     with duckdb.connect() as db:
-        db.execute(_sql("tables", proxy_columns=",\n    ".join(f"{p.name} DOUBLE" for p in PROXIES)))
+        db.execute(statement("tables", proxy_columns=",\n    ".join(f"{p.name} DOUBLE" for p in PROXIES)))
         db.register("dropped", absent.to_arrow())
         db.executemany(
             "INSERT INTO candidates (place, candidate, candidate_id, status) VALUES (?, ?, ?, 'complete')",
@@ -103,10 +103,3 @@ def with_direct_evaluation(population: Population, config: Config) -> Population
 
 def _of(name: str, run: Population, values: NDArray[np.float64]) -> float:
     return float(values[run.candidates.index(name)]) if name in run.candidates else float("nan")
-
-
-def _sql(name: str, **parts: str) -> str:
-    text = (files("forecast.warehouse") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
-    for key, part in parts.items():
-        text = text.replace(f"{{{key}}}", part)
-    return text

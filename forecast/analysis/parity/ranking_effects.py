@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from forecast.analysis.ranking.results import best_of
 from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.rank_correlation import kendall, ranks, spearman
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
@@ -75,7 +76,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Rho:
+class RhoChange:
     """Spearman's rho of one proxy with the measured scores under both setups; None where it is undefined."""
 
     proxy: str
@@ -90,15 +91,15 @@ class TargetParity:
     target: str
     proxies_of: tuple[str, ...]  # tasks
     n_candidates: int
-    rhos: tuple[Rho, ...]  # in the order of PROXIES
+    rhos: tuple[RhoChange, ...]  # in the order of PROXIES
     best_base: str | None  # the proxy that agrees best
     best_against: str | None
 
-    def of(self, proxy: str) -> Rho:
+    def of(self, proxy: str) -> RhoChange:
         """The figures of one proxy."""
         return self.rhos[_NAMES.index(proxy)]
 
-    def widest(self) -> Rho | None:
+    def widest(self) -> RhoChange | None:
         """The proxy whose rho changes most; None where none has two."""
         known = [r for r in self.rhos if r.base is not None and r.against is not None]
         return max(known, key=lambda r: abs(r.against - r.base), default=None)  # type: ignore[operator]
@@ -168,8 +169,8 @@ def _proxies(
                 largest_relative=None if widest is None else float(own_relative[widest]),
                 median_relative=float(np.nanmedian(own_relative)) if some else None,
                 largest_relative_at=None if widest is None else cell(k, widest),
-                spearman=_number(rho[k]),
-                kendall=_number(kendall(base_features[:, k], against_features[:, k])),
+                spearman=number(rho[k]),
+                kendall=number(kendall(base_features[:, k], against_features[:, k])),
                 swapped=swapped,
                 tied_in_one=tied_in_one,
             )
@@ -207,7 +208,7 @@ def _targets(
                 proxies_of=report.tasks,
                 n_candidates=report.n_candidates,
                 rhos=tuple(
-                    Rho(a.proxy, a.spearman, b.spearman)
+                    RhoChange(a.proxy, a.spearman, b.spearman)
                     for a, b in zip(report.correlations, other.correlations, strict=True)
                 ),
                 best_base=best.proxy if best else None,
@@ -219,7 +220,3 @@ def _targets(
         return tuple(found), {}
     turned = -1 if PROXIES[_NAMES.index(leading.proxy)].learned and leading.spearman < 0 else 1
     return tuple(found), {leading.proxy: turned}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

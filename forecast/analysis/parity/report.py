@@ -1,233 +1,14 @@
-"""A comparison for the terminal; no arithmetic beyond formatting. Names and texts reach rich as `Text`."""
+"""A comparison as one document; no arithmetic beyond formatting."""
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+import polars as pl
 
-from forecast.analysis.parity.compare import Parity
-from forecast.analysis.parity.ranking_effects import Cell, Effects, Order, ProxyParity, Rho, TargetParity
-from forecast.analysis.parity.token_diff import Place, TokenParity
-from forecast.proxies.token_proxies import METRICS, PLAIN_CROSS_ENTROPY
+from forecast.analysis.parity.compare import ParityResult
+from forecast.analysis.parity.ranking_effects import Order
+from forecast.analysis.parity.token_diff import TokenParity
+from forecast.report.document import Column, Document, Paragraph, Part, Section, Table, Warning
+from forecast.report.format import INTEGER, MISSING, TEXT, Cell, Format, fixed
 
 _MOVES_SHOWN = 20
-
-
-def parity_tables(parity: Parity) -> RenderableType:
-    """Statistics, candidates, proxies, order, rho: each says whether the difference before it mattered."""
-    parts: list[RenderableType] = [_statistics(parity), *_ranks(parity.pooled)]
-    if len(parity.candidates) > 1:
-        parts.append(_candidates(parity))
-    if parity.effects is not None:
-        parts.append(_proxies(parity.effects))
-        parts += [_order(order) for order in parity.effects.orders if len(order.standings) > 1]
-        if parity.effects.targets:
-            parts.append(_targets(parity.effects))
-    parts += [Text("note: " + note, style="yellow") for note in parity.notes]
-    if parity.tolerance is not None:
-        parts.append(_verdict(parity, parity.tolerance))
-    return Group(*parts)
-
-
-def _statistics(parity: Parity) -> Table:
-    pooled = parity.pooled
-    table = Table(
-        title=_title(
-            f"Parity of {parity.name}: base {_side(parity.base)}; against {_side(parity.against)}\n"
-            f"{pooled.tokens:,} tokens of {_many(pooled.instances, 'reading')} by "
-            f"{_many(len(parity.candidates), 'candidate')}; sizes are of |against - base|"
-        )
-    )
-    table.add_column("statistic", no_wrap=True)
-    table.add_column("unit")
-    for column in ("largest", "99% within", "mean", "median", "mean shift", "differing"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("largest at: base → against")
-    for d in pooled.differences:
-        table.add_row(
-            d.statistic,
-            d.unit,
-            *(_short(value) for value in (d.largest, d.p99, d.mean, d.median)),
-            f"{d.signed_mean:+.2g}" if d.signed_mean else "0",
-            _share(d.differing, pooled.tokens),
-            Text(_where(d.place)) if d.place else "-",
-        )
-    return table
-
-
-def _ranks(pooled: TokenParity) -> list[Text]:
-    r = pooled.ranks
-    return [
-        Text(
-            f"ranks differ at {r.differing:,} tokens ({_share(r.differing, pooled.tokens)}): {r.by_ties:,} "
-            f"explained by ties, {r.real:,} real; first choice in one setup only: {r.first_choice:,} "
-            f"({_share(r.first_choice, pooled.tokens)})"
-        ),
-        Text(
-            f"tokens with ties: {_share(pooled.tied_base, pooled.tokens)} → "
-            f"{_share(pooled.tied_against, pooled.tokens)}"
-        ),
-    ]
-
-
-def _candidates(parity: Parity) -> Table:
-    table = Table(title=_title("Per candidate"))
-    table.add_column("candidate")
-    for column in (
-        "tokens",
-        "logprob: largest",
-        "99% within",
-        "median",
-        "mean shift",
-        "entropy: largest",
-        "ranks differ",
-        "by ties",
-        "real",
-        "first choice differs",
-    ):
-        table.add_column(column, justify="right")
-    for c in parity.candidates:
-        logprob = c.of("logprob")
-        table.add_row(
-            Text(c.candidate or "-"),
-            f"{c.tokens:,}",
-            *(_short(value) for value in (logprob.largest, logprob.p99, logprob.median)),
-            f"{logprob.signed_mean:+.2g}" if logprob.signed_mean else "0",
-            _short(c.of("entropy").largest),
-            *(
-                _share(n, c.tokens)
-                for n in (c.ranks.differing, c.ranks.by_ties, c.ranks.real, c.ranks.first_choice)
-            ),
-        )
-    return table
-
-
-def _proxies(effects: Effects) -> Table:
-    read = ", ".join(f"{task} ({n})" for task, n in effects.instances.items())
-    table = Table(
-        title=_title(
-            f"The 80 proxies, over candidates and tasks; instances read: {read}\n"
-            "differences are relative to the base"
-            + ("; tau-b and swapped pairs compare the candidates' two orders" if effects.pairs else "")
-        )
-    )
-    table.add_column("proxy family", no_wrap=True)
-    for column in ("uniform: median", "uniform: largest", "any weighting: largest"):
-        table.add_column(column, justify="right")
-    table.add_column("weighting", no_wrap=True)
-    table.add_column("at: base → against")
-    if effects.pairs:
-        table.add_column("lowest tau-b", justify="right")
-        table.add_column(f"most swapped of {_many(effects.pairs, 'pair')}", justify="right")
-    for metric in METRICS:
-        own = [p for p in effects.proxies if p.metric == metric.name]
-        uniform = next(p for p in own if p.weighting == "uniform")
-        widest = max(own, key=lambda p: -1.0 if p.largest_relative is None else p.largest_relative)
-        taus = [p.kendall for p in own if p.kendall is not None]
-        order = [f"{min(taus):+.3f}" if taus else "-", str(max(p.swapped for p in own))]
-        table.add_row(
-            metric.name,
-            _percent(uniform.median_relative),
-            _percent(uniform.largest_relative),
-            _percent(widest.largest_relative),
-            widest.weighting if widest.largest_relative else "-",
-            _cell(widest),
-            *(order if effects.pairs else []),
-        )
-    return table
-
-
-def _order(order: Order) -> Text:
-    named, moved = _named(order.proxy), order.moved
-    if not moved:
-        return Text(f"order by {named}: no candidate changes its place")
-    told = ", ".join(f"{s.candidate} ({s.base:g} → {s.against:g})" for s in moved[:_MOVES_SHOWN])
-    more = f" and {len(moved) - _MOVES_SHOWN} more" if len(moved) > _MOVES_SHOWN else ""
-    return Text(f"order by {named}: {len(moved)} of {len(order.standings)} change place: {told}{more}")
-
-
-def _targets(effects: Effects) -> Table:
-    table = Table(title=_title("Spearman rho with what is measured: base → against"))
-    table.add_column("measured task")
-    table.add_column("proxies of")
-    table.add_column("n", justify="right")
-    for column in (
-        "plain cross-entropy",
-        "best of 80 in the base",
-        "best of 80 in the other",
-        "changes most",
-    ):
-        table.add_column(column)
-    for target in effects.targets:
-        widest = target.widest()
-        table.add_row(
-            Text(target.target),
-            Text(", ".join(target.proxies_of)),
-            str(target.n_candidates),
-            _rho(target.of(PLAIN_CROSS_ENTROPY)),
-            _named_rho(target, target.best_base),
-            _named_rho(target, target.best_against),
-            _named_rho(target, widest.proxy if widest and widest.base != widest.against else None),
-        )
-    return table
-
-
-def _side(side: dict[str, object]) -> str:
-    devices = side["devices"]
-    on = f" on {', '.join(devices)}" if isinstance(devices, list) and devices != ["none"] else ""
-    return f"{side['label']}{on}"
-
-
-def _verdict(parity: Parity, tolerance: float) -> Text:
-    worst = parity.pooled.of("logprob")
-    if not parity.exceeded:
-        return Text(
-            f"within the tolerance: no logprob differs by more than {tolerance:g} nats", style="green"
-        )
-    where = f" ({_where(worst.place)})" if worst.place else ""
-    return Text(
-        f"beyond the tolerance of {tolerance:g} nats: a logprob differs by {worst.largest:.3g}{where}",
-        style="bold red",
-    )
-
-
-def _where(place: Place) -> str:
-    """A token and its two values in one line."""
-    token = repr(place.token)[1:-1] or "…"
-    return (
-        f"{place.candidate}, {place.task}/{place.instance_id} #{place.position} '{token}': "
-        f"{place.base:.6g} → {place.against:.6g}"
-    )
-
-
-def _cell(proxy: ProxyParity) -> Text:
-    cell: Cell | None = proxy.largest_relative_at
-    if cell is None or not proxy.largest_relative:
-        return Text("-")
-    return Text(f"{cell.candidate}, {cell.task}: {cell.base:.5g} → {cell.against:.5g}")
-
-
-def _named_rho(target: TargetParity, proxy: str | None) -> str:
-    return "-" if proxy is None else f"{_named(proxy)}\n{_rho(target.of(proxy))}"
-
-
-def _named(proxy: str) -> str:
-    return proxy.replace("__", " × ")
-
-
-def _rho(rho: Rho) -> str:
-    return " → ".join("-" if value is None else f"{value:+.3f}" for value in (rho.base, rho.against))
-
-
-def _title(text: str) -> Text:
-    return Text(text, style="table.title", justify="center")
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
-
-
-def _short(value: float) -> str:
-    return "0" if value == 0 else f"{value:.3g}"
 
 
 def _share(part: int, whole: int) -> str:
@@ -237,5 +18,195 @@ def _share(part: int, whole: int) -> str:
     return f"{min(max(100 * part / whole, 0.01), 99.99):.2f}%"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else "0" if value == 0 else f"{100 * value:.2g}%"
+def _where(candidate: str, task: str, instance: str, position: int, token: str, *values: float) -> str:
+    """A token and its two values in one line."""
+    shown = repr(token)[1:-1] or "…"
+    base, against = values
+    return f"{candidate}, {task}/{instance} #{position} '{shown}': {base:.6g} → {against:.6g}"
+
+
+def _change(base: Cell, against: Cell) -> str:
+    return f"{_SIGNED(base)} → {_SIGNED(against)}"
+
+
+def _named(proxy: str) -> str:
+    return proxy.replace("__", " × ")
+
+
+_SIGNED = fixed(3, signed=True)
+_SIZE = Format(lambda value: "0" if value == 0 else f"{value:.3g}")
+_SHIFT = Format(lambda value: f"{value:+.2g}" if value else "0")
+_PERCENT = Format(lambda value: "0" if value == 0 else f"{100 * value:.2g}%")
+_SHARE = Format(_share)
+_WHERE = Format(_where, right=False)
+_CELL = Format(lambda name, task, base, against: f"{name}, {task}: {base:.5g} → {against:.5g}", right=False)
+_PROXY = Format(_named, right=False)
+_PROXY_RHO = Format(lambda proxy, *rho: f"{_named(proxy)} {_change(*rho)}", right=False)
+_AT_CELL = ("at_task", "at_base", "at_against")
+_AT_TOKEN = ("at_task", "at_instance_id", "at_position", "at_token", "at_base", "at_against")
+
+
+def document(result: ParityResult) -> Document:
+    """Statistics, candidates, proxies, order, rho: each says whether the difference before it mattered."""
+    frames = result.frames()
+    sides = f"base {_side(result.base)}; against {_side(result.against)}"
+    intro: list[Part] = [Paragraph(f"Parity of {result.name}: {sides}")]
+    intro += [Warning(note) for note in result.notes]
+    if result.tolerance is not None:
+        intro.append(_verdict(result, result.tolerance, frames["statistics"]))
+    failures = tuple(Warning(failure["error"]) for failure in result.failed)
+    sections = [
+        Section("", tuple(intro)),
+        Section("", failures, wide_only=True),  # the command line lists them below the report
+        _tokens(result, frames),
+    ]
+    if result.effects is not None:
+        sections.append(_proxies(result, frames))
+        orders = [order for order in result.effects.orders if len(order.standings) > 1]
+        if orders:
+            sections.append(Section("Order of the candidates", tuple(map(_order, orders))))
+        if result.effects.targets:
+            sections.append(_targets(frames["targets"]))
+    return Document(f"Parity of {result.name}", sides, tuple(sections))
+
+
+def _tokens(result: ParityResult, frames: dict[str, pl.DataFrame]) -> Section:
+    statistics = (
+        Column("statistic", "statistic"),
+        Column("unit", "unit"),
+        Column("largest", "largest", _SIZE, "Largest |against - base|."),
+        Column("p99", "99% within", _SIZE, "99th percentile of |against - base|."),
+        Column("mean", "mean", _SIZE, "Of |against - base|."),
+        Column("median", "median", _SIZE, "Of |against - base|."),
+        Column("signed_mean", "mean shift", _SHIFT, "Mean of against - base."),
+        Column("differing", "differing", _SHARE, "Share of tokens not exactly equal.", also=("tokens",)),
+        Column("at_candidate", "largest at: base → against", _WHERE, also=_AT_TOKEN),
+    )
+    pooled, frame = result.pooled, frames["statistics"]
+    caption = (
+        f"{pooled.tokens:,} tokens of {_many(pooled.instances, 'scored instance')} by "
+        f"{_many(len(result.candidates), 'candidate')}; sizes are of |against - base|"
+    )
+    parts: list[Part] = [
+        Table(frame.filter(pl.col("candidate").is_null()), statistics, caption),
+        *_ranks(pooled),
+    ]
+    if len(result.candidates) > 1:
+        candidates = (
+            Column("candidate", "candidate"),
+            Column("tokens", "tokens", INTEGER),
+            Column("logprob_largest", "logprob: largest", _SIZE, "nats"),
+            Column("logprob_p99", "99% within", _SIZE, "nats"),
+            Column("logprob_median", "median", _SIZE, "nats"),
+            Column("logprob_signed_mean", "mean shift", _SHIFT, "nats"),
+            Column("entropy_largest", "entropy: largest", _SIZE, "nats"),
+            Column("ranks_differing", "ranks differ", _SHARE, "Share of tokens.", also=("tokens",)),
+            Column("by_ties", "by ties", _SHARE, "Explained by tied logits.", also=("tokens",)),
+            Column("real", "real", _SHARE, "Not explained by ties.", also=("tokens",)),
+            Column("first_choice", "first choice differs", _SHARE, "Rank 1 in one only.", also=("tokens",)),
+        )
+        own = frames["candidates"].filter(pl.col("candidate").is_not_null())
+        parts.append(Table(own, candidates, "Per candidate"))
+    return Section("Token statistics", tuple(parts))
+
+
+def _ranks(pooled: TokenParity) -> tuple[Paragraph, Paragraph]:
+    r, n = pooled.ranks, pooled.tokens
+    return (
+        Paragraph(
+            f"ranks differ at {r.differing:,} tokens ({_share(r.differing, n)}): {r.by_ties:,} "
+            f"explained by ties, {r.real:,} real; first choice in one setup only: {r.first_choice:,} "
+            f"({_share(r.first_choice, n)})"
+        ),
+        Paragraph(f"tokens with ties: {_share(pooled.tied_base, n)} → {_share(pooled.tied_against, n)}"),
+    )
+
+
+def _proxies(result: ParityResult, frames: dict[str, pl.DataFrame]) -> Section:
+    assert result.effects is not None
+    effects, at = result.effects, Column("at_candidate", "at: base → against", _CELL, also=_AT_CELL)
+    families: tuple[Column, ...] = (
+        Column("metric", "proxy family"),
+        Column("uniform_median", "uniform: median", _PERCENT, "Relative to the base."),
+        Column("uniform_largest", "uniform: largest", _PERCENT, "Relative to the base."),
+        Column("largest", "any weighting: largest", _PERCENT, "Relative to the base."),
+        Column("weighting", "weighting", TEXT, "That differs most."),
+        at,
+    )
+    every: tuple[Column, ...] = (
+        Column("proxy", "proxy", _PROXY),
+        Column("largest", "largest", _SIZE, "Of |against - base|."),
+        Column("median", "median", _SIZE, "Of |against - base|."),
+        Column("largest_relative", "largest, relative", _PERCENT, "Relative to the base."),
+        Column("median_relative", "median, relative", _PERCENT, "Relative to the base."),
+        at,
+    )
+    caption = "Differences over candidates and tasks, relative to the base"
+    if effects.pairs:
+        caption += "; tau-b and swapped pairs compare the candidates' two orders"
+        pairs = _many(effects.pairs, "pair")
+        families += (
+            Column("lowest_tau_b", "lowest tau-b", _SIGNED),
+            Column("most_swapped", f"most swapped of {pairs}", INTEGER),
+        )
+        every += (
+            Column("spearman", "rho", _SIGNED, "Spearman's rho of the two orders."),
+            Column("tau_b", "tau-b", _SIGNED, "Kendall's tau-b of the two orders."),
+            Column("swapped", f"swapped of {pairs}", INTEGER),
+            Column("tied_in_one", "tied in one setup", INTEGER, "Pairs of candidates."),
+        )
+    instances = ", ".join(f"{task} ({n})" for task, n in effects.instances.items())
+    parts = (
+        Paragraph(f"Instances scored by all candidates: {instances}"),
+        Table(frames["families"], families, caption),
+        Table(frames["proxies"], every, "Every proxy", wide_only=True),
+    )
+    return Section("The 80 proxies", parts)
+
+
+def _order(order: Order) -> Paragraph:
+    named, moved = _named(order.proxy), order.moved
+    if not moved:
+        return Paragraph(f"order by {named}: no candidate changes its place")
+    shown = ", ".join(f"{s.candidate} ({s.base:g} → {s.against:g})" for s in moved[:_MOVES_SHOWN])
+    more = f" and {len(moved) - _MOVES_SHOWN} more" if len(moved) > _MOVES_SHOWN else ""
+    return Paragraph(f"order by {named}: {len(moved)} of {len(order.standings)} change place: {shown}{more}")
+
+
+def _targets(frame: pl.DataFrame) -> Section:
+    columns = (
+        Column("target", "measured task"),
+        Column("proxies_of", "proxies of"),
+        Column("n", "n", INTEGER, "Candidates with a measured score."),
+        Column("plain", "plain cross-entropy", Format(lambda _, *rho: _change(*rho)), also=_rhos("plain")),
+        Column("best_base", "best of 80 in the base", _PROXY_RHO, also=_rhos("best_base")),
+        Column("best_against", "best of 80 in the other", _PROXY_RHO, also=_rhos("best_against")),
+        Column("changed", "changes most", _PROXY_RHO, also=_rhos("changed")),
+    )
+    return Section("Spearman's rho with measured scores: base → against", (Table(frame, columns),))
+
+
+def _rhos(kind: str) -> tuple[str, str]:
+    return f"{kind}_rho_base", f"{kind}_rho_against"
+
+
+def _side(side: dict[str, object]) -> str:
+    devices = side["devices"]
+    on = f" on {', '.join(devices)}" if isinstance(devices, list) and devices != ["none"] else ""
+    return f"{side['label']}{on}"
+
+
+def _verdict(result: ParityResult, tolerance: float, statistics: pl.DataFrame) -> Part:
+    if not result.exceeded:
+        return Paragraph(f"within the tolerance: no logprob differs by more than {tolerance:g} nats")
+    worst = statistics.row(
+        by_predicate=pl.col("candidate").is_null() & (pl.col("statistic") == "logprob"), named=True
+    )
+    at = _WHERE(worst["at_candidate"], *(worst[name] for name in _AT_TOKEN))
+    where = "" if at == MISSING else f" ({at})"
+    text = f"beyond the tolerance of {tolerance:g} nats: a logprob differs by {worst['largest']:.3g}{where}"
+    return Warning(text, "warning")
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")

@@ -49,7 +49,7 @@ def unfinished(setups: Setups) -> bool:
     """Whether something is left to be scored.
 
     Raises:
-        NoDataError: one side has nothing that could be scored; better told now than after the other is done.
+        NoDataError: one side has nothing that could be scored; raised before the other side is scored.
     """
     left = False
     for setup in (setups.base, setups.against):

@@ -1,7 +1,7 @@
 """Two readings of the same tokens: how far apart each statistic is, and which ranks differ for a reason.
 
 Differences are `against - base`, computed in double precision from the lake's float32 and int32. Typical size
-is told three ways, since the distribution has a long tail: median, mean and 99th percentile (linear between
+is given three ways, since the distribution has a long tail: median, mean and 99th percentile (linear between
 neighbours) of the absolute difference.
 
 Low precision makes logits tie, and `rank` counts strictly greater ones only, so among tied entries it can but

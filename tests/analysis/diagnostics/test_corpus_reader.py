@@ -9,14 +9,14 @@ import pytest
 
 from forecast import storage
 from forecast.analysis.diagnostics import corpus_reader
-from forecast.analysis.diagnostics.corpus_reader import Reading, corpus_files, read_corpus
+from forecast.analysis.diagnostics.corpus_reader import CorpusProgress, corpus_files, read_corpus
 from forecast.errors import InputError
 
 TEXTS = ["one é 中 😀", "two\nlines", "three"]
 
 
-def documents(paths: list[Path | str], column: str = "text") -> tuple[list[str], Reading]:
-    reading, found = Reading(), []
+def documents(paths: list[Path | str], column: str = "text") -> tuple[list[str], CorpusProgress]:
+    reading, found = CorpusProgress(), []
     for piece in read_corpus(corpus_files([str(p) for p in paths]), column, reading):
         if piece.starts:
             found.append("")
@@ -66,7 +66,7 @@ def test_progress_comes_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x" * 3_000_000)
     (tmp_path / "b.txt").write_text("y")
     seen: list[tuple[int, int]] = []
-    reading = Reading()
+    reading = CorpusProgress()
     files = corpus_files([str(tmp_path)])
     pieces = [
         p.text

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from lakes import config_of, solutions, tell
 
-from forecast.analysis.diagnostics.diagnose import Diagnosis, Options, diagnose
+from forecast.analysis.diagnostics.diagnose import DiagnoseOptions, DiagnoseResult, diagnose
+from forecast.analysis.diagnostics.report import document
 from forecast.analysis.diagnostics.run_data import load_material
 from forecast.analysis.diagnostics.scoring_window import Windowed
 from forecast.analysis.stats.rank_correlation import spearman
@@ -18,6 +20,7 @@ from forecast.errors import InputError
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Unit, make_plan
 from forecast.proxies.token_proxies import PROXIES
+from forecast.report.document import Table
 from forecast.warehouse.build import build_warehouse
 from forecast.warehouse.connect import open_warehouse
 from forecast.warehouse.population import load_population
@@ -71,9 +74,9 @@ def run(folder: Path, told: Told, tasks: dict[str, Any] | None = None, **setting
     return config
 
 
-def look(config: Config, windows: tuple[int, ...] = (), **options: Any) -> Diagnosis:
+def look(config: Config, windows: tuple[int, ...] = (), **options: Any) -> DiagnoseResult:
     with open_warehouse(config.output) as db:
-        return diagnose(db, config, Options(windows=windows, **options))
+        return diagnose(db, config, DiagnoseOptions(windows=windows, **options))
 
 
 def values(config: Config) -> np.ndarray:
@@ -228,6 +231,9 @@ def test_the_corpus_and_what_is_left_without_its_matches(tmp_path: Path) -> None
     assert without.targets[0].part.spearman == -1.0
     assert without.targets[0].whole.spearman == -1.0
     assert without.order_rho.spearman == 1.0
+    frames = found.frames()
+    assert frames["matches"]["longest_run"].to_list() == [17]
+    assert frames["without_matches"].select("rho", "target", "rho_all").rows() == [(1.0, "exam", -1.0)]
     by_letter = look(config, corpus=(str(corpus),), ngram=50, unit="characters").contamination
     # The other text has the same words before and behind its own letter, but never 50 characters of them.
     assert [m.instance_id for m in by_letter.matches] == ["x"]
@@ -262,6 +268,35 @@ def test_one_candidate_one_instance_one_token(tmp_path: Path) -> None:
     assert record["expert_overlap"][0]["reason"] is not None
     assert record["contamination"]["reason"] is not None
     assert record["warnings"] == []
+    frames = found.frames()
+    assert frames["experts"]["reason"].to_list() == ["it is the only expert: without it nothing is left"]
+    assert frames["experts"].schema["favour"] == pl.Float64 and frames["shifts"].is_empty()
+    assert frames["ties"]["top1_uncertain"].to_list() == [record["ties"][0]["topk_uncertain"]["1"]]
+    assert frames["instances"].select("target", "half_width", "needed_0.1").row(0) == (None, None, None)
+    headings = [section.heading for section in document(found).sections]
+    assert len([heading for heading in headings if heading]) == 9
+
+
+def test_document_shows_the_frames(tmp_path: Path) -> None:
+    found = look(run(tmp_path, tokens_of(1)), windows=(7,), proxies=("cross_entropy__uniform",))
+    tables = {}
+    for section in document(found).sections:
+        tables[section.heading] = [part for part in section.parts if isinstance(part, Table)]
+    window = found.windows[0]
+    (table,) = tables["Does the window matter?"]
+    assert table.cells(wide=False)[0][:4] == [
+        "7",
+        str(window.shortened),
+        str(window.readings),
+        "cross_entropy__uniform",
+    ]
+    agreement = found.agreement.pairs[0].rhos[0].rho
+    row = found.frames()["agreement"].row(0, named=True)
+    assert (row["first"], row["second"], row["instances_first"]) == ("human", "model", 2)
+    assert (row["rho"], row["tau_b"]) == (agreement.spearman, agreement.kendall)
+    _, shifts = tables["Does an expert favour its own family?"]
+    human = shifts.frame.filter(pl.col("expert") == "human")
+    assert human["candidate"].len() == 4 and human["place_with"].is_sorted()
 
 
 def test_experts_that_nobody_is_are_warned_of(tmp_path: Path) -> None:

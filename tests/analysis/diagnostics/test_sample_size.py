@@ -9,13 +9,13 @@ from populations import measured, population_of, proxies_of, task_of
 from scipy import stats
 
 from forecast.analysis.diagnostics.sample_size import instances_needed
-from forecast.analysis.diagnostics.selection import Looked, Question
+from forecast.analysis.diagnostics.selection import Question, Selection
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
 from forecast.warehouse.population import Population
 
 
-def looked(seed: int = 0) -> Looked:
-    return Looked((PLAIN_CROSS_ENTROPY,), (), 0.95, seed)
+def selection(seed: int = 0) -> Selection:
+    return Selection((PLAIN_CROSS_ENTROPY,), (), 0.95, seed)
 
 
 def question(scores: np.ndarray, *tasks: str, target: str | None = "t") -> Question:
@@ -23,7 +23,7 @@ def question(scores: np.ndarray, *tasks: str, target: str | None = "t") -> Quest
 
 
 def needed(population: Population, asked: Question, draws: int = 200, seed: int = 0):
-    return instances_needed(population, asked, PLAIN_CROSS_ENTROPY, looked(seed), draws)
+    return instances_needed(population, asked, PLAIN_CROSS_ENTROPY, selection(seed), draws)
 
 
 def test_the_points_are_the_means_of_all_draws() -> None:

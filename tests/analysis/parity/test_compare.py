@@ -14,7 +14,7 @@ from scipy.stats import kendalltau, spearmanr
 from tiny import save_model
 from transformers import LlamaConfig
 
-from forecast.analysis.parity.compare import Parity, compare
+from forecast.analysis.parity.compare import ParityResult, compare
 from forecast.analysis.parity.setups import Setups, two_setups
 from forecast.config.schema import Config
 from forecast.errors import NoDataError
@@ -66,7 +66,7 @@ def told(config: Config, values: Values, **options: Any) -> tuple[Setups, Plan, 
     return setups, plans[0], plans[1]
 
 
-def compared(config: Config, values: Values = by_seed, tolerance: float | None = None) -> Parity:
+def compared(config: Config, values: Values = by_seed, tolerance: float | None = None) -> ParityResult:
     setups, base, against = told(config, values)
     return compare(config, setups, base, against, tolerance)
 
