@@ -8,6 +8,7 @@ import typer
 from forecast.cli.options import Html, Json, one_source
 from forecast.config.loader import load_config
 from forecast.errors import ConfigError
+from forecast.report import terminal
 from forecast.report.console import err, leave, out, print_failures, print_json
 from forecast.runs.progress import WorkProgress
 
@@ -109,10 +110,13 @@ def extrapolate(
     if table is not None and target is None:
         raise ConfigError("--table needs --target METRIC, the accuracy to forecast")
     levels = _chance_levels(chance or [])
+    if html is not None and not html.endswith((".html", ".htm", ".md")):
+        raise ConfigError(f"--html {html}: expected a file name that ends in .html")
     if bad := [h for h in horizon or [] if not h > 1]:
         raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
-    from forecast.analysis.checkpoints.forecast import Question, report_of
-    from forecast.analysis.checkpoints.report_record import report_record
+    from forecast.analysis.checkpoints.forecast import forecast_checkpoints
+    from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions
+    from forecast.analysis.checkpoints.report import document, record
 
     if table is not None:
         from forecast.analysis.checkpoints.training_runs import read_runs
@@ -126,36 +130,32 @@ def extrapolate(
         runs, target = _of_run(config, target, axis)
         proxies = tuple(proxy or (DEFAULT_PROXY,))
     metric, _, text = (cross_entropy or "").partition(":")
-    question = Question(
+    options = CheckpointsOptions(
         target=target,
         proxies=proxies,
         fit_until=_last_step(runs) if fit_until is None else fit_until,
         loss=metric or None,
         loss_task=text or None,
-        horizons=tuple(sorted(set(horizon))) if horizon else Question.horizons,
+        horizons=tuple(sorted(set(horizon))) if horizon else CheckpointsOptions.horizons,
         chance=levels,
         breaks=tuple(sorted(set(break_ or ()))),
         confidence=confidence,
         min_gain=min_gain,
     )
     with WorkProgress(err, "fits at rolling origins") as progress:
-        report = report_of(runs, question, on_cost=progress.advance)
+        result = forecast_checkpoints(runs, options, on_cost=progress.advance)
     source = table or str(config)
     if html is not None:
-        from forecast.analysis.checkpoints.report import report_page
-
         with err.status("drawing the report"):
-            report_page(report, source).write(html)
+            document(result, source, members=True).save(html)
     if json_:
-        print_json(report_record(report, source, members))
+        print_json(record(result, source, members))
     else:
-        from forecast.analysis.checkpoints.report_tables import report_tables
-
-        out.print(report_tables(report, members))
-        print_failures(_as_failures(report.failed))
+        out.print(terminal.render(document(result, source, members)))
+        print_failures(_as_failures(result.failed))
     if html is not None:
         err.print(f"report: {html}", markup=False, soft_wrap=True)
-    leave(bool(report.failed))
+    leave(bool(result.failed))
 
 
 def _of_run(config: Path, target: str | None, axis: str | None) -> "tuple[Runs, str]":

@@ -7,8 +7,8 @@ from typing import Literal
 import duckdb
 import numpy as np
 
-from forecast.analysis.checkpoints.forecast import Question, report_of
-from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, RunForecast
+from forecast.analysis.checkpoints.forecast import forecast_checkpoints
+from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, CheckpointsOptions, RunForecast
 from forecast.analysis.checkpoints.runs_from_run import run_name, runs_of
 from forecast.analysis.checkpoints.training_runs import Run, Runs
 from forecast.config.nightly import NightlyConfig, NightlyForecast, ProxyFell, WatchConfig
@@ -98,9 +98,11 @@ def _forecast(
     if last <= 0:
         return [], [_none(watch, f"no checkpoint after step 0 has a measured {target} yet")]
     horizon = watch.final_step / last
-    question = Question(target, settings.proxies, last, horizons=(horizon,), confidence=settings.confidence)
+    question = CheckpointsOptions(
+        target, settings.proxies, last, horizons=(horizon,), confidence=settings.confidence
+    )
     try:
-        (found,) = report_of(Runs((run,)), question, members=False).forecasts
+        (found,) = forecast_checkpoints(Runs((run,)), question, members=False).forecasts
     except ForecastError as error:
         return [], [_none(watch, str(error))]
     forecasts, missing = [], []
@@ -113,7 +115,9 @@ def _forecast(
     return forecasts, missing + [_none(watch, why, task) for task, why in found.failed.items()]
 
 
-def _end(watch: WatchConfig, found: RunForecast, task: str, question: Question) -> EndForecast | NotForecast:
+def _end(
+    watch: WatchConfig, found: RunForecast, task: str, question: CheckpointsOptions
+) -> EndForecast | NotForecast:
     assert watch.final_step is not None
     own = found.tasks[task]
     numbers = own.interval(COMBINED_KEY, np.array([watch.final_step / found.step_end]))

@@ -1,16 +1,20 @@
 """Forecasts of all runs of a table: metrics resolved, every run forecast, rows compared and summarised."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
-from forecast.analysis.checkpoints.forecast_run import RunForecast, Settings, forecast_run
+import polars as pl
+
+from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions, RunForecast, forecast_run
 from forecast.analysis.checkpoints.lr_breaks import suspected_breaks
-from forecast.analysis.checkpoints.methods import METHODS, Key
-from forecast.analysis.checkpoints.results import Row, failed_rows, rows_of
-from forecast.analysis.checkpoints.run_decisions import Decisions, decide
-from forecast.analysis.checkpoints.summary import Line, summarise, verdicts
+from forecast.analysis.checkpoints.methods import METHOD, METHODS, Key
+from forecast.analysis.checkpoints.results import ForecastRow, failed_rows, rows_of
+from forecast.analysis.checkpoints.run_decisions import Duel, Keep, RunDecisions, Stop, decide
+from forecast.analysis.checkpoints.summary import SummaryRow, summarise, verdicts
 from forecast.analysis.checkpoints.training_runs import Run, Runs
 from forecast.errors import InputError, NoDataError, did_you_mean
+from forecast.report.records import frame_of
 
 # Metrics that are taken as the cross-entropy of generic texts where none is named.
 GENERIC = ("cross_entropy", "cross_entropy_loss", "crossentropyloss", "ce", "loss", "nll", "validation_loss")
@@ -19,89 +23,99 @@ _SHOWN = 10  # failures in one message
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a user asks; see the options of `forecast extrapolate`."""
+class CheckpointsResult:
+    """Forecasts of all runs of a table.
 
-    target: str
-    proxies: tuple[str, ...]
-    fit_until: float
-    loss: str | None = None
-    loss_task: str | None = None
-    horizons: tuple[float, ...] = (2.0, 4.0, 8.0, 18.0)
-    chance: Mapping[str, float] = field(default_factory=dict)
-    breaks: tuple[float, ...] = ()
-    confidence: float = 0.9
-    min_gain: float = 0.01  # accuracy; below it going on is not worth it
+    Attributes:
+        options: what was asked for; `loss` is the metric that was found.
+        runs: what each forecast was made from, later checkpoints included.
+        failed: run, task, error.
+    """
 
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that is printed, written and answered."""
-
-    question: Question
-    settings: Settings
+    options: CheckpointsOptions
     axis: str
-    loss: str | None
     forecasts: tuple[RunForecast, ...]
     runs: tuple[Run, ...]
-    rows: tuple[Row, ...]
-    summary: tuple[Line, ...]
+    rows: tuple[ForecastRow, ...]
+    summary: tuple[SummaryRow, ...]
     verdicts: tuple[str, ...]
-    decisions: Decisions
+    decisions: RunDecisions
     warnings: tuple[str, ...]
-    failed: tuple[dict[str, str], ...]  # run, task, error
+    failed: tuple[dict[str, str], ...]
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """`forecasts`, `summary`, `weights`, `duels`, `stops`, `keeps` and `failed`, a row each."""
+        text = ("run", "member", "method", "proxy", "about")
+        weights = {name: pl.String() for name in text} | {
+            name: pl.Float64() for name in ("weight", "relative_squared_error")
+        }
+        return {
+            "forecasts": frame_of(self.rows, ForecastRow),
+            "summary": frame_of(self.summary, SummaryRow),
+            "weights": pl.DataFrame([row for made in self.forecasts for row in _weights(made)], weights),
+            "duels": frame_of(self.decisions.duels, Duel),
+            "stops": frame_of(self.decisions.stops, Stop),
+            "keeps": frame_of(self.decisions.keeps, Keep),
+            "failed": pl.DataFrame(self.failed, dict.fromkeys(("run", "task", "error"), pl.String())),
+        }
 
 
-def report_of(
+def _weights(forecast: RunForecast) -> list[dict[str, Any]]:
+    """The members' weights, the largest first."""
+    made = forecast.combination
+    return [
+        {
+            "run": forecast.run,
+            "member": str(key),
+            "method": key.method,
+            "proxy": key.proxy,
+            "about": METHOD[key.method].about,
+            "weight": weight,
+            "relative_squared_error": made.errors.get(key),
+        }
+        for key, weight in sorted(made.weights.items(), key=lambda item: -item[1])
+    ]
+
+
+def forecast_checkpoints(
     table: Runs,
-    question: Question,
+    options: CheckpointsOptions,
     *,
     members: bool = True,
     on_cost: Callable[[float, float], None] | None = None,
-) -> Report:
+) -> CheckpointsResult:
     """Forecast every run of a table.
 
     Args:
         members: also rows of the combination's members.
-        on_cost: is told how much is done, of how much.
+        on_cost: called with how much is done, and of how much.
 
     Raises:
         InputError: a metric that no run has.
         NoDataError: no run has enough checkpoints up to `fit_until`.
     """
-    _check_metric(table, question.target, "target")
-    for proxy in question.proxies:
+    _check_metric(table, options.target, "target")
+    for proxy in options.proxies:
         _check_metric(table, proxy, "proxy")
-    loss = _loss_metric(table, question)
-    settings = Settings(
-        question.target,
-        tuple(dict.fromkeys(question.proxies)),
-        question.fit_until,
-        loss,
-        question.horizons,
-        question.chance,
-        question.breaks,
-        question.confidence,
-    )
-    _check_chance(table, settings)
-    warnings = [*table.warnings, *_window_warnings(table, question)]
-    warnings += [_loss_words(table, question, loss)] if question.loss is None else []
-    forecasts, rows, failed, shown = [], [], [], []
-    with_target = [run for run in table.runs if run.of(question.target)]
+    loss = _loss_metric(table, options)
+    _check_chance(table, options)
+    warnings = [*table.warnings, *_window_warnings(table, options)]
+    warnings += [_loss_words(table, options, loss)] if options.loss is None else []
+    options = replace(options, loss=loss)
+    with_target = [_only_loss_task(run, options) for run in table.runs if run.of(options.target)]
+    keys = [Key(m.name) for m in METHODS if m.kind != "member" or members]
+    forecasts, rows, failed = [], [], []
     for place, run in enumerate(with_target):
 
         def done(part: int, of: int, place: int = place) -> None:
             if on_cost is not None:
                 on_cost(place + part / of, len(with_target))
 
-        seen = _only_loss_task(run, loss, question.loss_task)
-        found = forecast_run(seen, settings, done)
+        found = forecast_run(run, options, done)
         forecasts.append(found)
-        shown.append(seen)
-        singles = [Key(m.name) for m in METHODS if m.kind != "member" or members]
-        rows += [*rows_of(seen, found, settings, members), *failed_rows(found, settings, singles)]
+        rows += [*rows_of(run, found, options, members), *failed_rows(found, options, keys)]
         failed += [{"run": run.name, "task": task, "error": why} for task, why in found.failed.items()]
-        warnings += _run_warnings(seen, found, settings)
+        warnings += _run_warnings(run, found, options)
     if not any(found.tasks for found in forecasts):
         raise NoDataError(
             "nothing can be forecast:\n"
@@ -109,18 +123,16 @@ def report_of(
             + (f"\n... and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else "")
         )
     macros = [found.macro for found in forecasts if found.macro is not None]
-    lines = summarise(rows, macros, question.confidence)
-    return Report(
-        question,
-        settings,
+    summary = summarise(rows, macros, options.confidence)
+    return CheckpointsResult(
+        options,
         table.runs[0].axis,
-        loss,
         tuple(forecasts),
-        tuple(shown),
+        tuple(with_target),
         tuple(rows),
-        tuple(lines),
-        tuple(verdicts(lines)),
-        decide(forecasts, settings, question.min_gain),
+        tuple(summary),
+        tuple(verdicts(summary)),
+        decide(forecasts, options),
         tuple(dict.fromkeys(warnings)),
         tuple(failed),
     )
@@ -134,68 +146,69 @@ def _check_metric(table: Runs, name: str, role: str) -> None:
         )
 
 
-def _loss_metric(table: Runs, question: Question) -> str | None:
-    if question.loss is not None:
-        _check_metric(table, question.loss, "cross-entropy")
-        if question.loss_task is not None:
-            texts = sorted({task for run in table.runs for task in run.of(question.loss)})
-            if question.loss_task not in texts:
+def _loss_metric(table: Runs, options: CheckpointsOptions) -> str | None:
+    if options.loss is not None:
+        _check_metric(table, options.loss, "cross-entropy")
+        if options.loss_task is not None:
+            texts = sorted({task for run in table.runs for task in run.of(options.loss)})
+            if options.loss_task not in texts:
                 raise InputError(
-                    f"no task {question.loss_task!r} has {question.loss!r}; "
-                    f"{did_you_mean(question.loss_task, texts)}"
+                    f"no task {options.loss_task!r} has {options.loss!r}; "
+                    f"{did_you_mean(options.loss_task, texts)}"
                 )
-        return question.loss
+        return options.loss
     named = {metric.lower(): metric for run in table.runs for metric in run.metrics}
-    targets = {task for run in table.runs for task in run.of(question.target)}
+    targets = {task for run in table.runs for task in run.of(options.target)}
 
     def generic(metric: str) -> bool:
         texts = {task for run in table.runs for task in run.of(metric)}
-        return metric != question.target and (metric not in question.proxies or bool(texts - targets))
+        return metric != options.target and (metric not in options.proxies or bool(texts - targets))
 
     return next((named[name] for name in GENERIC if name in named and generic(named[name])), None)
 
 
-def _loss_words(table: Runs, question: Question, loss: str | None) -> str:
+def _loss_words(table: Runs, options: CheckpointsOptions, loss: str | None) -> str:
     if loss is None:
         return (
             "no metric is the cross-entropy of generic texts (--cross-entropy METRIC names one): "
             "the two-step baselines are null"
         )
     tasks = sorted({task for run in table.runs for task in run.of(loss)})
-    targets = {task for run in table.runs for task in run.of(question.target)}
+    targets = {task for run in table.runs for task in run.of(options.target)}
     generic = [task for task in tasks if task not in targets] or tasks
     return f"cross-entropy of generic texts: {loss} of {', '.join(generic)} (their mean)"
 
 
-def _only_loss_task(run: Run, loss: str | None, task: str | None) -> Run:
-    if task is None:
+def _only_loss_task(run: Run, options: CheckpointsOptions) -> Run:
+    if options.loss_task is None:
         return run
-    return replace(run, series={k: s for k, s in run.series.items() if k[1] != loss or k[0] == task})
+    kept = {k: s for k, s in run.series.items() if k[1] != options.loss or k[0] == options.loss_task}
+    return replace(run, series=kept)
 
 
-def _check_chance(table: Runs, settings: Settings) -> None:
-    tasks = sorted({task for run in table.runs for task in run.of(settings.target)})
-    for task in settings.chance:
+def _check_chance(table: Runs, options: CheckpointsOptions) -> None:
+    tasks = sorted({task for run in table.runs for task in run.of(options.target)})
+    for task in options.chance:
         if task not in tasks:
             raise InputError(f"--chance {task}: no such task; {did_you_mean(task, tasks)}")
 
 
-def _window_warnings(table: Runs, question: Question) -> list[str]:
+def _window_warnings(table: Runs, options: CheckpointsOptions) -> list[str]:
     found = []
     for run in table.runs:
-        steps = [float(s.step[-1]) for s in run.of(question.target).values()]
+        steps = [float(s.step[-1]) for s in run.of(options.target).values()]
         if not steps:
-            found.append(f"run {run.name}: no {question.target}, left out")
-        elif max(steps) < question.fit_until:
+            found.append(f"run {run.name}: no {options.target}, left out")
+        elif max(steps) < options.fit_until:
             found.append(
-                f"run {run.name} ends at step {max(steps):g}, before --fit-until {question.fit_until:g}: "
+                f"run {run.name} ends at step {max(steps):g}, before --fit-until {options.fit_until:g}: "
                 "all of it "
                 "is the window, horizons count from its end, and there is nothing to compare with"
             )
     return found
 
 
-def _run_warnings(run: Run, found: RunForecast, settings: Settings) -> list[str]:
+def _run_warnings(run: Run, found: RunForecast, options: CheckpointsOptions) -> list[str]:
     warnings: list[str] = []
     if not found.tasks:
         return warnings
@@ -203,11 +216,11 @@ def _run_warnings(run: Run, found: RunForecast, settings: Settings) -> list[str]
     if weak:
         warnings.append(
             f"run {run.name}: {len(weak)} of {len(found.tasks) - (found.macro is not None)} tasks show too "
-            f"little up to step {settings.fit_until:g} (no change beyond noise), are forecast by their level "
+            f"little up to step {options.fit_until:g} (no change beyond noise), are forecast by their level "
             "now "
             f"and left out of macro and summary: {', '.join(weak)}"
         )
-    if any(s.step[0] == 0 for s in run.of(settings.target).values() if len(s.step)):
+    if any(s.step[0] == 0 for s in run.of(options.target).values() if len(s.step)):
         warnings.append(f"run {run.name}: step 0 is not fitted, it has no place on a logarithmic axis")
     if not found.origins:
         warnings.append(
@@ -218,17 +231,17 @@ def _run_warnings(run: Run, found: RunForecast, settings: Settings) -> list[str]
     unproxied = [
         task
         for task, own in found.tasks.items()
-        if settings.proxies
+        if options.proxies
         and task != found.macro
         and own.left_out is None
         and not any(task in p for p in found.window.proxies.values())
     ]
     if unproxied:
         warnings.append(
-            f"run {run.name}: no {' or '.join(settings.proxies)} for {', '.join(unproxied)}: their proxy "
-            "rows are null, their combination is of the other members"
+            f"run {run.name}: no {' or '.join(dict.fromkeys(options.proxies))} for {', '.join(unproxied)}: "
+            "their proxy rows are null, their combination is of the other members"
         )
-    for step in suspected_breaks(found, settings):
+    for step in suspected_breaks(found, options):
         warnings.append(
             f"run {run.name}: the curves bend sharply near step {step:g}; if the learning-rate schedule "
             "breaks there, "

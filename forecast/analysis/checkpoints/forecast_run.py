@@ -22,17 +22,19 @@ _NO_NOISE = 0.01  # taken for a task with fewer than three checkpoints: that of 
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is asked for."""
+class CheckpointsOptions:
+    """What is asked for; see the options of `forecast extrapolate`."""
 
     target: str
     proxies: tuple[str, ...]
     fit_until: float  # step
     loss: str | None = None  # metric of generic texts
+    loss_task: str | None = None  # the only one of them that counts
     horizons: tuple[float, ...] = (2.0, 4.0, 8.0, 18.0)  # t / t_end
-    chance: Mapping[str, float] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)  # by task
     breaks: tuple[float, ...] = ()  # steps at which the learning-rate schedule breaks
     confidence: float = 0.9
+    min_gain: float = 0.01  # accuracy; below it continuing a run is not worth it
 
     @property
     def since(self) -> float:
@@ -91,37 +93,37 @@ class RunForecast:
 
 
 def forecast_run(
-    run: Run, settings: Settings, on_origin: Callable[[int, int], None] | None = None
+    run: Run, options: CheckpointsOptions, on_origin: Callable[[int, int], None] | None = None
 ) -> RunForecast:
-    """Forecast every task of a run; looks at nothing behind `settings.fit_until`."""
+    """Forecast every task of a run; looks at nothing behind `options.fit_until`."""
     window, t_end = window_of(
         run,
-        settings.target,
-        settings.proxies,
-        settings.loss,
-        settings.fit_until,
-        settings.chance,
-        settings.since,
+        options.target,
+        options.proxies,
+        options.loss,
+        options.fit_until,
+        options.chance,
+        options.since,
     )
-    known = run.until(settings.fit_until).of(settings.target)
+    known = run.until(options.fit_until).of(options.target)
     step_end = max((float(s.step[-1]) for s in known.values()), default=0.0)
     # Tasks that begin behind the window are named, so that none is missing silently.
     failed = {
-        task: _too_few(len(window.targets[task].u) if task in window.targets else 0, settings)
-        for task in run.of(settings.target)
+        task: _too_few(len(window.targets[task].u) if task in window.targets else 0, options)
+        for task in run.of(options.target)
         if task not in window.targets or len(window.targets[task].u) < LEAST
     }
     usable = {task: points for task, points in window.targets.items() if task not in failed}
     window = Window(usable, window.proxies, window.loss, window.chance)
     origins = roll(window, on_origin) if usable else ()
-    return forecast_window(run.name, window, origins, settings, t_end, step_end, failed)
+    return forecast_window(run.name, window, origins, options, t_end, step_end, failed)
 
 
 def forecast_window(
     name: str,
     window: Window,
     origins: tuple[Origin, ...],
-    settings: Settings,
+    options: CheckpointsOptions,
     t_end: float,
     step_end: float,
     failed: Mapping[str, str] | None = None,
@@ -145,7 +147,7 @@ def forecast_window(
     noises = {task: noise(p) or _NO_NOISE for task, p in points.items()}
     shown = (*(key for key in keys if key.proxy in (None, combination.proxy)), COMBINED_KEY)
     scales = _all_scales(
-        held, shown, points, noises, combination, left_out, settings.confidence, strong or list(points)
+        held, shown, points, noises, combination, left_out, options.confidence, strong or list(points)
     )
     tasks = {
         task: TaskForecast(
@@ -179,10 +181,10 @@ def known_at(origins: Sequence[Origin], u: float) -> tuple[Origin, ...]:
     return tuple(found)
 
 
-def _too_few(n: int, settings: Settings) -> str:
-    since = f" since the break at step {settings.since:g}" if settings.since else ""
+def _too_few(n: int, options: CheckpointsOptions) -> str:
+    since = f" since the break at step {options.since:g}" if options.since else ""
     return (
-        f"{n} checkpoints with {settings.target} up to step {settings.fit_until:g}{since} (step 0 not "
+        f"{n} checkpoints with {options.target} up to step {options.fit_until:g}{since} (step 0 not "
         f"counted), {LEAST} are needed"
     )
 

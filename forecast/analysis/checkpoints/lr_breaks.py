@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.fit_window import Points, mean_points
-from forecast.analysis.checkpoints.forecast_run import RunForecast, Settings
+from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions, RunForecast
 from forecast.analysis.stats.curve_fitting import fit_power
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ _LEAST_BEFORE, _LEAST_BEHIND = 5, 2  # checkpoints
 _SUSPICIOUS = 50.0
 
 
-def suspected_breaks(found: RunForecast, settings: Settings) -> list[float]:
+def suspected_breaks(found: RunForecast, options: CheckpointsOptions) -> list[float]:
     """Steps where the run's mean loss or proxy bends; at most one."""
     series = list(found.window.loss.values())
     if not series and found.combination.proxy is not None:

@@ -1,285 +1,268 @@
-"""The report as one HTML file: the same figures as in the terminal, with plots."""
+"""The report of `forecast extrapolate`: the document, and the JSON with the same figures."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
+import polars as pl
 
-from forecast.analysis.checkpoints.forecast import Report
-from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, RunForecast, TaskForecast
-from forecast.analysis.checkpoints.methods import COMBINED, METHOD, METHODS
-from forecast.analysis.checkpoints.results import later_of
-from forecast.analysis.checkpoints.summary import ALL_RUNS, Line
+from forecast.analysis.checkpoints.charts import error_chart, task_chart
+from forecast.analysis.checkpoints.forecast import CheckpointsResult
+from forecast.analysis.checkpoints.forecast_run import RunForecast
+from forecast.analysis.checkpoints.methods import COMBINED, METHODS, Method
+from forecast.analysis.checkpoints.summary import ALL_RUNS, SummaryRow
 from forecast.analysis.checkpoints.training_runs import Run
-from forecast.report.page import Page
+from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
+from forecast.report.format import MISSING, PERCENT, Format, fixed, interval, is_missing
+from forecast.report.records import frame_of, record_of
 
-if TYPE_CHECKING:  # takes most of a second to import
-    import altair as alt
-
-_FOUND, _OTHER, _MEASURED = "#2563eb", "#9aa0ad", "#1f2430"
 _MOST_PANELS = 30
-_PANEL = (220, 130)  # pixels
-_CURVE = 40  # points of a drawn curve
+_ACCURACY = fixed(4)
+_STEP = Format(lambda step: f"{step:,.0f}", d3=",.0f")
+_STEPS = Format(lambda steps: ", ".join(f"{step:,.0f}" for step in steps) or MISSING, right=False)
+_HORIZON = Format(lambda horizon: f"{horizon:.3g}x", d3=".3~g")
+_SKILL = fixed(2, signed=True)
+_SKILL_INTERVAL = interval(2, signed=True)
 
 
-def report_page(report: Report, source: str) -> Page:
-    """Everything that `forecast extrapolate` says."""
-    asked = report.question
-    proxies = f" through {', '.join(asked.proxies)}" if asked.proxies else ""
-    page = Page(
-        f"Forecast of {source}",
-        f"{asked.target}{proxies}, fitted up to step {asked.fit_until:,g}, over {report.axis}",
+def _forecast_text(predicted: float, lower: float | None, upper: float | None, actual: float | None) -> str:
+    ends = "" if is_missing(lower) else f" {lower:.3f}..{upper:.3f}"
+    return f"{predicted:.3f}{ends}" + ("" if is_missing(actual) else f" ({actual:.3f})")
+
+
+_FORECAST = Format(_forecast_text)
+
+_SKILL_HELP = "1 - RMSE / RMSE of the best baseline, selected post hoc; its interval is over tasks."
+_ERRORS = (
+    Column("method", "method"),
+    Column("kind", "kind"),
+    Column("horizon", "horizon", _HORIZON, "Training so far / training up to the end of the window."),
+    Column("n", "tasks", help="Tasks with signal on which every method has an error."),
+    Column("rmse", "RMSE", _ACCURACY, "Over all checkpoints up to the horizon, mean over tasks."),
+    Column("error_at_horizon", "|error| at horizon", _ACCURACY, "Mean over tasks of |predicted - actual|."),
+    Column("covered", "in the interval", PERCENT, "Share of later checkpoints inside the intervals."),
+    Column("skill", "skill", _SKILL, _SKILL_HELP),
+    Column("skill_low", "interval of skill", _SKILL_INTERVAL, also=("skill_high",)),
+)
+_FORECASTS = (
+    Column("task", "task"),
+    Column("horizon", "horizon", _HORIZON),
+    Column("step", "step", _STEP),
+    Column("predicted", "forecast", _ACCURACY),
+    Column("lower", "interval", interval(4), "For a single checkpoint, noise included.", also=("upper",)),
+    Column("actual", "actual", _ACCURACY, "At the checkpoint nearest to the horizon, within 5 %."),
+    Column("rmse", "RMSE", _ACCURACY, "Over all checkpoints after the window, up to the horizon."),
+    Column("note", "note"),
+)
+_WEIGHTS = (
+    Column("member", "member"),
+    Column("weight", "weight", fixed(3)),
+    Column(
+        "relative_squared_error", "relative squared error", fixed(2), "1 is the error of the median member."
+    ),
+    Column("about", "what it does", wide_only=True),
+)
+_DUELS = (
+    Column("first", "first"),
+    Column("second", "second"),
+    Column("step", "at step", _STEP, "Of the first run."),
+    Column("difference", "difference", fixed(4, signed=True), "First minus second, expected."),
+    Column("sd", "sd", _ACCURACY),
+    Column("probability", "P(first above)", fixed(3)),
+    Column("sure_since", "95% sure since step", _STEP),
+    Column("tasks", "tasks", Format(lambda tasks: str(len(tasks)))),
+)
+_STOPS = (
+    Column("run", "run"),
+    Column("what", "task"),
+    Column("step", "to step", _STEP),
+    Column("gain", "gain", fixed(4, signed=True), "Expected from the end of the window to that step."),
+    Column("probability", "P(gain above minimum)", fixed(2)),
+    Column("min_gain", "minimum gain", Format(lambda gain: f"{gain:g}")),
+    Column("stop_at", "below minimum from step", _STEP),
+)
+_KEEPS = (
+    Column("run", "run"),
+    Column("what", "task"),
+    Column("step", "best step", _STEP),
+    Column("value", "smoothed", _ACCURACY),
+    Column("ties", "indistinguishable from", _STEPS, "Steps not worse at 90 % confidence."),
+)
+_DECISIONS = (
+    ("duels", _DUELS, "which run is measured above the other at the longest horizon"),
+    ("stops", _STOPS, "expected gain from continuing a run"),
+    ("keeps", _KEEPS, "the best checkpoint so far"),
+)
+_METHODS = (Column("name", "method"), Column("kind", "kind"), Column("about", "what it does"))
+_FAILED = (Column("run", "run"), Column("task", "task"), Column("error", "reason"))
+
+
+def document(result: CheckpointsResult, source: str, members: bool = False) -> Document:
+    """Verdicts, errors against horizon, forecasts of every run, decisions, failures, methods.
+
+    Args:
+        source: the table or configuration, for the title.
+        members: also the errors of the combination's members, one by one.
+    """
+    options, frames = result.options, result.frames()
+    proxies = f" through {', '.join(options.proxies)}" if options.proxies else ""
+    notes: list[Part] = [Warning(warning) for warning in result.warnings]
+    notes += [Paragraph(verdict) for verdict in result.verdicts]
+    sections = [Section("", tuple(notes))] if notes else []
+    for name in dict.fromkeys(row.run for row in result.summary):
+        shown = [row for row in result.summary if row.run == name and (members or row.kind != "member")]
+        sections.append(_errors(name, shown))
+    for forecast, run in zip(result.forecasts, result.runs, strict=True):
+        sections.append(_run(result, frames, forecast, run))
+    decided = tuple(Table(frames[name], cols, what) for name, cols, what in _DECISIONS if frames[name].height)
+    if decided:
+        sections.append(Section("Decisions", decided))
+    if result.failed:
+        sections.append(Section("Not forecast", (Table(frames["failed"], _FAILED),), wide_only=True))
+    sections.append(Section("Methods", (Table(frame_of(METHODS, Method), _METHODS),), wide_only=True))
+    subtitle = f"{options.target}{proxies}, fitted up to step {options.fit_until:,g}, over {result.axis}"
+    return Document(f"Forecast of {source}", subtitle, tuple(sections))
+
+
+def _errors(run: str, rows: Sequence[SummaryRow]) -> Section:
+    frame = frame_of(rows, SummaryRow)
+    horizons = sorted({row.horizon for row in rows})
+    far = ("error_at_horizon", "covered", "skill", "skill_low", "skill_high")
+    by_method = frame.group_by("method", "kind", maintain_order=True).agg(
+        *(_at(horizon, "rmse", f"rmse_{i}") for i, horizon in enumerate(horizons)),
+        *(_at(horizons[-1], name, name) for name in far),
     )
-    for warning in report.warnings:
-        page.warning(warning)
-    for verdict in report.verdicts:
-        page.text(verdict)
-    for run in dict.fromkeys(line.run for line in report.summary):
-        _errors(page, run, [line for line in report.summary if line.run == run])
-    for found, run_data in zip(report.forecasts, report.runs, strict=True):
-        if found.tasks:
-            _run(page, report, found, run_data)
-    _decisions(page, report)
-    if report.failed:
-        page.heading("Not forecast")
-        page.table(["run", "task", "why"], [[f["run"], f["task"], f["error"]] for f in report.failed])
-    page.heading("Methods")
-    page.table(["method", "kind", "what it does"], [[m.name, m.kind, m.about] for m in METHODS])
-    return page
+    columns = (
+        *_ERRORS[:2],
+        *(Column(f"rmse_{i}", f"{h:.3g}x", _ACCURACY) for i, h in enumerate(horizons)),
+        *_ERRORS[5:],
+    )
+    table = Table(
+        by_method.with_columns(combined=pl.col("method") == COMBINED),
+        columns,
+        f"RMSE of the accuracy up to a horizon (t / window), mean over {max(row.n for row in rows)} tasks "
+        f"with signal; the other columns are at {horizons[-1]:.3g}x",
+        group_by="kind",
+        bold="combined",
+    )
+    drawn = [row for row in rows if row.kind != "member"]
+    chart = Chart(
+        lambda: error_chart(drawn),
+        "RMSE of the accuracy over all checkpoints up to a horizon, mean over tasks; both axes logarithmic. "
+        "Blue: the combination.",
+        "Error of every method against the horizon",
+    )
+    every = Table(frame, _ERRORS, f"every horizon; skill: {_SKILL_HELP}", wide_only=True)
+    parts: tuple[Part, ...] = (chart, table, every) if len(horizons) > 1 else (table, every)
+    return Section(f"Error against horizon: {run if run == ALL_RUNS else 'run ' + run}", parts)
 
 
-def _errors(page: Page, run: str, lines: Sequence[Line]) -> None:
-    page.heading(f"Error against horizon: {run if run == ALL_RUNS else 'run ' + run}")
-    if len({line.horizon for line in lines}) > 1:
-        page.chart(
-            _error_chart([line for line in lines if line.kind != "member"]),
-            "RMSE of the accuracy over all checkpoints up to a horizon, mean over tasks; both axes "
-            "logarithmic. "
-            "Blue: the combination.",
-            "Error of every method against the horizon",
+def _run(
+    result: CheckpointsResult, frames: Mapping[str, pl.DataFrame], forecast: RunForecast, run: Run
+) -> Section:
+    confidence = f"{100 * result.options.confidence:g}%"
+    weak = "too little signal: forecast by its current level"
+    note = pl.when(pl.col("predicted").is_null()).then("reason").when(~pl.col("signal")).then(pl.lit(weak))
+    own = frames["forecasts"].filter(run=forecast.run, method=COMBINED).with_columns(note=note)
+    horizons = sorted(set(own["horizon"]))
+    now = {task: float(known.points.y[-1]) for task, known in forecast.tasks.items() if len(known.points.y)}
+    fields = ("predicted", "lower", "upper", "actual")
+    by_task = own.group_by("task", maintain_order=True).agg(
+        *(_at(h, name, f"{name}_{i}") for i, h in enumerate(horizons) for name in fields),
+        label=pl.col("task").first()
+        + pl.when(pl.col("signal").first()).then(pl.lit("")).otherwise(pl.lit(" *")),
+    )
+    by_task = by_task.with_columns(
+        now=pl.col("task").replace_strict(now, default=None, return_dtype=pl.Float64)
+    )
+    steps = [f"{h:.3g}x: step {h * forecast.step_end:,.0f}" for h in horizons]
+    columns = [Column("label", "task"), Column("now", "now", fixed(3))]
+    for i, label in enumerate(steps):
+        also = tuple(f"{name}_{i}" for name in fields[1:])
+        columns.append(Column(f"predicted_{i}", label, _FORECAST, also=also))
+    title = (
+        f"combined forecast from step {forecast.step_end:g}, {confidence} interval of one checkpoint; "
+        "actual values in brackets; * too little signal: its current level, with an interval that holds only "
+        "while it stays there, not in the macro"
+    )
+    parts: list[Part] = [Table(by_task, tuple(columns), title)]
+    if forecast.tasks:
+        parts = [*_chart(result, forecast, run, confidence), *parts]
+        parts.append(Table(own, _FORECASTS, "the combined forecast at every horizon", wide_only=True))
+        weights = (
+            f"members of the combination, weighted by squared errors at {len(forecast.origins)} rolling "
+            f"origins inside the window, {forecast.combination.n_tasks} tasks"
         )
-    page.table(
-        [
-            "method",
-            "kind",
-            "horizon",
-            "tasks",
-            "RMSE",
-            "|error| there",
-            "in the interval",
-            "skill",
-            "low",
-            "high",
-        ],
-        [
-            [
-                line.method,
-                line.kind,
-                line.horizon,
-                line.n,
-                _round(line.rmse),
-                _round(line.error_at_horizon),
-                _round(line.covered),
-                _round(line.skill),
-                _round(line.skill_low),
-                _round(line.skill_high),
-            ]
-            for line in lines
-        ],
-        "skill: 1 - RMSE / that of the best baseline, which is picked afterwards; its interval is over tasks",
-    )
+        parts.append(Table(frames["weights"].filter(run=forecast.run), _WEIGHTS, weights))
+    return Section(f"Run {forecast.run}", tuple(parts))
 
 
-def _error_chart(lines: Sequence[Line]) -> "alt.TopLevelMixin":
-    import altair as alt
-
-    rows = [{"method": x.method, "horizon": x.horizon, "rmse": x.rmse} for x in lines]
-    names = list(dict.fromkeys(x.method for x in lines))
-    colours = [_FOUND if name == COMBINED else _OTHER for name in names]
-    across = alt.Scale(type="log", domain=[min(x.horizon for x in lines), max(x.horizon for x in lines)])
-    up = alt.Scale(type="log", domainMin=0.95 * min(x.rmse for x in lines), nice=False)
-    last = max(x.horizon for x in lines)
-    places = _label_places([row for row in rows if row["horizon"] == last], [x.rmse for x in lines])
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("horizon:Q", scale=across, title="horizon, t / window"),
-        y=alt.Y("rmse:Q", scale=up, title="RMSE of the accuracy"),
-        color=alt.Color("method:N", scale=alt.Scale(domain=names, range=colours), legend=None),
-    )
-    labels = (
-        alt.Chart(alt.Data(values=places))
-        .mark_text(align="left", dx=8, fontSize=10, clip=False)
-        .encode(
-            x=alt.X("horizon:Q", scale=across),
-            y=alt.Y("place:Q", scale=up),
-            text="method:N",
-            color=alt.Color("method:N", scale=alt.Scale(domain=names, range=colours), legend=None),
-        )
-    )
-    return alt.layer(base.mark_line(point=True), labels).properties(width=480, height=320)
-
-
-def _label_places(ends: Sequence[dict[str, Any]], everything: Sequence[float]) -> list[dict[str, Any]]:
-    """Names at the lines' ends, pushed apart upwards where they would overlap."""
-    gap = (max(everything) / min(everything)) ** 0.045
-    placed: list[dict[str, Any]] = []
-    for row in sorted(ends, key=lambda row: row["rmse"]):
-        place = max(row["rmse"], placed[-1]["place"] * gap) if placed else row["rmse"]
-        placed.append({**row, "place": place})
-    return placed
-
-
-def _run(page: Page, report: Report, found: RunForecast, run: Run) -> None:
-    page.heading(f"Run {found.run}")
-    shown = [own for own in found.tasks.values() if own.left_out is None] or list(found.tasks.values())
-    if len(shown) > _MOST_PANELS:
-        page.text(f"The first {_MOST_PANELS} of {len(shown)} tasks with signal are drawn.")
-    page.chart(
-        _task_chart(report, found, run, shown[:_MOST_PANELS]),
-        f"Black: the window; grey: what came later; blue: the combined forecast with its "
-        f"{100 * report.question.confidence:g}% interval for one checkpoint. t in lengths of the window, "
-        "logarithmic.",
+def _chart(result: CheckpointsResult, forecast: RunForecast, run: Run, confidence: str) -> list[Part]:
+    shown = [own for own in forecast.tasks.values() if own.left_out is None] or list(forecast.tasks.values())
+    first = f"The first {_MOST_PANELS} of {len(shown)} tasks with signal are drawn."
+    parts: list[Part] = [Paragraph(first, wide_only=True)] if len(shown) > _MOST_PANELS else []
+    chart = Chart(
+        lambda: task_chart(result, forecast, run, shown[:_MOST_PANELS]),
+        f"Black: the window; grey: later checkpoints; blue: the combined forecast with its {confidence} "
+        "interval for one checkpoint. t in lengths of the window, logarithmic.",
         "Checkpoints and combined forecast of every task with signal",
     )
-    own_rows = [row for row in report.rows if row.run == found.run and row.method == COMBINED]
-    page.table(
-        ["task", "horizon", "step", "forecast", "low", "high", "came", "RMSE", "note"],
-        [
-            [
-                row.task,
-                row.horizon,
-                round(row.step),
-                _round(row.predicted),
-                _round(row.lower),
-                _round(row.upper),
-                _round(row.actual),
-                _round(row.rmse),
-                None if row.signal else "too little signal: its level now",
-            ]
-            for row in own_rows
-        ],
-        "the combined forecast",
-    )
-    made = found.combination
-    page.table(
-        ["member", "weight", "relative squared error", "what it does"],
-        [
-            [str(key), _round(weight), _round(made.errors.get(key)), METHOD[key.method].about]
-            for key, weight in sorted(made.weights.items(), key=lambda item: -item[1])
-        ],
-        f"the combination: weights by squared errors at {len(found.origins)} rolling origins inside the "
-        "window, "
-        f"{made.n_tasks} tasks; 1 is the error of the middle member",
-    )
+    return [*parts, chart]
 
 
-def _task_chart(
-    report: Report, found: RunForecast, run: Run, shown: Sequence[TaskForecast]
-) -> "alt.TopLevelMixin":
-    import altair as alt
-
-    later = later_of(run, found, report.settings)
-    ends = [float(part.horizon[-1]) for part in later.values() if len(part.horizon)]
-    end = max([*report.question.horizons, *ends])
-    points: list[dict[str, Any]] = []
-    curve: list[dict[str, Any]] = []
-    for own in shown:
-        points += _dots(own.task, own.points.u, own.points.y, "window")
-        points += _dots(own.task, later[own.task].horizon, later[own.task].value, "later")
-        horizons = np.geomspace(1.0, end, _CURVE)
-        at, low, high = own.interval(COMBINED_KEY, horizons)
-        curve += [
-            {"task": own.task, "t": float(h), "at": float(a), "low": float(lo), "high": float(hi)}
-            for h, a, lo, hi in zip(horizons, at, low, high, strict=True)
-            if np.isfinite([a, lo, hi]).all()
-        ]
-    x = alt.X("t:Q", scale=alt.Scale(type="log", nice=False), title=None)
-    y = {"scale": alt.Scale(zero=False), "title": None}
-    panels = []
-    for own in shown:
-        lines = alt.Chart(alt.Data(values=[row for row in curve if row["task"] == own.task])).encode(x=x)
-        dots = alt.Chart(alt.Data(values=[row for row in points if row["task"] == own.task])).encode(x=x)
-        colour = alt.Color(
-            "when:N", scale=alt.Scale(domain=["window", "later"], range=[_MEASURED, _OTHER]), legend=None
-        )
-        layers = alt.layer(
-            lines.mark_area(opacity=0.18, color=_FOUND).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
-            dots.mark_circle(size=14, opacity=0.9).encode(y=alt.Y("value:Q", **y), color=colour),
-            lines.mark_line(color=_FOUND).encode(y=alt.Y("at:Q", **y)),
-        )
-        panels.append(layers.properties(title=own.task, width=_PANEL[0], height=_PANEL[1]))
-    return alt.concat(*panels, columns=4)
+def _at(horizon: float, column: str, name: str) -> pl.Expr:
+    return pl.col(column).filter(pl.col("horizon") == horizon).first().alias(name)
 
 
-def _dots(task: str, t: Any, value: Any, when: str) -> list[dict[str, Any]]:
-    return [
-        {"task": task, "t": float(a), "value": float(b), "when": when} for a, b in zip(t, value, strict=True)
-    ]
+def record(result: CheckpointsResult, source: str, members: bool = False) -> dict[str, Any]:
+    """All of a result as JSON.
+
+    Args:
+        members: also the rows of the combination's members.
+    """
+    hidden = set() if members else {method.name for method in METHODS if method.kind == "member"}
+    options = result.options
+    return {
+        "source": source,
+        "target": options.target,
+        "proxies": list(options.proxies),
+        "cross_entropy": options.loss,
+        "fit_until": options.fit_until,
+        "axis": result.axis,
+        "confidence": options.confidence,
+        "rows": [record_of(row) for row in result.rows if row.method not in hidden],
+        "summary": [record_of(row) for row in result.summary if row.method not in hidden],
+        "verdicts": list(result.verdicts),
+        "runs": [_run_record(forecast) for forecast in result.forecasts],
+        "decisions": record_of(result.decisions),
+        "methods": {m.name: m.about for m in METHODS if m.name not in hidden},
+        "warnings": list(result.warnings),
+        "failed": list(result.failed),
+    }
 
 
-def _decisions(page: Page, report: Report) -> None:
-    found = report.decisions
-    if found.duels or found.stops or found.keeps:
-        page.heading("Decisions")
-    if found.duels:
-        page.table(
-            [
-                "first",
-                "second",
-                "at step",
-                "difference",
-                "sd",
-                "P(first above)",
-                "95% sure since step",
-                "tasks",
-            ],
-            [
-                [
-                    d.first,
-                    d.second,
-                    round(d.step),
-                    _round(d.difference),
-                    _round(d.sd),
-                    _round(d.probability),
-                    None if d.sure_since is None else round(d.sure_since),
-                    len(d.tasks),
-                ]
-                for d in found.duels
-            ],
-            "which run is measured above the other at the longest horizon",
-        )
-    if found.stops:
-        page.table(
-            ["run", "of", "to step", "gain", "P(more than enough)", "enough", "less than enough from step"],
-            [
-                [
-                    s.run,
-                    s.what,
-                    round(s.step),
-                    _round(s.gain),
-                    _round(s.probability),
-                    s.min_gain,
-                    None if s.stop_at is None else round(s.stop_at),
-                ]
-                for s in found.stops
-            ],
-            "what going on is expected to bring",
-        )
-    if found.keeps:
-        page.table(
-            ["run", "of", "best step", "smoothed", "not told apart from"],
-            [
-                [
-                    k.run,
-                    k.what,
-                    round(k.step),
-                    _round(k.value),
-                    ", ".join(f"{s:,.0f}" for s in k.ties) or None,
-                ]
-                for k in found.keeps
-            ],
-            "the best checkpoint so far",
-        )
+def _run_record(forecast: RunForecast) -> dict[str, Any]:
+    combination = forecast.combination
+    return {
+        "run": forecast.run,
+        "window_ends_at_step": forecast.step_end,
+        "rolling_origins": [_short(origin.u * forecast.step_end) for origin in forecast.origins],
+        "proxy": combination.proxy,
+        "weights": {str(key): round(weight, 6) for key, weight in combination.weights.items()},
+        "relative_squared_errors": {str(key): _short(value) for key, value in combination.errors.items()},
+        "tasks_that_decided": combination.n_tasks,
+        "macro": forecast.macro,
+        "left_out": {task: own.left_out for task, own in forecast.tasks.items() if own.left_out is not None},
+        "parameters": {
+            task: {str(key): _parameters(fit.parameters) for key, fit in own.fits.items() if fit.parameters}
+            for task, own in forecast.tasks.items()
+        },
+    }
 
 
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _parameters(parameters: Any) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in parameters.items()}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

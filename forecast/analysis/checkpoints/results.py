@@ -1,13 +1,17 @@
 """Rows of the answer: one per run, task, method and horizon, compared with what came later where known."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, RunForecast, Settings, TaskForecast
+from forecast.analysis.checkpoints.forecast_run import (
+    COMBINED_KEY,
+    CheckpointsOptions,
+    RunForecast,
+    TaskForecast,
+)
 from forecast.analysis.checkpoints.methods import METHOD, Key
 from forecast.analysis.checkpoints.training_runs import Run, Series
 
@@ -18,7 +22,7 @@ NEAR = 1.05
 
 
 @dataclass(frozen=True)
-class Row:
+class ForecastRow:
     """One forecast."""
 
     run: str
@@ -44,10 +48,6 @@ class Row:
     reason: str | None  # why something is null
     note: str | None  # what to beware of
 
-    def as_record(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Later:
@@ -58,13 +58,13 @@ class Later:
     value: Array  # [m]
 
 
-def later_of(run: Run, found: RunForecast, settings: Settings) -> dict[str, Later]:
+def later_of(run: Run, found: RunForecast, options: CheckpointsOptions) -> dict[str, Later]:
     """The checkpoints behind the window, by task; the macro at those that all its tasks have."""
-    tasks = run.of(settings.target)
+    tasks = run.of(options.target)
     later = {}
     for task in found.tasks:
         if task in tasks and task != found.macro:
-            later[task] = _later(tasks[task], found.t_end, settings)
+            later[task] = _later(tasks[task], found.t_end, options)
     if found.macro is not None:
         parts = [later[task] for task, own in found.tasks.items() if task in later and own.left_out is None]
         common = parts[0].step
@@ -76,16 +76,16 @@ def later_of(run: Run, found: RunForecast, settings: Settings) -> dict[str, Late
     return later
 
 
-def _later(series: Series, t_end: float, settings: Settings) -> Later:
-    behind = series.after(settings.fit_until)
-    keep = behind.step < settings.before
+def _later(series: Series, t_end: float, options: CheckpointsOptions) -> Later:
+    behind = series.after(options.fit_until)
+    keep = behind.step < options.before
     return Later(behind.t[keep] / t_end, behind.step[keep], behind.value[keep])
 
 
-def horizons_of(later: dict[str, Later], settings: Settings) -> tuple[float, ...]:
+def horizons_of(later: dict[str, Later], options: CheckpointsOptions) -> tuple[float, ...]:
     """Those asked for, and the end of the run where none of them is near it."""
     ends = [float(found.horizon[-1]) for found in later.values() if len(found.horizon)]
-    wanted = sorted(set(settings.horizons))
+    wanted = sorted(set(options.horizons))
     if ends:
         end = max(ends)
         if end > NEAR and not any(h / NEAR <= end <= h * NEAR for h in wanted):
@@ -93,26 +93,28 @@ def horizons_of(later: dict[str, Later], settings: Settings) -> tuple[float, ...
     return tuple(wanted)
 
 
-def rows_of(run: Run, found: RunForecast, settings: Settings, members: bool = True) -> list[Row]:
+def rows_of(
+    run: Run, found: RunForecast, options: CheckpointsOptions, members: bool = True
+) -> list[ForecastRow]:
     """All rows of a run.
 
     Args:
         members: those of the combination's members, too.
     """
-    later = later_of(run, found, settings)
-    horizons = horizons_of(later, settings)
+    later = later_of(run, found, options)
+    horizons = horizons_of(later, options)
     rows = []
     for task, own in found.tasks.items():
         for key in found.keys:
             if METHOD[key.method].kind == "member" and not members:
                 continue
-            rows += [_row(found, own, key, h, later[task], settings) for h in horizons]
+            rows += [_row(found, own, key, h, later[task], options) for h in horizons]
     return rows
 
 
 def _row(
-    found: RunForecast, own: TaskForecast, key: Key, horizon: float, later: Later, settings: Settings
-) -> Row:
+    found: RunForecast, own: TaskForecast, key: Key, horizon: float, later: Later, options: CheckpointsOptions
+) -> ForecastRow:
     method = METHOD[key.method]
     at, low, high = (_number(v[0]) for v in own.interval(key, np.array([horizon])))
     upto = later.horizon <= horizon * NEAR
@@ -127,20 +129,20 @@ def _row(
             if np.isfinite(lower).all():
                 covered = float(np.mean((lower <= later.value[upto]) & (later.value[upto] <= upper)))
     elif reason is None:
-        reason = _nothing_later(found, later, settings)
-    return Row(
+        reason = _nothing_later(found, later, options)
+    return ForecastRow(
         found.run,
         own.task,
         key.method,
         method.kind,
         key.proxy,
-        settings.fit_until,
+        options.fit_until,
         horizon,
         horizon * found.step_end,
         at,
         low,
         high,
-        settings.confidence,
+        options.confidence,
         actual,
         actual_step,
         None if at is None or actual is None else at - actual,
@@ -160,27 +162,27 @@ def _note(own: TaskForecast, key: Key) -> str | None:
     return f"{own.left_out}: forecast by its level now, and the interval holds only while it stays there"
 
 
-def _nothing_later(found: RunForecast, later: Later, settings: Settings) -> str:
+def _nothing_later(found: RunForecast, later: Later, options: CheckpointsOptions) -> str:
     if not len(later.step):
-        return f"no checkpoint behind step {settings.fit_until:g} to compare with"
+        return f"no checkpoint behind step {options.fit_until:g} to compare with"
     reached = later.horizon[-1]
     end = f"the last checkpoint to compare with is step {later.step[-1]:g}, {reached:.3g} times the window"
-    broken = np.isfinite(settings.before)
-    return end + (f" (the schedule breaks at step {settings.before:g})" if broken else "")
+    broken = np.isfinite(options.before)
+    return end + (f" (the schedule breaks at step {options.before:g})" if broken else "")
 
 
-def failed_rows(found: RunForecast, settings: Settings, keys: Sequence[Key]) -> list[Row]:
+def failed_rows(found: RunForecast, options: CheckpointsOptions, keys: Sequence[Key]) -> list[ForecastRow]:
     """Rows of the tasks that nothing could be fitted to: nulls with the reason."""
     nothing = (None,) * 3
     return [
-        Row(
-            found.run, task, key.method, METHOD[key.method].kind, key.proxy, settings.fit_until, h,
-            h * found.step_end, *nothing, settings.confidence, None, None, None, None, None, 0, None, False,
+        ForecastRow(
+            found.run, task, key.method, METHOD[key.method].kind, key.proxy, options.fit_until, h,
+            h * found.step_end, *nothing, options.confidence, None, None, None, None, None, 0, None, False,
             reason, None,
         )
         for task, reason in found.failed.items()
         for key in keys
-        for h in settings.horizons
+        for h in options.horizons
     ]  # fmt: skip
 
 

@@ -1,9 +1,8 @@
 """What to do: which run ends above, since when that was sure, when to stop, which checkpoint to keep."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from scipy.stats import norm
 from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN
 from forecast.analysis.checkpoints.forecast_run import (
     COMBINED_KEY,
+    CheckpointsOptions,
     RunForecast,
-    Settings,
     forecast_window,
     known_at,
 )
@@ -65,32 +64,28 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Decisions:
+class RunDecisions:
     """All of a report."""
 
     duels: tuple[Duel, ...]
     stops: tuple[Stop, ...]
     keeps: tuple[Keep, ...]
 
-    def as_record(self) -> dict[str, Any]:
-        """As JSON."""
-        return {name: [asdict(one) for one in getattr(self, name)] for name in ("duels", "stops", "keeps")}
 
-
-def decide(forecasts: Sequence[RunForecast], settings: Settings, min_gain: float) -> Decisions:
+def decide(forecasts: Sequence[RunForecast], options: CheckpointsOptions) -> RunDecisions:
     """Everything that can be decided from the combined forecasts."""
     usable = [found for found in forecasts if found.tasks]
-    duels = [duel for a, b in combinations(usable, 2) if (duel := _duel(a, b, settings)) is not None]
-    stops = [stop for found in usable if (stop := _stop(found, settings, min_gain)) is not None]
+    duels = [duel for a, b in combinations(usable, 2) if (duel := _duel(a, b, options)) is not None]
+    stops = [stop for found in usable if (stop := _stop(found, options)) is not None]
     keeps = [keep for found in usable if (keep := _keep(found)) is not None]
-    return Decisions(tuple(duels), tuple(stops), tuple(keeps))
+    return RunDecisions(tuple(duels), tuple(stops), tuple(keeps))
 
 
-def _duel(a: RunForecast, b: RunForecast, settings: Settings) -> Duel | None:
+def _duel(a: RunForecast, b: RunForecast, options: CheckpointsOptions) -> Duel | None:
     tasks = _common(a, b)
     if not tasks:
         return None
-    t = max(settings.horizons) * min(a.t_end, b.t_end)
+    t = max(options.horizons) * min(a.t_end, b.t_end)
     difference, sd = _difference(a, b, tasks, t)
     return Duel(
         a.run,
@@ -101,7 +96,7 @@ def _duel(a: RunForecast, b: RunForecast, settings: Settings) -> Duel | None:
         difference,
         sd,
         float(norm.cdf(difference / sd)),
-        _sure_since(a, b, t, settings),
+        _sure_since(a, b, t, options),
     )
 
 
@@ -130,7 +125,7 @@ def _difference(a: RunForecast, b: RunForecast, tasks: Sequence[str], t: float) 
     return means[0] - means[1], float(np.sqrt(sum(variances)))
 
 
-def _sure_since(a: RunForecast, b: RunForecast, t: float, settings: Settings) -> float | None:
+def _sure_since(a: RunForecast, b: RunForecast, t: float, options: CheckpointsOptions) -> float | None:
     """From rolling origins, each with what was known then."""
     moments: list[tuple[float, float]] = []  # step, P(first above second)
     for origin in a.origins:
@@ -141,7 +136,7 @@ def _sure_since(a: RunForecast, b: RunForecast, t: float, settings: Settings) ->
         )
         if partner is None:
             continue
-        early = [_as_known(found, u, settings) for found, u in ((a, origin.u), (b, partner.u))]
+        early = [_as_known(found, u, options) for found, u in ((a, origin.u), (b, partner.u))]
         tasks = _common(*early)
         if not tasks:
             continue
@@ -158,12 +153,12 @@ def _sure_since(a: RunForecast, b: RunForecast, t: float, settings: Settings) ->
     return since
 
 
-def _as_known(found: RunForecast, u: float, settings: Settings) -> RunForecast:
+def _as_known(found: RunForecast, u: float, options: CheckpointsOptions) -> RunForecast:
     """The forecast that one would have made at an earlier moment."""
     origin = next(o for o in found.origins if o.u == u)
     earlier = known_at(found.origins, u)
     t_end, step_end = found.t_end * u, found.step_end * u
-    asked = replace(settings, fit_until=step_end)
+    asked = replace(options, fit_until=step_end)
     return forecast_window(found.run, origin.window, earlier, asked, t_end, step_end, fits=origin.fits)
 
 
@@ -175,19 +170,19 @@ def _what(found: RunForecast) -> str | None:
     return strong[0] if strong else None
 
 
-def _stop(found: RunForecast, settings: Settings, min_gain: float) -> Stop | None:
+def _stop(found: RunForecast, options: CheckpointsOptions) -> Stop | None:
     what = _what(found)
     if what is None:
         return None
     own = found.tasks[what]
-    end = max(settings.horizons)
+    end = max(options.horizons)
     horizons = np.geomspace(1.0, end, 60)
     curve = own.fits[COMBINED_KEY].forecast(horizons)
     sd = own.sd(end)
     if sd is None or not np.isfinite(curve).all():
         return None
     left = curve[-1] - curve
-    enough = np.flatnonzero(left >= min_gain)
+    enough = np.flatnonzero(left >= options.min_gain)
     place = int(enough[-1]) + 1 if len(enough) else 0
     gain = float(left[0])
     return Stop(
@@ -195,8 +190,8 @@ def _stop(found: RunForecast, settings: Settings, min_gain: float) -> Stop | Non
         what,
         end * found.step_end,
         gain,
-        float(norm.sf((min_gain - gain) / sd)),
-        min_gain,
+        float(norm.sf((options.min_gain - gain) / sd)),
+        options.min_gain,
         float(horizons[place] * found.step_end) if place < len(horizons) - 1 else None,
     )
 

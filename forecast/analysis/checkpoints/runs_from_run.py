@@ -4,7 +4,7 @@ from collections import Counter
 
 import duckdb
 
-from forecast.analysis.checkpoints.training_runs import Reading, Runs, build_runs
+from forecast.analysis.checkpoints.training_runs import RunRow, Runs, build_runs
 from forecast.errors import InputError, NoDataError, did_you_mean
 
 _COLUMNS = ("run", "step", "tokens", "task", "metric", "value")
@@ -65,7 +65,7 @@ def runs_of(
         "WHERE status = 'complete' AND step IS NOT NULL ORDER BY ALL"
     ).fetchall()
     read = [
-        Reading(
+        RunRow(
             f"candidate {candidate}",
             names[candidate],
             float(steps[candidate]),

@@ -1,14 +1,13 @@
 """Error against horizon over the tasks of a run (or of all runs), and skill against the best baseline."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.methods import COMBINED, METHODS
-from forecast.analysis.checkpoints.results import Row
+from forecast.analysis.checkpoints.results import ForecastRow
 
 Array = NDArray[np.float64]
 
@@ -18,7 +17,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class Line:
+class SummaryRow:
     """One method at one horizon, over tasks with signal; the macro is not among them."""
 
     run: str
@@ -34,12 +33,10 @@ class Line:
     skill_high: float | None
     best_baseline: str | None
 
-    def as_record(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
 
-
-def summarise(rows: Sequence[Row], tasks_of_macro: Sequence[str], confidence: float) -> list[Line]:
+def summarise(
+    rows: Sequence[ForecastRow], tasks_of_macro: Sequence[str], confidence: float
+) -> list[SummaryRow]:
     """Lines for every run, then for all runs together where there are several.
 
     Args:
@@ -58,7 +55,7 @@ def summarise(rows: Sequence[Row], tasks_of_macro: Sequence[str], confidence: fl
     return lines
 
 
-def _lines(name: str, rows: Sequence[Row], confidence: float) -> list[Line]:
+def _lines(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[SummaryRow]:
     lines = []
     for horizon in sorted({r.horizon for r in rows}):
         here = [r for r in rows if r.horizon == horizon]
@@ -76,7 +73,7 @@ def _lines(name: str, rows: Sequence[Row], confidence: float) -> list[Line]:
             errors = [abs(_known(r.error)) for r in table[m.name]]
             inside = [r.covered for r in table[m.name] if r.covered is not None]
             lines.append(
-                Line(
+                SummaryRow(
                     name,
                     m.name,
                     m.kind,
@@ -116,7 +113,7 @@ def _skills(
     return skill, low, high, best
 
 
-def verdicts(lines: Sequence[Line]) -> list[str]:
+def verdicts(lines: Sequence[SummaryRow]) -> list[str]:
     """For every run and horizon, whether the combination was at least as good as the best single method."""
     found = []
     for run, horizon in dict.fromkeys((line.run, line.horizon) for line in lines):

@@ -106,7 +106,7 @@ def read_runs(path: str, targets: Sequence[str] = (), axis: str | None = None) -
 
 
 @dataclass(frozen=True)
-class Reading:
+class RunRow:
     """One row, checked."""
 
     where: str
@@ -118,22 +118,22 @@ class Reading:
     counts: dict[str, float | None]  # tokens, flops; None where the cell is empty
 
 
-def build_runs(source: str, read: Sequence[Reading], columns: Sequence[str], axis: str | None = None) -> Runs:
-    """Series from readings; see `read_runs`."""
+def build_runs(source: str, read: Sequence[RunRow], columns: Sequence[str], axis: str | None = None) -> Runs:
+    """Series from rows; see `read_runs`."""
     axis, warnings = _axis(source, read, columns, axis)
     problems = Problems()
     ordered = sorted(read, key=lambda r: (r.run, r.task, r.metric, r.step))
     _check_counts(ordered, problems)
-    runs: dict[str, dict[tuple[str, str], list[Reading]]] = {}
-    for reading in ordered:
-        found = runs.setdefault(reading.run, {}).setdefault((reading.task, reading.metric), [])
-        if found and found[-1].step == reading.step:
+    runs: dict[str, dict[tuple[str, str], list[RunRow]]] = {}
+    for row in ordered:
+        found = runs.setdefault(row.run, {}).setdefault((row.task, row.metric), [])
+        if found and found[-1].step == row.step:
             problems.add(
-                reading.where,
-                f"step {reading.step:g} of run {reading.run!r} is given twice for {reading.task} / "
-                f"{reading.metric}, first at {found[-1].where}; remove one",
+                row.where,
+                f"step {row.step:g} of run {row.run!r} is given twice for {row.task} / "
+                f"{row.metric}, first at {found[-1].where}; remove one",
             )
-        found.append(reading)
+        found.append(row)
     problems.raise_if_any()
     result = tuple(
         Run(name, axis, {key: _series(found, axis) for key, found in series.items()})
@@ -142,14 +142,14 @@ def build_runs(source: str, read: Sequence[Reading], columns: Sequence[str], axi
     return Runs(result, warnings)
 
 
-def _series(readings: Sequence[Reading], axis: str) -> Series:
-    step = np.array([r.step for r in readings])
-    t = step if axis == "steps" else np.array([r.counts[axis] for r in readings], float)
-    return Series(step, t, np.array([r.value for r in readings]))
+def _series(rows: Sequence[RunRow], axis: str) -> Series:
+    step = np.array([r.step for r in rows])
+    t = step if axis == "steps" else np.array([r.counts[axis] for r in rows], float)
+    return Series(step, t, np.array([r.value for r in rows]))
 
 
 def _axis(
-    source: str, read: Sequence[Reading], columns: Sequence[str], axis: str | None
+    source: str, read: Sequence[RunRow], columns: Sequence[str], axis: str | None
 ) -> tuple[str, tuple[str, ...]]:
     if axis is not None and axis not in AXES:
         raise InputError(f"axis {axis!r}: {did_you_mean(axis, AXES)}")
@@ -165,10 +165,10 @@ def _axis(
     return axis, ()
 
 
-def _check_counts(ordered: Sequence[Reading], problems: Problems) -> None:
+def _check_counts(ordered: Sequence[RunRow], problems: Problems) -> None:
     """Tokens and FLOPs are a property of the step, and never fall as steps rise."""
     for axis in AXES[1:]:
-        seen: dict[str, dict[float, Reading]] = {}
+        seen: dict[str, dict[float, RunRow]] = {}
         for r in ordered:
             count = r.counts.get(axis)
             if count is None:
@@ -181,7 +181,7 @@ def _check_counts(ordered: Sequence[Reading], problems: Problems) -> None:
                     f"{first.counts[axis]:g} at {first.where}",
                 )
         for run, steps in seen.items():
-            before: Reading | None = None
+            before: RunRow | None = None
             for step in sorted(steps):
                 now = steps[step]
                 if before is not None and _count(now, axis) <= _count(before, axis):
@@ -193,13 +193,13 @@ def _check_counts(ordered: Sequence[Reading], problems: Problems) -> None:
                 before = now
 
 
-def _count(reading: Reading, axis: str) -> float:
-    count = reading.counts[axis]
+def _count(row: RunRow, axis: str) -> float:
+    count = row.counts[axis]
     assert count is not None  # only those that have one were collected
     return count
 
 
-def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems: Problems) -> Reading | None:
+def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems: Problems) -> RunRow | None:
     name, metric = (_name(row, key, problems) for key in ("run", "metric"))
     task = _name(row, "task", problems) if "task" in columns else ONLY_TASK
     step, value = (_number(row, key, problems) for key in ("step", "value"))
@@ -221,7 +221,7 @@ def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems:
         problems.add(row.where, f"{metric} {value:g}, expected an accuracy within 0..1{hint}")
     if name is None or metric is None or task is None or step is None or value is None:
         return None
-    return Reading(row.where, name, step, task, metric, value, counts)
+    return RunRow(row.where, name, step, task, metric, value, counts)
 
 
 def _name(row: Row, column: str, problems: Problems) -> str | None:

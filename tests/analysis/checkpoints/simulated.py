@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecast.analysis.checkpoints.training_runs import Reading, Run, build_runs
+from forecast.analysis.checkpoints.training_runs import Run, RunRow, build_runs
 
 COLUMNS = ("run", "step", "tokens", "task", "metric", "value")
 Cell = tuple[str, int, int, str, str, float]
@@ -60,13 +60,15 @@ def cells(seed: int, world: World = World(), run: str = "a", tokens_per_step: in
     return rows
 
 
+def row_of(cell: Cell) -> RunRow:
+    """A row as the reader would give it."""
+    run, step, tokens, task, metric, value = cell
+    return RunRow("here", run, float(step), task, metric, value, {"tokens": float(tokens), "flops": None})
+
+
 def run_of(rows: Sequence[Cell]) -> Run:
     """The only run of some rows."""
-    read = [
-        Reading("here", r, float(s), task, metric, value, {"tokens": float(tokens), "flops": None})
-        for r, s, tokens, task, metric, value in rows
-    ]
-    (run,) = build_runs("here", read, COLUMNS).runs
+    (run,) = build_runs("here", [row_of(row) for row in rows], COLUMNS).runs
     return run
 
 

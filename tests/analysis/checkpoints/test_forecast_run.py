@@ -12,26 +12,30 @@ from forecast.analysis.checkpoints.fit_window import Points
 from forecast.analysis.checkpoints.forecast_run import (
     COMBINED_KEY,
     MACRO,
+    CheckpointsOptions,
     RunForecast,
-    Settings,
     forecast_run,
 )
 from forecast.analysis.checkpoints.lr_breaks import bend
 from forecast.analysis.checkpoints.methods import Key
 from forecast.analysis.checkpoints.noise import no_signal, noise, smooth
-from forecast.analysis.checkpoints.results import Row, rows_of
+from forecast.analysis.checkpoints.results import ForecastRow, rows_of
 from forecast.analysis.checkpoints.run_decisions import decide
 
-SETTINGS = Settings("accuracy", ("bits_per_byte",), 10_000, "cross_entropy", horizons=(2.0, 4.0, 8.0))
+OPTIONS = CheckpointsOptions(
+    "accuracy", ("bits_per_byte",), 10_000, "cross_entropy", horizons=(2.0, 4.0, 8.0)
+)
 
 
-def forecast(rows: list[Cell], settings: Settings = SETTINGS) -> tuple[RunForecast, list[Row]]:
+def forecast(
+    rows: list[Cell], options: CheckpointsOptions = OPTIONS
+) -> tuple[RunForecast, list[ForecastRow]]:
     run = run_of(rows)
-    found = forecast_run(run, settings)
-    return found, rows_of(run, found, settings)
+    found = forecast_run(run, options)
+    return found, rows_of(run, found, options)
 
 
-def predictions(rows: list[Row]) -> dict[tuple[str, str, float], tuple[object, ...]]:
+def predictions(rows: list[ForecastRow]) -> dict[tuple[str, str, float], tuple[object, ...]]:
     return {(r.task, r.method, r.horizon): (r.predicted, r.lower, r.upper, r.validation_rmse) for r in rows}
 
 
@@ -113,7 +117,7 @@ def test_a_method_without_its_series_is_a_null_with_a_reason() -> None:
 
 def test_too_few_checkpoints_are_said_per_task() -> None:
     rows = cells(0, World(n_tasks=2))
-    found, _ = forecast(rows, replace(SETTINGS, fit_until=4500))
+    found, _ = forecast(rows, replace(OPTIONS, fit_until=4500))
     assert found.failed == {
         f"task{k}": "4 checkpoints with accuracy up to step 4500 (step 0 not counted), 5 are needed"
         for k in (0, 1)
@@ -139,7 +143,7 @@ def test_among_proxies_rolling_origins_choose() -> None:
     rows = cells(7, World(n_tasks=4, noise=0.003))
     rng = np.random.default_rng(0)
     useless = [(*r[:4], "aaa_useless", float(rng.normal())) for r in rows if r[4] == "bits_per_byte"]
-    found, _ = forecast([*rows, *useless], replace(SETTINGS, proxies=("aaa_useless", "bits_per_byte")))
+    found, _ = forecast([*rows, *useless], replace(OPTIONS, proxies=("aaa_useless", "bits_per_byte")))
     assert found.combination.proxy == "bits_per_byte"
 
 
@@ -208,7 +212,7 @@ def test_a_break_is_suspected_and_a_known_one_fitted_apart() -> None:
     assert found is not None
     assert 0.55 <= found <= 0.85
     rows = cells(8, World(n_tasks=2, n_window=12))
-    since = replace(SETTINGS, fit_until=12_000, breaks=(6000.0, 40_000.0))
+    since = replace(OPTIONS, fit_until=12_000, breaks=(6000.0, 40_000.0))
     run = run_of(rows)
     apart = forecast_run(run, since)
     assert len(apart.tasks["task0"].points.u) == 7  # steps 6000 to 12000
@@ -230,27 +234,27 @@ def test_decisions_between_a_better_and_a_worse_run() -> None:
         forecast(cells(11, World(n_tasks=2, noise=0.003, start=s), run=name))[0]
         for name, s in (("good", 1.0), ("bad", -1.0))
     )
-    decisions = decide([good, bad], SETTINGS, 0.01)
+    decisions = decide([good, bad], OPTIONS)
     (duel,) = decisions.duels
     assert (duel.first, duel.second) == ("good", "bad")
     assert duel.probability > 0.95
     assert duel.sure_since is not None
     assert duel.sure_since <= 10_000
-    turned = decide([bad, good], SETTINGS, 0.01).duels[0]
+    turned = decide([bad, good], OPTIONS).duels[0]
     assert turned.probability == pytest.approx(1 - duel.probability)
     assert turned.sure_since == duel.sure_since
     stop = decisions.stops[0]
     assert stop.gain > 0
-    assert decide([good], SETTINGS, 0.9).stops[0].stop_at == pytest.approx(10_000)
+    assert decide([good], replace(OPTIONS, min_gain=0.9)).stops[0].stop_at == pytest.approx(10_000)
     assert decisions.keeps[0].step >= 8000  # the curve rises: the last ones are best
 
 
 def test_when_a_duel_was_sure_looks_at_nothing_later() -> None:
     rows = {name: cells(11, World(n_tasks=2, start=s), run=name) for name, s in (("x", 0.6), ("y", -0.6))}
-    shorter = replace(SETTINGS, fit_until=8000.0, horizons=(10.0,))
-    longer = replace(SETTINGS, fit_until=10_000.0, horizons=(8.0,))
-    early = decide([forecast(own, shorter)[0] for own in rows.values()], shorter, 0.01).duels[0]
-    late = decide([forecast(own, longer)[0] for own in rows.values()], longer, 0.01).duels[0]
+    shorter = replace(OPTIONS, fit_until=8000.0, horizons=(10.0,))
+    longer = replace(OPTIONS, fit_until=10_000.0, horizons=(8.0,))
+    early = decide([forecast(own, shorter)[0] for own in rows.values()], shorter).duels[0]
+    late = decide([forecast(own, longer)[0] for own in rows.values()], longer).duels[0]
     assert early.t == late.t
     if early.sure_since is not None and late.sure_since is not None and late.sure_since <= 8000:
         assert early.sure_since == late.sure_since

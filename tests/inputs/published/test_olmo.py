@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from forecast.analysis.checkpoints.forecast import Question, Report, report_of
+from forecast.analysis.checkpoints.forecast import CheckpointsResult, forecast_checkpoints
+from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions
 from forecast.analysis.checkpoints.training_runs import read_runs
 from forecast.errors import InputError
 from forecast.inputs.published.olmo import COLUMNS, convert
@@ -44,17 +45,19 @@ def test_unknown_columns_are_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> CheckpointsResult:
     """Eight tasks, fitted up to step 50k."""
     path = tmp_path_factory.mktemp("olmo") / "run.csv"
     names = ["arc_challenge", "arc_easy", "boolq", "csqa", "hellaswag", "piqa", "socialiqa", "winogrande"]
     tasks = [f"{name}_{'test' if name.startswith('arc') else 'val'}_rc" for name in names]
     long = convert(str(SOURCE))
     long.filter(pl.col("task").is_in(tasks) | (pl.col("metric") == "cross_entropy")).write_csv(path)
-    return report_of(read_runs(str(path), ["accuracy"]), Question("accuracy", ("bits_per_byte",), 50_000))
+    return forecast_checkpoints(
+        read_runs(str(path), ["accuracy"]), CheckpointsOptions("accuracy", ("bits_per_byte",), 50_000)
+    )
 
 
-def test_the_real_run_is_forecast_eighteen_fold(report: Report) -> None:
+def test_the_real_run_is_forecast_eighteen_fold(report: CheckpointsResult) -> None:
     """A first sketch on eight tasks (perhaps others) had: last value 0.059, compute power law 0.025."""
     far = {line.method: line for line in report.summary if line.horizon == 18}
     assert {line.n for line in far.values()} == {8}
@@ -66,7 +69,7 @@ def test_the_real_run_is_forecast_eighteen_fold(report: Report) -> None:
     assert ends == {900_000}
 
 
-def test_the_checkpoints_compared_with_reach_the_end_of_the_run(report: Report) -> None:
+def test_the_checkpoints_compared_with_reach_the_end_of_the_run(report: CheckpointsResult) -> None:
     assert {row.n_checkpoints for row in report.rows if row.horizon == 18} == {175}
     assert {row.horizon for row in report.rows} == {2.0, 4.0, 8.0, 18.0}
     assert not [warning for warning in report.warnings if "break" in warning]

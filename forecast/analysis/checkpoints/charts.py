@@ -1,0 +1,104 @@
+"""The two plots of the report: error against horizon, and every task's checkpoints with its forecast."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forecast.analysis.checkpoints.forecast import CheckpointsResult
+from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, RunForecast, TaskForecast
+from forecast.analysis.checkpoints.methods import COMBINED
+from forecast.analysis.checkpoints.results import later_of
+from forecast.analysis.checkpoints.summary import SummaryRow
+from forecast.analysis.checkpoints.training_runs import Run
+
+if TYPE_CHECKING:  # takes most of a second to import
+    import altair as alt
+
+_COMBINED, _OTHER, _MEASURED = "#2563eb", "#9aa0ad", "#1f2430"
+_PANEL = (220, 130)  # pixels
+_CURVE = 40  # points of a drawn curve
+
+
+def error_chart(lines: Sequence[SummaryRow]) -> "alt.TopLevelMixin":
+    """RMSE of every method against the horizon, both axes logarithmic; the combination in blue."""
+    import altair as alt
+
+    rows = [{"method": x.method, "horizon": x.horizon, "rmse": x.rmse} for x in lines]
+    names = list(dict.fromkeys(x.method for x in lines))
+    colours = [_COMBINED if name == COMBINED else _OTHER for name in names]
+    across = alt.Scale(type="log", domain=[min(x.horizon for x in lines), max(x.horizon for x in lines)])
+    up = alt.Scale(type="log", domainMin=0.95 * min(x.rmse for x in lines), nice=False)
+    last = max(x.horizon for x in lines)
+    places = _label_places([row for row in rows if row["horizon"] == last], [x.rmse for x in lines])
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("horizon:Q", scale=across, title="horizon, t / window"),
+        y=alt.Y("rmse:Q", scale=up, title="RMSE of the accuracy"),
+        color=alt.Color("method:N", scale=alt.Scale(domain=names, range=colours), legend=None),
+    )
+    labels = (
+        alt.Chart(alt.Data(values=places))
+        .mark_text(align="left", dx=8, fontSize=10, clip=False)
+        .encode(
+            x=alt.X("horizon:Q", scale=across),
+            y=alt.Y("place:Q", scale=up),
+            text="method:N",
+            color=alt.Color("method:N", scale=alt.Scale(domain=names, range=colours), legend=None),
+        )
+    )
+    return alt.layer(base.mark_line(point=True), labels).properties(width=480, height=320)
+
+
+def _label_places(ends: Sequence[dict[str, Any]], everything: Sequence[float]) -> list[dict[str, Any]]:
+    """Names at the lines' ends, pushed apart upwards where they would overlap."""
+    gap = (max(everything) / min(everything)) ** 0.045
+    placed: list[dict[str, Any]] = []
+    for row in sorted(ends, key=lambda row: row["rmse"]):
+        place = max(row["rmse"], placed[-1]["place"] * gap) if placed else row["rmse"]
+        placed.append({**row, "place": place})
+    return placed
+
+
+def task_chart(
+    result: CheckpointsResult, found: RunForecast, run: Run, shown: Sequence[TaskForecast]
+) -> "alt.TopLevelMixin":
+    """A panel per task: window, later checkpoints, combined forecast with its interval."""
+    import altair as alt
+
+    later = later_of(run, found, result.options)
+    ends = [float(part.horizon[-1]) for part in later.values() if len(part.horizon)]
+    end = max([*result.options.horizons, *ends])
+    points: list[dict[str, Any]] = []
+    curve: list[dict[str, Any]] = []
+    for own in shown:
+        points += _dots(own.task, own.points.u, own.points.y, "window")
+        points += _dots(own.task, later[own.task].horizon, later[own.task].value, "later")
+        horizons = np.geomspace(1.0, end, _CURVE)
+        at, low, high = own.interval(COMBINED_KEY, horizons)
+        curve += [
+            {"task": own.task, "t": float(h), "at": float(a), "low": float(lo), "high": float(hi)}
+            for h, a, lo, hi in zip(horizons, at, low, high, strict=True)
+            if np.isfinite([a, lo, hi]).all()
+        ]
+    x = alt.X("t:Q", scale=alt.Scale(type="log", nice=False), title=None)
+    y = {"scale": alt.Scale(zero=False), "title": None}
+    panels = []
+    for own in shown:
+        lines = alt.Chart(alt.Data(values=[row for row in curve if row["task"] == own.task])).encode(x=x)
+        dots = alt.Chart(alt.Data(values=[row for row in points if row["task"] == own.task])).encode(x=x)
+        colour = alt.Color(
+            "when:N", scale=alt.Scale(domain=["window", "later"], range=[_MEASURED, _OTHER]), legend=None
+        )
+        layers = alt.layer(
+            lines.mark_area(opacity=0.18, color=_COMBINED).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
+            dots.mark_circle(size=14, opacity=0.9).encode(y=alt.Y("value:Q", **y), color=colour),
+            lines.mark_line(color=_COMBINED).encode(y=alt.Y("at:Q", **y)),
+        )
+        panels.append(layers.properties(title=own.task, width=_PANEL[0], height=_PANEL[1]))
+    return alt.concat(*panels, columns=4)
+
+
+def _dots(task: str, t: Any, value: Any, when: str) -> list[dict[str, Any]]:
+    return [
+        {"task": task, "t": float(a), "value": float(b), "when": when} for a, b in zip(t, value, strict=True)
+    ]
