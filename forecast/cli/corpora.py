@@ -127,9 +127,11 @@ def corpora(
         "parameters": _by_size("--parameters", parameters),
         "tokens": _by_size("--training-tokens", training_tokens),
     }
-    from forecast.analysis.corpora.compare import Options, report_of
+    from forecast.analysis.corpora.compare import compare_corpora
     from forecast.analysis.corpora.compute_cost import Given
-    from forecast.analysis.corpora.report_record import report_record
+    from forecast.analysis.corpora.corpora_result import CorporaOptions
+    from forecast.analysis.corpora.report import document, record
+    from forecast.report.terminal import render
 
     failed: list[dict[str, str]] = []
     if table is not None and targets is not None:
@@ -140,7 +142,7 @@ def corpora(
     else:
         assert config is not None  # checked above
         tables, failed = _of_run(config, target_size)
-    options = Options(
+    options = CorporaOptions(
         higher=tuple(dict.fromkeys(higher or ())),
         lower=tuple(dict.fromkeys(lower or ())),
         target_metric=target_metric,
@@ -160,18 +162,14 @@ def corpora(
         seed=seed,
     )
     with WorkProgress(err, "decisions and scaling laws") as progress:
-        report = report_of(tables, options, workers or len(os.sched_getaffinity(0)), progress.advance)
+        result = compare_corpora(tables, options, workers or len(os.sched_getaffinity(0)), progress.advance)
     source = table or str(config)
     if html is not None:
-        from forecast.analysis.corpora.report import report_page
-
-        report_page(report, source).write(html)
+        document(result, source).save(html)
     if json_:
-        print_json({**report_record(report, source), "failed": failed})
+        print_json({**record(result, source), "failed": failed})
     else:
-        from forecast.analysis.corpora.report_tables import report_tables
-
-        out.print(report_tables(report))
+        out.print(render(document(result, source)))
         print_failures(failed)
     if html is not None:
         err.print(f"report: {html}", markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """One row for every metric, size, checkpoint, seed and task: how often it decides as the target does."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,13 @@ from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.targets import Target
 from forecast.analysis.corpora.task_matching import Series
 from forecast.analysis.stats.correlations import spearman_where
+from forecast.report.records import record_of
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Row:
+class DecisionRow:
     """What one run of each corpus, or the mean over their seeds, decides; unknown numbers are None."""
 
     metric: str
@@ -53,11 +54,7 @@ class Row:
 
     def as_record(self) -> dict[str, Any]:
         """As JSON: numbers as numbers where sizes and seeds are some."""
-        record = asdict(self)
-        for key in ("size", "seed", "step"):
-            record[key] = as_number(record[key])
-        record["observed_tasks"] = list(self.observed_tasks)
-        return record
+        return record_of(self) | {key: as_number(getattr(self, key)) for key in ("size", "seed", "step")}
 
 
 def as_number(label: float | str | None) -> float | int | str | None:
@@ -118,7 +115,7 @@ def compare(
 
 def rows_of(
     c: Comparison, target_sign: int, panel: Panel, accounting: Accounting, resampling: Resampling
-) -> list[Row]:
+) -> list[DecisionRow]:
     """A row for every run or mean that anybody was observed for."""
     rho = spearman_where(c.values, c.goal)
     n_corpora = (np.isfinite(c.values) & np.isfinite(c.goal)).sum(axis=-1)
@@ -144,7 +141,7 @@ def rows_of(
                 seeds = _seed_interval(c.values[p, :-1], target_runs, figure, resampling)
             why = _reason(c.found, p, s, int(n_corpora[p, s]), float(rho[p, s]))
             rows.append(
-                Row(
+                DecisionRow(
                     metric=c.series.metric,
                     kind=c.kind,
                     direction=c.direction.words,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,6 @@ class LawRow:
     predicted: dict[str, float | None] | None  # by corpus; None: as for another task with the same fits
     failed: dict[str, str]  # by corpus, why its fit failed
     reason: str | None
-
-    def as_record(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
 
 
 def laws_of(
