@@ -29,7 +29,7 @@ from forecast.errors import InputError
 Array = NDArray[np.float64]
 BUDGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of one target run, asked about where none is named
 _SEED_DRAWS = 200
-_MANY_ROWS = 20_000  # with more, seeds are not drawn again: it takes about a millisecond a row
+_MANY_ROWS = 20_000  # with more, seeds are not resampled: it takes about a millisecond a row
 
 
 def compare_corpora(
@@ -42,7 +42,7 @@ def compare_corpora(
 
     Args:
         workers: processes for the scaling laws.
-        on_cost: is told how much is done, of how much.
+        on_cost: callback with the work done and the total.
 
     Raises:
         ConfigError: an option names what is not there.

@@ -1,4 +1,4 @@
-"""One row for every metric, size, checkpoint, seed and task: how often it decides as the target does."""
+"""One row for every metric, size, checkpoint, seed and task: its decision accuracy against the target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from forecast.analysis.corpora.bootstrap import corpus_intervals, seed_deviation
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import Decisions, decide, levelled, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction
-from forecast.analysis.corpora.observation_arrays import Panel, Step
+from forecast.analysis.corpora.observation_arrays import Panel, Step, finite
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.targets import Target
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DecisionRow:
-    """What one run of each corpus, or the mean over their seeds, decides; unknown numbers are None."""
+    """Decision accuracy of one run of each corpus, or of their mean over seeds; missing numbers are None."""
 
     metric: str
     kind: str  # accuracy, cross-entropy, proxy
@@ -66,7 +66,7 @@ def as_number(label: float | str | None) -> float | int | str | None:
 
 @dataclass(frozen=True)
 class Resampling:
-    """What intervals are made with."""
+    """Weights and settings of the intervals."""
 
     weights: Array  # [B, pairs]
     confidence: float
@@ -116,7 +116,7 @@ def compare(
 def rows_of(
     c: Comparison, target_sign: int, panel: Panel, accounting: Accounting, resampling: Resampling
 ) -> list[DecisionRow]:
-    """A row for every run or mean that anybody was observed for."""
+    """A row for every run or mean of which any corpus was observed."""
     rho = spearman_where(c.values, c.goal)
     n_corpora = (np.isfinite(c.values) & np.isfinite(c.goal)).sum(axis=-1)
     flat = c.signs.reshape(n_corpora.size, c.signs.shape[-1])
@@ -129,13 +129,13 @@ def rows_of(
     target_runs = target_sign * np.stack([*c.target.by_seed.values()] or [c.target.mean])
     rows = []
     for p, point in enumerate(panel.points):
-        fraction = _number(c.fractions[p])
+        fraction = finite(c.fractions[p])
         for s, seed in enumerate((*panel.seeds, MEAN)):
             is_mean = seed == MEAN
             if not (c.series.seen[p].any() if is_mean else c.series.seen[p, s]):
                 continue
             k = (c.n_seeds(p) or None) if is_mean else 1
-            figure = _number(c.found.accuracy[p, s])
+            figure = finite(c.found.accuracy[p, s])
             seeds: tuple[float | None, float | None] = (None, None)
             if is_mean and figure is not None:
                 seeds = _seed_interval(c.values[p, :-1], target_runs, figure, resampling)
@@ -151,11 +151,11 @@ def rows_of(
                     task=c.target.task,
                     observed_tasks=c.series.tasks,
                     decision_accuracy=figure,
-                    ci_low=_number(low[p, s]),
-                    ci_high=_number(high[p, s]),
+                    ci_low=finite(low[p, s]),
+                    ci_high=finite(high[p, s]),
                     seed_low=seeds[0],
                     seed_high=seeds[1],
-                    spearman=_number(rho[p, s]),
+                    spearman=finite(rho[p, s]),
                     n_corpora=int(n_corpora[p, s]),
                     n_pairs=int(c.found.n_pairs[p, s]),
                     n_ties=int(c.found.n_ties[p, s]),
@@ -163,8 +163,8 @@ def rows_of(
                     n_seeds=k,
                     compute_fraction=fraction,
                     cost_fraction=None if fraction is None else fraction * (k or 1),
-                    training_flops=_number(training[p]),
-                    scoring_flops=_number(scoring[p]),
+                    training_flops=finite(training[p]),
+                    scoring_flops=finite(scoring[p]),
                     reason="; ".join(w for w in (why, accounting.reason(p)) if w) or None,
                 )
             )
@@ -175,14 +175,14 @@ def ways_of(c: Comparison, panel: Panel) -> list[Way]:
     """One run of each corpus, where several might decide: their mean figure; and the mean over seeds."""
     ways = []
     for p, point in enumerate(panel.points):
-        fraction = _number(c.fractions[p])
+        fraction = finite(c.fractions[p])
         n_seeds = c.n_seeds(p)
         known = [s for s in range(len(panel.seeds)) if np.isfinite(c.found.accuracy[p, s])]
         if known:
             mean = float(c.found.accuracy[p, known].mean())
             runs = c.values[p, known]
             ways.append(Way(c.series.metric, point.size, point.step, 1, c.kind, fraction, mean, runs))
-        figure = _number(c.found.accuracy[p, -1])
+        figure = finite(c.found.accuracy[p, -1])
         if figure is not None and n_seeds != 1:
             k = max(n_seeds, 1)
             cost = None if fraction is None else fraction * k
@@ -231,7 +231,3 @@ def _reason(found: Decisions, p: int, s: int, n_corpora: int, rho: float) -> str
         few = "fewer than three corpora" if n_corpora < 3 else "all values are equal"
         return f"no rho: {few}"
     return None
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
