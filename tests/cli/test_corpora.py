@@ -12,7 +12,8 @@ import typer
 from analysis.corpora.small_runs import world, write
 from typer.testing import CliRunner
 
-from forecast.analysis.corpora.compare import Options, report_of
+from forecast.analysis.corpora.compare import compare_corpora
+from forecast.analysis.corpora.corpora_result import CorporaOptions
 from forecast.analysis.corpora.observations_from_run import tables_of
 from forecast.cli.convert import convert
 from forecast.cli.corpora import corpora
@@ -70,9 +71,9 @@ def test_tables_and_page_are_printed(paths: tuple[str, str], tmp_path: Path) -> 
     )
     assert result.exit_code == 0, result.output
     for words in (
-        "Decision accuracy against accuracy of macro",
+        "Against accuracy of macro",
         "Pareto frontier",
-        "What to buy",
+        "Choice within a budget",
         "Scaling laws",
     ):
         assert words in result.stdout
@@ -166,7 +167,7 @@ def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def test_candidates_of_a_warehouse_are_runs(warehouse: duckdb.DuckDBPyConnection) -> None:
-    found = report_of(tables_of(warehouse), Options(bootstraps=20, permutations=20, laws=False))
+    found = compare_corpora(tables_of(warehouse), CorporaOptions(bootstraps=20, permutations=20, laws=False))
     assert (found.accounting.target_size, found.targets.corpora) == ("1B", ("c0", "c1", "c2"))
     assert found.targets.tasks[0].mean.tolist() == pytest.approx([0.52, 0.62, 0.72])  # last steps
     rows = {(r.metric, r.size, r.step): r for r in found.rows if r.seed == "mean"}

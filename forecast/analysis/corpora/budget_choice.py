@@ -1,15 +1,14 @@
-"""What to buy for a budget, and what its choice of corpus is expected to give away.
+"""Budget-constrained choice of a way to decide, and the regret of the corpus that it ranks first.
 
-Bought is the way to decide with the best decision accuracy of those within the budget, the cheapest of equal
-ones. Regret is the target of the best corpus less that of the corpus which the way puts first (their mean
-where it ties several), in the target's own unit. Its expectation is over corpora drawn again with
-replacement, among which both are then chosen, and over which of a corpus' runs was made where one run
-decides.
+Chosen is the way with the best decision accuracy of those within the budget, the cheapest of equal ones.
+Regret is the target of the best corpus less that of the corpus which the way ranks first (their mean where it
+ties several), in the target's own unit. Its expectation is over corpora resampled with replacement, among
+which both are then chosen, and over the runs of a corpus where one run decides.
 
-Which way is best is itself learned from these corpora. So the purchase is also made anew in every draw, by
-the draw's own decision accuracies, and the regret of what was then bought is averaged: `expected_anew`. It
-still learns from the corpora it is judged on; with a budget's worth of equal ways it is the safer number of
-the two.
+Which way is best is itself learned from these corpora. So the choice is also repeated in every resample, by
+the resample's own decision accuracies, and the regret of what was then chosen is averaged:
+`expected_rechosen`. It still learns from the corpora it is evaluated on; where many ways are about equal it
+is the less biased of the two.
 """
 
 from collections.abc import Sequence
@@ -23,44 +22,44 @@ from forecast.analysis.corpora.decision_accuracy import pair_signs
 from forecast.analysis.corpora.pareto_frontier import LEVEL, Way, cheap_first
 
 Array = NDArray[np.float64]
-_MOST_WAYS = 2_000  # with more, no purchase is made anew
+_MOST_WAYS = 2_000  # with more, the choice is not repeated in resamples
 
 
 @dataclass(frozen=True)
 class Regret:
-    """In the target's own unit; NaN with no draws."""
+    """In the target's own unit; NaN without resamples."""
 
     observed: float  # on all corpora, mean over the runs that might decide
-    expected: float  # over draws, of this way
-    low: float  # interval of the draws
+    expected: float  # mean over resamples, of this way
+    low: float  # percentile interval over resamples
     high: float
     random: float  # on all corpora, of a corpus taken at random
-    first: tuple[str, ...]  # the corpus that it puts first, for each run that might decide
+    first: tuple[str, ...]  # the corpus that it ranks first, for each run that might decide
     best: str  # by the target
 
 
 @dataclass(frozen=True)
-class Purchase:
-    """For one budget and task."""
+class BudgetChoice:
+    """The choice for one budget and task."""
 
     task: str
     budget: float  # of one target run, for all runs of one corpus
-    way: Way | None  # None: nothing is that cheap
+    way: Way | None  # None: none is within the budget
     regret: Regret | None
-    bought_again: float | None  # share of draws in which the same way is bought
-    expected_anew: float | None  # expected regret where the purchase is made anew in every draw
+    chosen_again: float | None  # share of resamples in which the same way is chosen
+    expected_rechosen: float | None  # expected regret where the choice is repeated in every resample
 
 
-class Market:
-    """The ways to decide about one task, with their figures in every draw."""
+class BudgetChooser:
+    """The ways to decide about one task, with their figures in every resample."""
 
     def __init__(
         self, task: str, ways: Sequence[Way], goal: Array, corpora: Sequence[str], weights: Array
     ) -> None:
         """Args:
-        ways: with a cost; others cannot be bought.
+        ways: those without a cost are never chosen.
         goal: [corpora] the target, higher is better, NaN where there is none.
-        weights: [B, corpora] how often each corpus is drawn.
+        weights: [B, corpora] how often each corpus is in a resample.
         """
         known = np.isfinite(goal)
         self._task = task
@@ -70,25 +69,23 @@ class Market:
         self._known = known
         drawn = weights[:, known]
         self._weights = drawn[(drawn > 0).sum(axis=1) > 1]
-        self._anew: tuple[Array, Array] | None = None
+        self._resampled: tuple[Array, Array] | None = None
 
-    def buy(self, budget: float, confidence: float = 0.95) -> Purchase:
-        """What a budget buys."""
+    def choose(self, budget: float, confidence: float = 0.95) -> BudgetChoice:
+        """The most accurate way within a budget, and its regret."""
         within = [i for i, way in enumerate(self._ways) if (way.cost or 0.0) <= budget * (1 + LEVEL)]
         if not within:
-            return Purchase(self._task, budget, None, None, None, None)
+            return BudgetChoice(self._task, budget, None, None, None, None)
         chosen = min(within, key=lambda i: (-round(self._ways[i].accuracy, 9), i))
         way = self._ways[chosen]
-        again = anew = None
+        again = rechosen = None
         if len(self._weights) and len(self._ways) <= _MOST_WAYS:
-            accuracy, regret = self._drawn()
-            bought = np.nanargmax(
-                np.where(np.isnan(accuracy[within]), -1.0, np.round(accuracy[within], 9)), axis=0
-            )
-            bought = np.asarray(within)[bought]
-            again = float((bought == chosen).mean())
-            anew = float(np.nanmean(regret[bought, np.arange(len(bought))]))
-        return Purchase(self._task, budget, way, self.regret_of(way, confidence), again, anew)
+            accuracy, regret = self._figures()
+            rounded = np.where(np.isnan(accuracy[within]), -1.0, np.round(accuracy[within], 9))
+            best = np.asarray(within)[np.nanargmax(rounded, axis=0)]
+            again = float((best == chosen).mean())
+            rechosen = float(np.nanmean(regret[best, np.arange(len(best))]))
+        return BudgetChoice(self._task, budget, way, self.regret_of(way, confidence), again, rechosen)
 
     def regret_of(self, way: Way, confidence: float = 0.95) -> Regret | None:
         """None where the way has no standing of any corpus with a target."""
@@ -96,10 +93,10 @@ class Market:
         if not np.isfinite(standings).any():
             return None
         everyone = np.ones((1, len(self._goal)), bool)
-        observed = float(np.nanmean([_given_away(run, self._goal, everyone)[0] for run in standings]))
+        observed = float(np.nanmean([_regrets(run, self._goal, everyone)[0] for run in standings]))
         expected = low = high = float("nan")
         if len(self._weights):
-            by_run = np.array([_given_away(run, self._goal, self._weights > 0) for run in standings])
+            by_run = np.array([_regrets(run, self._goal, self._weights > 0) for run in standings])
             expected = float(np.nanmean(by_run))
             tail = (1 - confidence) / 2
             low, high = (float(end) for end in np.nanquantile(by_run, [tail, 1 - tail]))
@@ -107,9 +104,9 @@ class Market:
         random = float(self._goal.max() - self._goal.mean())
         return Regret(observed, expected, low, high, random, first, self._names[int(self._goal.argmax())])
 
-    def _drawn(self) -> tuple[Array, Array]:
-        """Decision accuracy and regret of every way in every draw: [ways, B] each."""
-        if self._anew is None:
+    def _figures(self) -> tuple[Array, Array]:
+        """Decision accuracy and regret of every way in every resample: [ways, B] each."""
+        if self._resampled is None:
             goal = pair_signs(self._goal)
             weights = pair_weights(self._weights)
             accuracy, regret = [], []
@@ -122,12 +119,10 @@ class Market:
                         1 + (agreement @ weights.T) / (counts.astype(float) @ weights.T)
                     ) / 2  # [runs, B]
                 accuracy.append(_mean(figures))
-                runs = [
-                    _given_away(run, self._goal, self._weights > 0) for run in way.standings[:, self._known]
-                ]
+                runs = [_regrets(run, self._goal, self._weights > 0) for run in way.standings[:, self._known]]
                 regret.append(_mean(np.array(runs)))
-            self._anew = np.array(accuracy), np.array(regret)
-        return self._anew
+            self._resampled = np.array(accuracy), np.array(regret)
+        return self._resampled
 
 
 def _mean(values: Array) -> Array:
@@ -137,7 +132,7 @@ def _mean(values: Array) -> Array:
     return np.where(n > 0, np.where(known, values, 0.0).sum(axis=0) / np.maximum(n, 1), np.nan)
 
 
-def _given_away(standing: Array, goal: Array, among: NDArray[np.bool_]) -> Array:
+def _regrets(standing: Array, goal: Array, among: NDArray[np.bool_]) -> Array:
     """[B] best target less the chosen one's, among the corpora of each row of [B, corpora]."""
     usable = among & np.isfinite(standing)
     held = np.where(usable, standing, -np.inf)

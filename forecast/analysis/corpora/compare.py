@@ -1,7 +1,6 @@
-"""Everything that `forecast corpora` says of two tables, put together; no printing."""
+"""The entry of `forecast corpora`: compare small runs with the targets of large ones; no printing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,72 +12,37 @@ from forecast.analysis.corpora.bootstrap import (
     corpus_weights,
     pair_weights,
 )
-from forecast.analysis.corpora.budget_choice import Market, Purchase
-from forecast.analysis.corpora.compute_cost import Accounting, Given, accounting_of
-from forecast.analysis.corpora.metric_direction import Direction, directions, is_accuracy, is_generic_loss
+from forecast.analysis.corpora.budget_choice import BudgetChoice, BudgetChooser
+from forecast.analysis.corpora.compute_cost import Accounting, accounting_of
+from forecast.analysis.corpora.corpora_result import CorporaOptions, CorporaResult
+from forecast.analysis.corpora.metric_direction import directions, is_accuracy, is_generic_loss
 from forecast.analysis.corpora.noise_ceiling import Ceiling, ceiling_of
 from forecast.analysis.corpora.observation_arrays import Panel, Point, panel_of
 from forecast.analysis.corpora.observations_from_file import MEAN, Tables
 from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontier_of
-from forecast.analysis.corpora.results import Resampling, Row, compare, rows_of, uneven_words, ways_of
+from forecast.analysis.corpora.results import DecisionRow, Resampling, compare, rows_of, uneven_words, ways_of
 from forecast.analysis.corpora.scaling_law_rows import LawRow, laws_of
-from forecast.analysis.corpora.targets import Target, Targets, targets_of
+from forecast.analysis.corpora.targets import Target, targets_of
 from forecast.analysis.corpora.task_matching import matching_words, series_of
 from forecast.errors import InputError
 
 Array = NDArray[np.float64]
 BUDGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of one target run, asked about where none is named
 _SEED_DRAWS = 200
-_MANY_ROWS = 20_000  # with more, seeds are not drawn again: it takes about a millisecond a row
+_MANY_ROWS = 20_000  # with more, seeds are not resampled: it takes about a millisecond a row
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose."""
-
-    higher: tuple[str, ...] = ()
-    lower: tuple[str, ...] = ()
-    target_metric: str | None = None
-    budgets: tuple[float, ...] = ()
-    given: Given = field(default_factory=Given)
-    laws: bool = True
-    losses: tuple[str, ...] = ()  # metrics that scaling laws are fitted to; (): cross-entropies by their name
-    bootstraps: int = 1000
-    permutations: int = 1000
-    confidence: float = 0.95
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """The answer."""
-
-    targets: Targets
-    panel: Panel
-    directions: dict[str, Direction]
-    accounting: Accounting
-    options: Options
-    rows: tuple[Row, ...]
-    ceilings: tuple[Ceiling, ...]
-    frontiers: dict[str, tuple[Way, ...]]  # by task
-    ways: dict[str, tuple[Way, ...]]  # by task, all of them
-    best: dict[str, tuple[BestOfMany, Row]]  # by task
-    laws: tuple[LawRow, ...]
-    purchases: tuple[Purchase, ...]
-    warnings: tuple[str, ...]
-
-
-def report_of(
+def compare_corpora(
     tables: Tables,
-    options: Options,
+    options: CorporaOptions,
     workers: int = 1,
     on_cost: Callable[[float, float], None] | None = None,
-) -> Report:
+) -> CorporaResult:
     """Compare every metric, size, checkpoint and seed with every target.
 
     Args:
         workers: processes for the scaling laws.
-        on_cost: is told how much is done, of how much.
+        on_cost: callback with the work done and the total.
 
     Raises:
         ConfigError: an option names what is not there.
@@ -117,12 +81,12 @@ def report_of(
         warnings.append(f"{n_rows} sizes, checkpoints, metrics and tasks: too many to draw seeds again")
     resampling = Resampling(pair_weights(weights), options.confidence, draws, options.seed)
     sign = ways_up[targets.metric].sign
-    rows: list[Row] = []
-    best: dict[str, tuple[BestOfMany, Row]] = {}
+    rows: list[DecisionRow] = []
+    best: dict[str, tuple[BestOfMany, DecisionRow]] = {}
     ways: dict[str, list[Way]] = {target.task: [] for target in targets.tasks}
     parts = len(panel.metrics) * len(targets.tasks)
     for t, target in enumerate(targets.tasks):
-        compared: list[tuple[Row, Array]] = []
+        compared: list[tuple[DecisionRow, Array]] = []
         for m, metric in enumerate(panel.metrics):
             series = series_of(panel, metric, target, targets)
             kind = kind_of(metric, targets.metric)
@@ -155,14 +119,14 @@ def report_of(
         task: [way for way in own if comes_first(way, accounting.target_size)] for task, own in ways.items()
     }
     frontiers = {task: tuple(frontier_of(own)) for task, own in offered.items()}
-    purchases = [
-        purchase
+    choices = [
+        choice
         for target in targets.tasks
-        for purchase in _purchases(offered[target.task], target, sign, common, weights, options)
+        for choice in _choices(offered[target.task], target, sign, common, weights, options)
     ]
     ceilings = tuple(ceiling_of(target) for target in targets.tasks)
     warnings += _ceiling_words(ceilings, panel, accounting)
-    return Report(
+    return CorporaResult(
         targets=targets,
         panel=panel,
         directions=ways_up,
@@ -174,7 +138,7 @@ def report_of(
         ways={task: tuple(own) for task, own in ways.items()},
         best=best,
         laws=laws,
-        purchases=tuple(purchases),
+        choices=tuple(choices),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
@@ -187,12 +151,12 @@ def kind_of(metric: str, target_metric: str) -> str:
 
 
 def _best(
-    compared: Sequence[tuple[Row, Array]],
+    compared: Sequence[tuple[DecisionRow, Array]],
     target: Target,
     sign: int,
-    options: Options,
+    options: CorporaOptions,
     accounting: Accounting,
-) -> tuple[BestOfMany, Row] | None:
+) -> tuple[BestOfMany, DecisionRow] | None:
     """Over means that are not the target's own size and have enough corpora to be compared.
 
     `compared`: rows of means, and their signs [pairs].
@@ -212,19 +176,24 @@ def _best(
     return None if found is None else (found, kept[found.row][0])
 
 
-def _purchases(
-    ways: Sequence[Way], target: Target, sign: int, corpora: Sequence[str], weights: Array, options: Options
-) -> list[Purchase]:
-    """For the budgets asked about; else for powers of ten, without those that buy the same again."""
-    market = Market(target.task, ways, sign * target.mean, corpora, weights)
+def _choices(
+    ways: Sequence[Way],
+    target: Target,
+    sign: int,
+    corpora: Sequence[str],
+    weights: Array,
+    options: CorporaOptions,
+) -> list[BudgetChoice]:
+    """For the given budgets; else for powers of ten, without those whose choice is the same."""
+    chooser = BudgetChooser(target.task, ways, sign * target.mean, corpora, weights)
     if options.budgets:
-        return [market.buy(budget, options.confidence) for budget in options.budgets]
-    found: list[Purchase] = []
+        return [chooser.choose(budget, options.confidence) for budget in options.budgets]
+    choices: list[BudgetChoice] = []
     for budget in BUDGETS:
-        purchase = market.buy(budget, options.confidence)
-        if purchase.way is not None and (not found or found[-1].way is not purchase.way):
-            found.append(purchase)
-    return found
+        choice = chooser.choose(budget, options.confidence)
+        if choice.way is not None and (not choices or choices[-1].way is not choice.way):
+            choices.append(choice)
+    return choices
 
 
 def _ceiling_words(ceilings: Sequence[Ceiling], panel: Panel, accounting: Accounting) -> list[str]:

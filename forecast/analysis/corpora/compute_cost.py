@@ -1,4 +1,4 @@
-"""What a decision costs, as a share of the training compute of one target run.
+"""Compute of a decision, as a share of the training compute of one target run.
 
     compute_fraction = (6 N D + 2 N T) / (6 N D of the target)
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel, Point, size_number
+from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel, Point, finite, size_number
 from forecast.analysis.corpora.targets import Targets
 from forecast.errors import ConfigError
 from forecast.inputs.published import datadecide
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Given:
-    """What options say; by size where it differs between sizes."""
+    """Counts given by options; by size where it differs between sizes."""
 
     parameters: Mapping[str, float] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)  # of a whole run
@@ -64,9 +64,9 @@ class Accounting:
         return 6 * self.parameters * self.tokens
 
     def scoring(self, tasks: list[int]) -> Array:
-        """[points] 2 N T over these tasks; T is 0 where nobody tells it."""
-        told = self.scored_per_run
-        tokens = np.nansum(self.scored[:, tasks], axis=1) if told is None else told
+        """[points] 2 N T over these tasks; T is 0 where it is unknown."""
+        given = self.scored_per_run
+        tokens = np.nansum(self.scored[:, tasks], axis=1) if given is None else given
         return 2 * self.parameters * tokens
 
     def fractions(self, tasks: list[int]) -> Array:
@@ -97,8 +97,8 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
     known = {label: datadecide.SIZES.get(label.upper()) for label in labels}
     is_datadecide = bool(labels) and all(known.values())
     size = _target_size(panel, targets, given, is_datadecide, warnings)
-    for option, told in (("--parameters", given.parameters), ("--training-tokens", given.tokens)):
-        for name in told:
+    for option, by_size in (("--parameters", given.parameters), ("--training-tokens", given.tokens)):
+        for name in by_size:
             if name not in {*labels, size}:
                 raise ConfigError(f"{option} {name}=...: no such size; sizes are {', '.join(panel.sizes)}")
     same_step = is_datadecide and _same_step(panel)
@@ -108,8 +108,8 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
         n = _first(
             sources,
             ("options", lambda: given.parameters.get(point.size)),
-            ("columns", lambda: _finite(panel.counts["active_parameters"][i])),
-            ("columns", lambda: _finite(panel.counts["parameters"][i])),
+            ("columns", lambda: finite(panel.counts["active_parameters"][i])),
+            ("columns", lambda: finite(panel.counts["parameters"][i])),
             ("DataDecide's sizes", lambda: _datadecide(known[point.size], is_datadecide, "n", None)),
             ("names of sizes", lambda: size_number(point.size)),
         )
@@ -117,7 +117,7 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
         d = _first(
             sources,
             ("options", lambda: _share_of_run(panel, point, given.tokens.get(point.size))),
-            ("columns", lambda: _finite(panel.counts["tokens"][i])),
+            ("columns", lambda: finite(panel.counts["tokens"][i])),
             ("DataDecide's sizes", lambda: _datadecide(known[point.size], is_datadecide, "d", step)),
         )
         return n, d
@@ -169,7 +169,6 @@ def _target_counts(
 ) -> tuple[float, float]:
     """N and D of one target run."""
     counts = targets.counts
-    told = panel.counts
     last = [i for i, point in enumerate(panel.points) if point.size == size]
     end = last[int(np.argmax(np.nan_to_num(pairs[last, 1])))] if last else None
     own = np.array([np.nan, np.nan]) if end is None else pairs[end]
@@ -179,7 +178,7 @@ def _target_counts(
     if np.isnan(n):
         n = published.parameters if published and not last else own[0]
     if np.isnan(d):
-        in_table = end is not None and np.isfinite(told["tokens"][end])
+        in_table = end is not None and np.isfinite(panel.counts["tokens"][end])
         d = published.tokens() if published and not in_table else own[1]
     if np.isnan(n) and size is not None:
         n = size_number(size) or np.nan
@@ -240,7 +239,3 @@ def _first(sources: set[str], *ways: tuple[str, Callable[[], float | None]]) -> 
             sources.add(source)
             return float(number)
     return float("nan")
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Decisions between corpora: does a proxy order two of them as the target does?
+"""Decision accuracy: how often a metric orders two corpora as the target does.
 
 Decision accuracy (DataDecide, arXiv 2504.11393) is the share of pairs ordered alike. A pair that the proxy
 ties counts 0.5; a pair tied in the target is left out and counted. Without ties it is `(tau + 1) / 2`, with
@@ -19,7 +19,7 @@ _EQUAL = 1e-12
 
 
 def pair_signs(values: Array) -> Array:
-    """Who is the better of each pair: [..., n] -> [..., n (n - 1) / 2], higher values are better."""
+    """Which corpus of each pair is better: [..., n] -> [..., n (n - 1) / 2], higher values are better."""
     i, j = np.triu_indices(values.shape[-1], 1)
     a, b = values[..., i], values[..., j]
     apart = a - b

@@ -1,4 +1,4 @@
-"""Whether more of a metric is better: told by an option, or known from the metric's name.
+"""Whether more of a metric is better: given by an option, or known from the metric's name.
 
 A name is cut into words at everything that is neither letter nor digit. The 80 proxies and their versions
 over bytes have the directions of `forecast.proxies`. Of other names the words below decide, those for "lower
@@ -36,8 +36,7 @@ class Direction:
     """Of one metric."""
 
     better: Better
-    learned: bool = False  # nobody knows beforehand; `better` is then a convention, high
-    told: bool = False  # by an option
+    learned: bool = False  # direction unknown; `better` is then a convention, high
 
     @property
     def sign(self) -> int:
@@ -84,7 +83,7 @@ def directions(
     for name in names:
         known = known_direction(name)
         if name in higher or name in lower:
-            found[name] = Direction("high" if name in higher else "low", told=True)
+            found[name] = Direction("high" if name in higher else "low")
         elif known is not None:
             found[name] = known
         else:

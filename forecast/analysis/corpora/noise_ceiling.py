@@ -1,6 +1,6 @@
-"""How well one target run itself decides: no proxy that sees as little can be expected to do better.
+"""Noise ceiling: the decision accuracy of one target run against the mean of the others.
 
-For every seed, its scores are compared with the mean of the other seeds. Published for DataDecide's 1B runs:
+Each seed's scores are compared with the mean of the other seeds. Published for DataDecide's 1B runs:
 the default seed agrees with the mean of the other two on 0.893 of pairs. It bounds a predictor that knows one
 run against a target of k - 1 runs; the mean of several small runs may exceed it.
 """

@@ -1,4 +1,4 @@
-"""What small runs showed and what large runs scored, read from two tables and checked.
+"""Metrics of small runs and targets of large ones, read from two tables and checked.
 
 OBS: `corpus, size, seed, step, task, metric, value`, and where known `parameters, active_parameters, tokens,
 scored_tokens`. TARGETS: `corpus, seed, task, metric, value`, and where known `size, parameters,

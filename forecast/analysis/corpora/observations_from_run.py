@@ -81,8 +81,8 @@ def _observation(
     kind: str,
 ) -> Observation:
     name, task, metric, value = row
-    told = (*counts[name], read.get((kind, name, task)))
-    return Observation(*runs[name], task, metric, value, told, f"candidate {name}")
+    known = (*counts[name], read.get((kind, name, task)))
+    return Observation(*runs[name], task, metric, value, known, f"candidate {name}")
 
 
 def _targets(

@@ -1,8 +1,9 @@
-"""What decision accuracy costs: ways to decide, and which of them are on the Pareto frontier.
+"""Decision accuracy against compute: ways to decide, and which of them are on the Pareto frontier.
 
 A way to decide is a size, a checkpoint and a metric with one run of each corpus, the same with the mean over
 k seeds (at k times the cost), or a scaling law fitted to several sizes (at the cost of all of them). A way is
-on the frontier where nothing that costs as much or less decides better; of ways that are level in both, all.
+on the frontier where none of the same cost or less has a higher decision accuracy; of ways equal in both,
+all.
 """
 
 from collections.abc import Sequence
@@ -32,12 +33,12 @@ class Way:
 
 
 def comes_first(way: Way, target_size: str | None) -> bool:
-    """Whether deciding so spares anything: it is not the target's own size, nor as dear as a target run."""
+    """Whether deciding so saves compute: not at the target's own size, and cheaper than a target run."""
     return way.size != target_size and (way.cost is None or way.cost < 1)
 
 
 def frontier_of(ways: Sequence[Way]) -> list[Way]:
-    """The ways on the frontier, from cheap to dear; those without a cost are not on it."""
+    """The ways on the frontier, cheapest first; those without a cost are not on it."""
     priced = sorted((way for way in ways if way.cost is not None), key=cheap_first)
     kept: list[Way] = []
     for way in priced:

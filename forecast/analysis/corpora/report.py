@@ -1,217 +1,341 @@
-"""The report as one HTML file: the same figures as in the terminal, with plots."""
+"""The report of `forecast corpora`: the document, and the JSON with the same figures."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from typing import Any
 
-from forecast.analysis.corpora.compare import Report
+import polars as pl
+
+from forecast.analysis.corpora.budget_choice import BudgetChoice
+from forecast.analysis.corpora.charts import frontier_chart
+from forecast.analysis.corpora.corpora_result import CorporaResult
+from forecast.analysis.corpora.observation_arrays import finite
 from forecast.analysis.corpora.observations_from_file import MEAN
-from forecast.analysis.corpora.report_record import ACCOUNTING
-from forecast.report.page import Page
+from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontiers_by_metric
+from forecast.analysis.corpora.results import as_number
+from forecast.analysis.corpora.targets import Target
+from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
+from forecast.report.format import INTEGER, P_VALUE, PERCENT, Format, fixed, interval
+from forecast.report.records import record_of
 
-if TYPE_CHECKING:  # takes most of a second to import
-    import altair as alt
-
-_CEILING, _INK = "#1f2430", "#5b6170"
-_COLOURS = {"proxy": "#2563eb", "accuracy": "#d97706", "cross-entropy": "#059669", "scaling law": "#9aa0ad"}
-_WIDTH, _HEIGHT = 640, 360  # pixels of a plot, without axes
+ACCOUNTING = (
+    "compute_fraction = (6 N D + 2 N T) / (6 N D of one target run), for one run of one corpus; "
+    "N: parameters, active ones of a mixture of experts; D: training tokens up to the checkpoint; "
+    "T: tokens read to score it, prompts included; cost_fraction: of all runs of one corpus; "
+    "making experts' solutions is listed apart"
+)
+_MOST_SHORT = 60  # rows of a table on a terminal
 _MOST_ROWS = 600  # of the table of all rows
+_SHARE = fixed(3)
+_RHO = fixed(2, signed=True)
+_SMALL = fixed(4)
+_FRACTION = Format(lambda value: f"{value:.2e}" if value < 0.1 else f"{value:.3g}", d3=".3~g")
+_LABEL = Format(str)  # sizes, steps and seeds: text that stands on the right
+_LIST = Format(", ".join, right=False)
+_RANGE = Format(lambda sizes: f"{sizes[0]} to {sizes[-1]}", right=False)
+
+_TASK, _METRIC = Column("task", "task"), Column("metric", "metric")
+_SIZE, _STEP = Column("size", "size", _LABEL), Column("step", "step", _LABEL)
+_COMPUTE = Column("compute_fraction", "compute", _FRACTION, "Of one run, as a share of one target run.")
+_COST_HELP = "Compute of all runs of one corpus, as a share of one target run."
+_COST = Column("cost_fraction", "cost", _FRACTION, _COST_HELP)
+_RUNS = Column("n_runs", "runs", INTEGER, "Runs of each corpus.")
+_ACCURACY_HELP = "Share of corpus pairs ordered as the target orders them; at chance: 0.5."
+_ACCURACY = Column("decision_accuracy", "decision accuracy", _SHARE, _ACCURACY_HELP)
+_CI_HELP = "Over corpora resampled with their runs."
+_SEED_HELP = "For the same corpora with other seeds."
+_SPEARMAN = Column("spearman", "rho", _RHO, "Spearman's rank correlation with the target.")
+_PAIRS = Column("n_pairs", "pairs", INTEGER)
+_TIES = Column("n_ties", "ties", INTEGER, "Pairs tied in the target, left out.")
+_REASON = Column("reason", "reason", help="Why a figure is missing.", wide_only=True)
+
+_BEST = (
+    _TASK,
+    Column("metric", "best metric"),
+    _SIZE,
+    _ACCURACY,
+    Column("ci_low", "interval", interval(2), also=("ci_high",)),
+    Column("p", "p (max statistic)", P_VALUE, "Permutation null of the best of as many rows."),
+    Column("null_mean", "null mean", _SHARE, "The best of as many rows, mean over the permutations."),
+    Column("noise_ceiling", "ceiling", _SHARE, "Each seed of the target against the mean of the others."),
+    Column("null_95", "null 95 %", _SHARE, "The same, 95th percentile.", wide_only=True),
+    Column("n_rows", "rows", INTEGER, "Rows compared, of which this is the best.", wide_only=True),
+)
+_BEST_CAPTION = (
+    "The best mean of seeds below the target's size, selected post hoc. "
+    "Null: the target's values are permuted over the corpora, for all rows alike."
+)
+_FRONTIER = (_METRIC, Column("kind", "kind"), _SIZE, _STEP, _RUNS, _COST, _ACCURACY)
+_CHOICES = (
+    Column("budget", "budget", _FRACTION, "Share of the compute of one target run."),
+    _METRIC,
+    _SIZE,
+    _STEP,
+    _RUNS,
+    Column("cost_fraction", "cost", _FRACTION, _COST_HELP, wide_only=True),
+    _ACCURACY,
+    Column("regret", "regret", _SMALL, "Target of the best corpus less that of the chosen one."),
+    Column("expected", "expected", _SMALL, "Mean regret over resampled corpora."),
+    Column("low", "interval", interval(4), "Of the regret, over resampled corpora.", True, ("high",)),
+    Column("expected_rechosen", "expected, rechosen", _SMALL, "With the choice repeated in each resample."),
+    Column("random", "at random", _SMALL, "Regret of a corpus taken at random."),
+    Column("chosen_again", "chosen again", PERCENT, "Share of resamples with the same choice."),
+    Column("first", "ranks first", help="Corpus that each of its runs ranks first.", wide_only=True),
+)
+_LAWS = (
+    Column("law", "law"),
+    Column("metrics", "fitted to", _LIST, wide_only=True),
+    Column("sizes", "sizes", _RANGE),
+    _COST,
+    _ACCURACY,
+    _SPEARMAN,
+    Column("relative_error", "relative error", PERCENT),
+    Column("absolute_error", "absolute error", _SMALL),
+    Column("compared_with", "compared with", wide_only=True),
+    Column("n_failed", "failed", INTEGER, "Corpora whose fit failed; such a law is not offered as a choice."),
+    _REASON,
+)
 
 
-def report_page(report: Report, source: str) -> Page:
-    """Everything that `forecast corpora` says."""
-    main = report.targets.main.task
-    page = Page(
-        f"Corpora of {source}",
-        f"{len(report.panel.corpora)} corpora, {len(report.panel.sizes)} sizes, "
-        f"{len(report.panel.metrics)} metrics, "
-        f"{len(report.targets.tasks)} target tasks; target: {report.targets.metric} of "
-        f"{report.accounting.target_size or 'the target runs'}; seed {report.options.seed}",
+def document(result: CorporaResult, source: str) -> Document:
+    """Decision accuracies, frontier of each task, choices by budget, scaling laws, all rows, accounting.
+
+    Args:
+        source: the table or configuration, for the title.
+    """
+    frames, panel, targets = result.frames(), result.panel, result.targets
+    main = targets.main.task
+    notes = [*_selected_post_hoc(result, main), *result.warnings]
+    sections = [
+        Section("", tuple(map(Warning, notes))),
+        Section("Decision accuracy", (_decisions(result, frames["decisions"], main),)),
+        Section("Best row of each task", (Table(frames["best_of_many"], _BEST, _BEST_CAPTION),)),
+    ]
+    for target in sorted(targets.tasks, key=lambda target: target.task != main):
+        sections.append(_task(result, frames["frontiers"], target.task, target.task == main))
+    choices = frames["budget_choices"].filter(task=main)
+    if choices.height:
+        caption = f"Choice within a budget and its regret, in {targets.metric} of {main}"
+        choices = choices.with_columns(pl.col("metric").fill_null("none within the budget"))
+        sections.append(Section("Budget-constrained choice", (Table(choices, _CHOICES, caption),)))
+    sections += _laws(result, frames["scaling_laws"], main)
+    sections.append(_all_rows(result, frames["decisions"]))
+    sections.append(Section("What is counted as compute", tuple(_accounting(result)), wide_only=True))
+    size = result.accounting.target_size or "the target runs"
+    subtitle = (
+        f"{len(panel.corpora)} corpora, {len(panel.sizes)} sizes, {len(panel.metrics)} metrics, "
+        f"{len(targets.tasks)} target tasks; target: {targets.metric} of {size}; seed {result.options.seed}"
     )
-    for warning in report.warnings:
-        page.warning(warning)
-    for target in sorted(report.targets.tasks, key=lambda target: target.task != main):
-        _task(page, report, target.task, target.task == main)
-    _laws(page, report, main)
-    _all_rows(page, report)
-    page.heading("What is counted as compute")
-    page.text(ACCOUNTING + ".")
-    if report.accounting.expert_flops is not None:
-        share = report.accounting.expert_flops / report.accounting.target_flops
-        page.text(
-            f"Making the experts' solutions: {report.accounting.expert_flops:.3g} FLOPs ({share:.2e}), once."
-        )
-    return page
+    return Document(f"Corpora of {source}", subtitle, tuple(sections))
 
 
-def _task(page: Page, report: Report, task: str, is_main: bool) -> None:
-    page.heading(f"Decisions about {task}")
-    if is_main:
-        page.text(
-            "Share of corpus pairs that a small run orders as the target does, against what the "
-            "runs of one corpus "
-            "cost, as a share of one target run. Lines are the frontier of each kind: nothing "
-            "as cheap decides "
-            "better. Small dots: one run of each corpus; large: the mean over seeds, at the cost of all runs."
-        )
-    ways = [way for way in report.ways[task] if way.cost is not None]
-    if ways:
-        page.chart(
-            _frontier_chart(report, task),
-            "decision accuracy against compute; dashed: noise ceiling where seeds of the target are known",
+def _selected_post_hoc(result: CorporaResult, task: str) -> list[str]:
+    if task not in result.best:
+        return []
+    best, row = result.best[task]
+    if best.n_rows < 2 or best.null.mean is None:
+        return []
+    return [
+        f"{row.metric} at {row.size} is selected post hoc as the best of {best.n_rows} rows: its "
+        f"{best.accuracy:.3f} is optimistically biased (permutation null of the best row: "
+        f"{best.null.mean:.2f} on average, p = {best.null.p:.3f})"
+    ]
+
+
+def _decisions(result: CorporaResult, decisions: pl.DataFrame, task: str) -> Table:
+    """The means over seeds of one task, with each seed's figure in a column of its own."""
+    rows = decisions.filter(task=task)
+    seeds = [seed for seed in result.panel.seeds if seed in set(rows["seed"])]
+    places = ["metric", "size", "step"]
+    table = rows.filter(seed=MEAN)
+    for seed in seeds:
+        own = rows.filter(seed=seed).select(*places, pl.col("decision_accuracy").alias(f"seed {seed}"))
+        table = table.join(own, on=places, how="left", nulls_equal=True, maintain_order="left")
+    confidence = f"{100 * result.options.confidence:g}%"
+    columns = (
+        _METRIC,
+        _SIZE,
+        *((_STEP,) if rows["step"].n_unique() > 1 else ()),
+        _COMPUTE,
+        *(Column(f"seed {seed}", f"seed {seed}", _SHARE, _ACCURACY_HELP) for seed in seeds),
+        Column("decision_accuracy", "mean of seeds", _SHARE, _ACCURACY_HELP),
+        Column("ci_low", f"{confidence} interval", interval(2), _CI_HELP, also=("ci_high",)),
+        Column("seed_low", f"{confidence} seeds", interval(2), _SEED_HELP, also=("seed_high",)),
+        _SPEARMAN,
+        _PAIRS,
+        _TIES,
+    )
+    ceiling = next(c for c in result.ceilings if c.task == task).decision_accuracy
+    known = "" if ceiling is None else f"; noise ceiling {ceiling:.3f}"
+    caption = (
+        f"Against {result.targets.metric} of {task}: {len(result.panel.corpora)} corpora{known}. "
+        "Interval: over resampled corpora with their runs; seeds: the same corpora with other seeds."
+    )
+    return Table(table, columns, caption, group_by="metric", terminal_rows=_MOST_SHORT)
+
+
+def _task(result: CorporaResult, frontiers: pl.DataFrame, task: str, is_main: bool) -> Section:
+    parts: list[Part] = []
+    if any(way.cost is not None for way in result.ways[task]):
+        chart = Chart(
+            lambda: frontier_chart(result, task),
+            "Decision accuracy against the compute of all runs of one corpus, as a share of one target run. "
+            "Lines: the Pareto frontier of each kind. Small dots: one run of each corpus; "
+            "large: the mean over seeds. Dashed: noise ceiling, where seeds of the target are known.",
             f"Pareto frontier of decision accuracy on {task} against compute, by kind of metric",
         )
-    if is_main:
-        _purchases(page, report, task)
-    found = report.best.get(task)
-    if found is not None and found[0].null.mean is not None:
-        best, row = found
-        page.text(
-            f"Best of {best.n_rows} rows: {row.metric} at {row.size}, {best.accuracy:.3f}. With "
-            f"the targets dealt out "
-            f"to other corpora the best of as many reaches {best.null.mean:.2f} on average and "
-            f"{best.null.q95 or 0:.2f} in 5 % of cases (p = {best.null.p:.3f})."
+        parts.append(chart)
+    own = frontiers.filter(task=task)
+    if is_main and own.height:
+        caption = "Pareto frontier: nothing that costs as much or less has a higher decision accuracy"
+        parts.append(Table(own, _FRONTIER, caption, terminal_rows=_MOST_SHORT))
+    return Section(f"Decisions about {task}", tuple(parts))
+
+
+def _laws(result: CorporaResult, laws: pl.DataFrame, task: str) -> list[Section]:
+    rows = laws.with_row_index("place").filter(task=task)
+    if not rows.height:
+        return []
+    # Of each law the smallest, the best and the largest set of sizes; the smallest where none was fitted.
+    places: list[int] = []
+    for _, own in rows.group_by("law", "metrics", maintain_order=True):
+        fitted = own.drop_nulls("decision_accuracy").sort(
+            "decision_accuracy", descending=True, maintain_order=True
         )
-
-
-def _frontier_chart(report: Report, task: str) -> "alt.TopLevelMixin":
-    import altair as alt
-
-    from forecast.analysis.corpora.pareto_frontier import comes_first, frontier_of
-
-    ways = [way for way in report.ways[task] if way.cost is not None]
-    dots = [
-        {"kind": w.kind, "cost": w.cost, "accuracy": w.accuracy, "size": 30 if w.n_runs == 1 else 90}
-        for w in ways
-    ]
-    lines: list[dict[str, Any]] = []
-    kinds = [kind for kind in _COLOURS if any(way.kind == kind for way in ways)]
-    for kind in kinds:
-        own = [w for w in ways if w.kind == kind and comes_first(w, report.accounting.target_size)]
-        lines += [{"kind": kind, "cost": w.cost, "accuracy": w.accuracy} for w in frontier_of(own)]
-    x = alt.X(
-        "cost:Q",
-        scale=alt.Scale(type="log"),
-        axis=alt.Axis(format=".0e", tickCount=7),
-        title="compute of all runs of one corpus, as a share of one target run",
+        shown = [own["place"][0], fitted["place"][0], own["place"][-1]] if fitted.height else own["place"][:1]
+        places += dict.fromkeys(shown)
+    short = laws[places]
+    caption = (
+        "Fitted to the means over seeds of each corpus and extrapolated to the target's size; "
+        "errors: mean over corpora. "
+        "Of each law the smallest, the best (selected post hoc) and the largest set of sizes."
     )
-    lowest = max(0.0, min(0.5, *(way.accuracy for way in ways)) - 0.03)
-    y = alt.Y("accuracy:Q", scale=alt.Scale(domain=[lowest, 1.0]), title="decision accuracy")
-    colour = alt.Color(
-        "kind:N",
-        scale=alt.Scale(domain=kinds, range=[_COLOURS[kind] for kind in kinds]),
-        legend=alt.Legend(orient="top", title=None),
+    every = Table(rows, _LAWS, "Every set of sizes", wide_only=True)
+    return [Section(f"Scaling laws for {task}", (Table(short, _LAWS, caption), every))]
+
+
+def _all_rows(result: CorporaResult, decisions: pl.DataFrame) -> Section:
+    is_mean = (pl.col("seed") == MEAN) & pl.col("n_seeds").is_not_null()
+    seed = pl.when(is_mean).then(pl.format("{} of {}", "seed", "n_seeds")).otherwise("seed")
+    rows = decisions.head(_MOST_ROWS).with_columns(seed=seed)
+    columns = (
+        _TASK,
+        _METRIC,
+        _SIZE,
+        *((_STEP,) if rows["step"].n_unique() > 1 else ()),
+        Column("seed", "seed"),
+        _COMPUTE,
+        _ACCURACY,
+        Column("ci_low", "interval", interval(3), _CI_HELP, also=("ci_high",)),
+        Column("seed_low", "seeds", interval(3), _SEED_HELP, also=("seed_high",)),
+        _SPEARMAN,
+        Column("n_corpora", "corpora", INTEGER),
+        _PAIRS,
+        _TIES,
+        Column("n_predicted_ties", "predicted ties", INTEGER, "Pairs tied by the metric; each counts 0.5."),
+        _REASON,
     )
-    layers = [
-        alt.Chart(alt.Data(values=dots))
-        .mark_circle(opacity=0.55)
-        .encode(x=x, y=y, color=colour, size=alt.Size("size:Q", scale=None)),
-        alt.Chart(alt.Data(values=lines)).mark_line(interpolate="step-after").encode(x=x, y=y, color=colour),
-    ]
-    ceiling = next(c for c in report.ceilings if c.task == task).decision_accuracy
-    if ceiling is not None:
-        rule = alt.Chart(alt.Data(values=[{"accuracy": ceiling}]))
-        layers.append(rule.mark_rule(color=_CEILING, strokeDash=[6, 4]).encode(y=y))
-    return alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
+    left_out = decisions.height - rows.height
+    caption = f"The first {_MOST_ROWS} of {decisions.height} rows" if left_out else ""
+    return Section("All rows", (Table(rows, columns, caption),), wide_only=True)
 
 
-def _purchases(page: Page, report: Report, task: str) -> None:
-    bought = [p for p in report.purchases if p.task == task]
-    if not bought:
-        return
-    page.heading("What to buy for a budget")
-    _table(
-        page,
-        {
-            "budget": [p.budget for p in bought],
-            "metric": [p.way.metric if p.way else "nothing is that cheap" for p in bought],
-            "size": [p.way.size if p.way else None for p in bought],
-            "step": [p.way.step if p.way else None for p in bought],
-            "runs": [p.way.n_runs if p.way else None for p in bought],
-            "cost": [p.way.cost if p.way else None for p in bought],
-            "decision accuracy": [p.way.accuracy if p.way else None for p in bought],
-            "regret": [p.regret.observed if p.regret else None for p in bought],
-            "expected": [p.regret.expected if p.regret else None for p in bought],
-            "low": [p.regret.low if p.regret else None for p in bought],
-            "high": [p.regret.high if p.regret else None for p in bought],
-            "anew": [p.expected_anew for p in bought],
-            "at random": [p.regret.random if p.regret else None for p in bought],
-            "bought again": [p.bought_again for p in bought],
-            "puts first": [", ".join(dict.fromkeys(p.regret.first)) if p.regret else None for p in bought],
+def _accounting(result: CorporaResult) -> list[Paragraph]:
+    parts, flops = [Paragraph(ACCOUNTING + ".")], result.accounting.expert_flops
+    if flops is not None:
+        share = flops / result.accounting.target_flops
+        parts.append(Paragraph(f"Making the experts' solutions: {flops:.3g} FLOPs ({share:.2e}), once."))
+    return parts
+
+
+def record(result: CorporaResult, source: str) -> dict[str, Any]:
+    """All of a result as JSON."""
+    targets, accounting = result.targets, result.accounting
+    flops = accounting.expert_flops
+    return {
+        "source": source,
+        "target": {
+            "metric": targets.metric,
+            "direction": result.directions[targets.metric].words,
+            "size": accounting.target_size,
+            "parameters": finite(accounting.target_parameters),
+            "tokens": finite(accounting.target_tokens),
+            "training_flops": finite(accounting.target_flops),
+            "tasks": [_target_record(target) for target in targets.tasks],
         },
-        f"regret: {report.targets.metric} of the best corpus less that of the chosen one; "
-        f"expected, low, high: over "
-        "corpora drawn again; anew: with the purchase made again in every draw; at random: any corpus",
-    )
-
-
-def _laws(page: Page, report: Report, task: str) -> None:
-    rows = [row for row in report.laws if row.task == task]
-    if not rows:
-        return
-    page.heading(f"Scaling laws, for {task}")
-    page.text(
-        "Fitted to the means over seeds of each corpus, and read off at the target's size. "
-        "Errors are means over "
-        "corpora of the forecast, against what the last columns name."
-    )
-    _table(
-        page,
-        {
-            "law": [row.law for row in rows],
-            "of": [", ".join(row.metrics) for row in rows],
-            "sizes": [f"{row.sizes[0]} to {row.sizes[-1]}" for row in rows],
-            "cost": [row.cost_fraction for row in rows],
-            "decision accuracy": [row.decision_accuracy for row in rows],
-            "rho": [row.spearman for row in rows],
-            "relative error": [row.relative_error for row in rows],
-            "absolute error": [row.absolute_error for row in rows],
-            "compared with": [row.compared_with for row in rows],
-            "failed": [len(row.failed) for row in rows],
-            "why not": [row.reason for row in rows],
+        "corpora": list(result.panel.corpora),
+        "confidence": result.options.confidence,
+        "rows": [row.as_record() for row in result.rows],
+        "noise_ceilings": record_of(result.ceilings),
+        "frontiers": {task: list(map(_way_record, ways)) for task, ways in result.frontiers.items()},
+        "frontiers_by_metric": {
+            task: {
+                metric: list(map(_way_record, own))
+                for metric, own in frontiers_by_metric(
+                    [way for way in ways if comes_first(way, accounting.target_size)]
+                ).items()
+            }
+            for task, ways in result.ways.items()
         },
-        "failed: corpora whose fit failed; such a law is no way to decide",
-    )
-
-
-def _all_rows(page: Page, report: Report) -> None:
-    page.heading("All rows")
-    rows = report.rows[:_MOST_ROWS]
-    many_steps = len({row.step for row in rows}) > 1
-    _table(
-        page,
-        {
-            "task": [row.task for row in rows],
-            "metric": [row.metric for row in rows],
-            "size": [row.size for row in rows],
-            **({"step": [row.step for row in rows]} if many_steps else {}),
-            "seed": [f"{row.seed} of {row.n_seeds}" if row.seed == MEAN else row.seed for row in rows],
-            "compute": [row.compute_fraction for row in rows],
-            "decision accuracy": [row.decision_accuracy for row in rows],
-            "low": [row.ci_low for row in rows],
-            "high": [row.ci_high for row in rows],
-            "seeds: low": [row.seed_low for row in rows],
-            "seeds: high": [row.seed_high for row in rows],
-            "rho": [row.spearman for row in rows],
-            "corpora": [row.n_corpora for row in rows],
-            "pairs": [row.n_pairs for row in rows],
-            "ties": [row.n_ties for row in rows],
-            "predicted ties": [row.n_predicted_ties for row in rows],
-            "why not": [row.reason for row in rows],
+        "best_of_many": [_best_record(task, result) for task in result.best],
+        "purchases": [_choice_record(choice) for choice in result.choices],
+        "scaling_laws": list(map(record_of, result.laws)),
+        "accounting": {
+            "formula": ACCOUNTING,
+            "source": accounting.source,
+            "expert_flops": flops,
+            "expert_fraction": None if flops is None else finite(flops / accounting.target_flops),
         },
-        f"low, high: {100 * report.options.confidence:g}% interval over corpora drawn again with their runs; "
-        "seeds: the same corpora with other seeds; ties: pairs tied in the target, left out"
-        + (f"; the first {_MOST_ROWS} of {len(report.rows)} rows" if len(report.rows) > _MOST_ROWS else ""),
-    )
+        "directions": {name: direction.words for name, direction in sorted(result.directions.items())},
+        "warnings": list(result.warnings),
+    }
 
 
-def _table(page: Page, columns: Mapping[str, Sequence[object]], caption: str) -> None:
-    page.table(
-        list(columns), [[_cell(c) for c in row] for row in zip(*columns.values(), strict=True)], caption
-    )
+def _way_record(way: Way) -> dict[str, Any]:
+    return {
+        "metric": way.metric,
+        "kind": way.kind,
+        "size": as_number(way.size),
+        "step": as_number(way.step),
+        "n_runs": way.n_runs,
+        "cost_fraction": way.cost,
+        "decision_accuracy": way.accuracy,
+    }
 
 
-def _cell(value: object) -> object:
-    """Four digits; NaN is a dash."""
-    if isinstance(value, float):
-        return float(f"{value:.4g}") if value == value else None
-    return value
+def _target_record(target: Target) -> dict[str, Any]:
+    return {
+        "task": target.task,
+        "macro": target.macro,
+        "mean_of": list(target.made_of),
+        "seeds": [as_number(seed) for seed in target.by_seed],
+        "n_corpora": sum(math.isfinite(value) for value in target.mean),
+    }
+
+
+def _best_record(task: str, result: CorporaResult) -> dict[str, Any]:
+    best, row = result.best[task]
+    return {
+        "task": task,
+        "metric": row.metric,
+        "size": as_number(row.size),
+        "step": as_number(row.step),
+        "decision_accuracy": best.accuracy,
+        "n_rows": best.n_rows,
+        "p": best.null.p,
+        "null_mean": best.null.mean,
+        "null_95": best.null.q95,
+        "permutations": best.null.n,
+    }
+
+
+def _choice_record(choice: BudgetChoice) -> dict[str, Any]:
+    rechosen = choice.expected_rechosen
+    return {
+        "task": choice.task,
+        "budget": choice.budget,
+        "way": None if choice.way is None else _way_record(choice.way),
+        "regret": record_of(choice.regret),
+        "bought_again": choice.chosen_again,
+        "expected_regret_anew": None if rechosen is None else finite(rechosen),
+        "reason": None if choice.way is not None else "nothing with a known cost is that cheap",
+    }

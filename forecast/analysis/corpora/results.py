@@ -1,7 +1,7 @@
-"""One row for every metric, size, checkpoint, seed and task: how often it decides as the target does."""
+"""One row for every metric, size, checkpoint, seed and task: its decision accuracy against the target."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,20 @@ from forecast.analysis.corpora.bootstrap import corpus_intervals, seed_deviation
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import Decisions, decide, levelled, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction
-from forecast.analysis.corpora.observation_arrays import Panel, Step
+from forecast.analysis.corpora.observation_arrays import Panel, Step, finite
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.targets import Target
 from forecast.analysis.corpora.task_matching import Series
 from forecast.analysis.stats.correlations import spearman_where
+from forecast.report.records import record_of
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one run of each corpus, or the mean over their seeds, decides; unknown numbers are None."""
+class DecisionRow:
+    """Decision accuracy of one run of each corpus, or of their mean over seeds; missing numbers are None."""
 
     metric: str
     kind: str  # accuracy, cross-entropy, proxy
@@ -53,11 +54,7 @@ class Row:
 
     def as_record(self) -> dict[str, Any]:
         """As JSON: numbers as numbers where sizes and seeds are some."""
-        record = asdict(self)
-        for key in ("size", "seed", "step"):
-            record[key] = as_number(record[key])
-        record["observed_tasks"] = list(self.observed_tasks)
-        return record
+        return record_of(self) | {key: as_number(getattr(self, key)) for key in ("size", "seed", "step")}
 
 
 def as_number(label: float | str | None) -> float | int | str | None:
@@ -69,7 +66,7 @@ def as_number(label: float | str | None) -> float | int | str | None:
 
 @dataclass(frozen=True)
 class Resampling:
-    """What intervals are made with."""
+    """Weights and settings of the intervals."""
 
     weights: Array  # [B, pairs]
     confidence: float
@@ -118,8 +115,8 @@ def compare(
 
 def rows_of(
     c: Comparison, target_sign: int, panel: Panel, accounting: Accounting, resampling: Resampling
-) -> list[Row]:
-    """A row for every run or mean that anybody was observed for."""
+) -> list[DecisionRow]:
+    """A row for every run or mean of which any corpus was observed."""
     rho = spearman_where(c.values, c.goal)
     n_corpora = (np.isfinite(c.values) & np.isfinite(c.goal)).sum(axis=-1)
     flat = c.signs.reshape(n_corpora.size, c.signs.shape[-1])
@@ -132,19 +129,19 @@ def rows_of(
     target_runs = target_sign * np.stack([*c.target.by_seed.values()] or [c.target.mean])
     rows = []
     for p, point in enumerate(panel.points):
-        fraction = _number(c.fractions[p])
+        fraction = finite(c.fractions[p])
         for s, seed in enumerate((*panel.seeds, MEAN)):
             is_mean = seed == MEAN
             if not (c.series.seen[p].any() if is_mean else c.series.seen[p, s]):
                 continue
             k = (c.n_seeds(p) or None) if is_mean else 1
-            figure = _number(c.found.accuracy[p, s])
+            figure = finite(c.found.accuracy[p, s])
             seeds: tuple[float | None, float | None] = (None, None)
             if is_mean and figure is not None:
                 seeds = _seed_interval(c.values[p, :-1], target_runs, figure, resampling)
             why = _reason(c.found, p, s, int(n_corpora[p, s]), float(rho[p, s]))
             rows.append(
-                Row(
+                DecisionRow(
                     metric=c.series.metric,
                     kind=c.kind,
                     direction=c.direction.words,
@@ -154,11 +151,11 @@ def rows_of(
                     task=c.target.task,
                     observed_tasks=c.series.tasks,
                     decision_accuracy=figure,
-                    ci_low=_number(low[p, s]),
-                    ci_high=_number(high[p, s]),
+                    ci_low=finite(low[p, s]),
+                    ci_high=finite(high[p, s]),
                     seed_low=seeds[0],
                     seed_high=seeds[1],
-                    spearman=_number(rho[p, s]),
+                    spearman=finite(rho[p, s]),
                     n_corpora=int(n_corpora[p, s]),
                     n_pairs=int(c.found.n_pairs[p, s]),
                     n_ties=int(c.found.n_ties[p, s]),
@@ -166,8 +163,8 @@ def rows_of(
                     n_seeds=k,
                     compute_fraction=fraction,
                     cost_fraction=None if fraction is None else fraction * (k or 1),
-                    training_flops=_number(training[p]),
-                    scoring_flops=_number(scoring[p]),
+                    training_flops=finite(training[p]),
+                    scoring_flops=finite(scoring[p]),
                     reason="; ".join(w for w in (why, accounting.reason(p)) if w) or None,
                 )
             )
@@ -178,14 +175,14 @@ def ways_of(c: Comparison, panel: Panel) -> list[Way]:
     """One run of each corpus, where several might decide: their mean figure; and the mean over seeds."""
     ways = []
     for p, point in enumerate(panel.points):
-        fraction = _number(c.fractions[p])
+        fraction = finite(c.fractions[p])
         n_seeds = c.n_seeds(p)
         known = [s for s in range(len(panel.seeds)) if np.isfinite(c.found.accuracy[p, s])]
         if known:
             mean = float(c.found.accuracy[p, known].mean())
             runs = c.values[p, known]
             ways.append(Way(c.series.metric, point.size, point.step, 1, c.kind, fraction, mean, runs))
-        figure = _number(c.found.accuracy[p, -1])
+        figure = finite(c.found.accuracy[p, -1])
         if figure is not None and n_seeds != 1:
             k = max(n_seeds, 1)
             cost = None if fraction is None else fraction * k
@@ -234,7 +231,3 @@ def _reason(found: Decisions, p: int, s: int, n_corpora: int, rho: float) -> str
         few = "fewer than three corpora" if n_corpora < 3 else "all values are equal"
         return f"no rho: {few}"
     return None
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

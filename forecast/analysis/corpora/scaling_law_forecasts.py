@@ -276,7 +276,7 @@ def _runs(series: Series, panel: Panel, accounting: Accounting) -> _Runs:
 
 
 def _at_target(series: Series, panel: Panel, accounting: Accounting) -> Array:
-    """[corpora] what the target's size showed at its last checkpoint; NaN where it was not observed."""
+    """[corpora] values of the target's size at its last checkpoint; NaN where it was not observed."""
     means = series.means()
     own = [
         i

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import decide, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction, is_accuracy, is_generic_loss
-from forecast.analysis.corpora.observation_arrays import Panel
+from forecast.analysis.corpora.observation_arrays import Panel, finite
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.scaling_law_forecasts import (
     Extrapolation,
@@ -52,12 +52,6 @@ class LawRow:
     predicted: dict[str, float | None] | None  # by corpus; None: as for another task with the same fits
     failed: dict[str, str]  # by corpus, why its fit failed
     reason: str | None
-
-    def as_record(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
 
 
 def laws_of(
@@ -184,8 +178,8 @@ def _row(
     values = sign * target.mean
     standing = one.predicted if one.of_accuracy else -one.predicted
     found = decide(pair_signs(standing), pair_signs(values))
-    figure = _number(found.accuracy)
-    cost = _number(one.cost)
+    figure = finite(found.accuracy)
+    cost = finite(one.cost)
     reason = None
     if figure is None:
         reason = next(iter(one.failed.values()), "no two corpora with different targets")
@@ -197,7 +191,7 @@ def _row(
         sizes=one.sizes,
         n_runs=one.n_runs,
         decision_accuracy=figure,
-        spearman=_number(spearman_where(standing, values)),
+        spearman=finite(spearman_where(standing, values)),
         n_corpora=int((np.isfinite(standing) & np.isfinite(values)).sum()),
         n_pairs=int(found.n_pairs),
         n_ties=int(found.n_ties),
@@ -206,7 +200,7 @@ def _row(
         relative_error=one.relative_error,
         absolute_error=one.absolute_error,
         compared_with=one.compared_with,
-        predicted=dict(zip(panel.corpora, map(_number, one.predicted), strict=True))
+        predicted=dict(zip(panel.corpora, map(finite, one.predicted), strict=True))
         if with_forecasts
         else None,
         failed=one.failed,
@@ -218,7 +212,3 @@ def _row(
     sizes = f"{one.sizes[0]}..{one.sizes[-1]}"
     name = f"{one.law} of {', '.join(one.metrics)}"
     return row, Way(name, sizes, None, one.n_runs, "scaling law", cost, figure, standing[None])
-
-
-def _number(value: float | np.ndarray[Any, Any]) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -34,8 +34,8 @@ class Targets:
     """All tasks of one metric of the large runs."""
 
     metric: str
-    size: str | None  # None: the table does not say
-    counts: dict[str, float]  # those of COUNTS that the table tells, mean over rows
+    size: str | None  # None: not in the table
+    counts: dict[str, float]  # those of COUNTS that the table has, mean over rows
     corpora: tuple[str, ...]
     tasks: tuple[Target, ...]
     warnings: tuple[str, ...]
@@ -56,7 +56,7 @@ def targets_of(
 ) -> Targets:
     """Targets over the corpora, in their order.
 
-    The target of a corpus is the mean over its seeds; a given mean serves where there are none, and where
+    The target of a corpus is the mean over its seeds; a given mean is used where there are none, and where
     corpora have different seeds. Tasks without a macro among them get one: their mean.
 
     Args:

@@ -27,7 +27,7 @@ class Series:
     tasks: tuple[str, ...]  # observed ones that stand for the target
     runs: Array  # [points, seeds, corpora] in the metric's own unit
     given: Array  # [points, corpora] means over seeds that were given as such
-    seen: NDArray[np.bool_]  # [points, seeds + 1] whether anybody was observed there
+    seen: NDArray[np.bool_]  # [points, seeds + 1] whether any corpus was observed there
 
     def means(self) -> Array:
         """[points, corpora] over a corpus' own seeds; a given mean where there are no seeds."""
@@ -65,7 +65,7 @@ def series_of(panel: Panel, metric: str, target: Target, targets: Targets) -> Se
 
 
 def matching_words(panel: Panel, targets: Targets) -> list[str]:
-    """What a reader has to know of tasks that do not match by name, for each set of tasks once."""
+    """Warnings about tasks that do not match by name, one for each set of tasks."""
     said: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for metric in panel.metrics:
         for target in targets.tasks:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from forecast.analysis.corpora.compare import Options, Report, report_of
+from forecast.analysis.corpora.compare import compare_corpora
+from forecast.analysis.corpora.corpora_result import CorporaOptions, CorporaResult
 from forecast.analysis.corpora.observations_from_file import Tables, read_tables
 
 OBS = ("corpus", "size", "seed", "step", "task", "metric", "value")
 TARGETS = ("corpus", "seed", "task", "metric", "value")
-QUICK = Options(bootstraps=100, permutations=50, laws=False)
+QUICK = CorporaOptions(bootstraps=100, permutations=50, laws=False)
 
 Rows = Sequence[Sequence[Any]]
 
@@ -43,13 +44,13 @@ def tables(folder: Path, observed: Rows, targets: Rows, **columns: Sequence[str]
 
 
 def report(
-    folder: Path, observed: Rows, targets: Rows, options: Options = QUICK, **columns: Sequence[str]
-) -> Report:
+    folder: Path, observed: Rows, targets: Rows, options: CorporaOptions = QUICK, **columns: Sequence[str]
+) -> CorporaResult:
     """What is said of both tables."""
-    return report_of(tables(folder, observed, targets, **columns), options)
+    return compare_corpora(tables(folder, observed, targets, **columns), options)
 
 
-def find(found: Report, **wanted: Any) -> Any:
+def find(found: CorporaResult, **wanted: Any) -> Any:
     """The one row with these values."""
     rows = [row for row in found.rows if all(getattr(row, key) == value for key, value in wanted.items())]
     assert len(rows) == 1, f"{len(rows)} rows have {wanted}"

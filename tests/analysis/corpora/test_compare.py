@@ -1,4 +1,4 @@
-"""Rows, ceilings, frontier and purchases of made-up tables whose answers are known."""
+"""Rows, ceilings, frontier and choices of made-up tables whose answers are known."""
 
 import dataclasses
 import random
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from analysis.corpora.small_runs import OBS, QUICK, TARGETS, Rows, find, report, world
 
-from forecast.analysis.corpora.budget_choice import Market
-from forecast.analysis.corpora.compare import Options
+from forecast.analysis.corpora.budget_choice import BudgetChooser
 from forecast.analysis.corpora.compute_cost import Given
+from forecast.analysis.corpora.corpora_result import CorporaOptions
 from forecast.analysis.corpora.decision_accuracy import decision_accuracy
-from forecast.analysis.corpora.report_record import report_record
+from forecast.analysis.corpora.report import record as record_of_result
 
 
 def simple(
@@ -62,14 +62,14 @@ def test_the_order_of_rows_is_without_meaning(tmp_path: Path) -> None:
     observed = [[*row, tokens[row[1]] * row[3] / 200] for row in observed]
     given = Given(target_size="1000M", parameters={"1000M": 1e9}, tokens={"1000M": 1e11})
     options = dataclasses.replace(QUICK, laws=True, given=given)
-    first = report_record(report(tmp_path, observed, targets, options, columns=(*OBS, "tokens")), "t")
+    first = record_of_result(report(tmp_path, observed, targets, options, columns=(*OBS, "tokens")), "t")
     assert first["scaling_laws"] and first["frontiers"]["macro"] and first["purchases"]
     assert set(first["frontiers_by_metric"]["x"]) == {"accuracy", "nll", "scaling laws"}
     rng = random.Random(0)
     for _ in range(1):
         observed, targets = rng.sample(observed, len(observed)), rng.sample(targets, len(targets))
         again = report(tmp_path, observed, targets, options, columns=(*OBS, "tokens"))
-        assert report_record(again, "t") == first
+        assert record_of_result(again, "t") == first
 
 
 def test_every_row_is_what_its_runs_say(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_the_frontier_has_nothing_that_is_beaten(tmp_path: Path) -> None:
         offered = [way for way in found.ways[task] if way.size != "300M"]
         for way in frontier:
             assert not any(f.cost <= way.cost and f.accuracy > way.accuracy + 1e-9 for f in offered)
-    nothing, bought = (p for p in found.purchases if p.task == "macro")
+    nothing, bought = (p for p in found.choices if p.task == "macro")
     assert nothing.way is None and bought.way.cost <= 0.01
     affordable = [w for w in found.ways["macro"] if w.cost <= 0.01]
     assert bought.way.accuracy == pytest.approx(max(w.accuracy for w in affordable))
@@ -241,17 +241,17 @@ def test_regret_by_hand() -> None:
     runs = np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 3.0]])  # the first puts c first, the second b and c
     way = Way("m", "s", None, 1, "proxy", 0.1, 0.5, runs)
     weights = np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0]])
-    market = Market("x", [way], goal, ["a", "b", "c"], weights)
-    regret = market.regret_of(way)
+    chooser = BudgetChooser("x", [way], goal, ["a", "b", "c"], weights)
+    regret = chooser.regret_of(way)
     assert regret is not None
     assert regret.observed == pytest.approx((0.1 + 0.05) / 2)
     assert regret.expected == pytest.approx(((0.1 + 0.05) / 2 + 0 + 0) / 3)
     assert (regret.best, regret.first) == ("b", ("c", "b"))
     assert regret.random == pytest.approx(0.1)
-    bought = market.buy(0.1)
-    assert (bought.way, bought.bought_again) == (way, 1.0)
-    assert bought.expected_anew == pytest.approx(regret.expected)
-    assert market.buy(0.05).way is None
+    bought = chooser.choose(0.1)
+    assert (bought.way, bought.chosen_again) == (way, 1.0)
+    assert bought.expected_rechosen == pytest.approx(regret.expected)
+    assert chooser.choose(0.05).way is None
 
 
 def test_what_nobody_knows_the_direction_of_stays_out_of_the_frontier(tmp_path: Path) -> None:
@@ -264,6 +264,6 @@ def test_what_nobody_knows_the_direction_of_stays_out_of_the_frontier(tmp_path: 
         tmp_path,
         observed,
         goals({"a": 0.1, "b": 0.2, "c": 0.3}),
-        Options(lower=("entropy__uniform",), laws=False),
+        CorporaOptions(lower=("entropy__uniform",), laws=False),
     )
     assert find(told, seed="mean").decision_accuracy == 1.0 and told.best

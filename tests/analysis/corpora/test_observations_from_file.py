@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from analysis.corpora.small_runs import OBS, QUICK, TARGETS, find, report, tables
 
-from forecast.analysis.corpora.compare import Options
+from forecast.analysis.corpora.corpora_result import CorporaOptions
 from forecast.errors import ConfigError, InputError
 
 GOOD: list[list[Any]] = [["a", "4M", 0, 10, "x", "nll", 1.0], ["b", "4M", 0, 10, "x", "nll", 2.0]]
@@ -89,7 +89,7 @@ def test_unknown_directions_metrics_and_sizes_are_refused(tmp_path: Path) -> Non
     odd = [[*row[:5], "goodness", row[6]] for row in GOOD]
     with pytest.raises(InputError, match=r"'goodness' better or worse.*--higher goodness"):
         report(tmp_path, odd, GOALS)
-    options = Options(bootstraps=10, laws=False, lower=("goodness",))
+    options = CorporaOptions(bootstraps=10, laws=False, lower=("goodness",))
     assert find(report(tmp_path, odd, GOALS, options), seed="mean").decision_accuracy == 1.0
     both = [
         *GOALS,
@@ -101,6 +101,6 @@ def test_unknown_directions_metrics_and_sizes_are_refused(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="targets of 2 metrics; choose one with --target-metric: f1, rouge"):
         report(tmp_path, GOOD, neither)
     with pytest.raises(InputError, match="no target metric 'accurcy'; did you mean 'accuracy'"):
-        report(tmp_path, GOOD, GOALS, Options(target_metric="accurcy"))
+        report(tmp_path, GOOD, GOALS, CorporaOptions(target_metric="accurcy"))
     with pytest.raises(ConfigError, match="--loss los: no such metric"):
-        report(tmp_path, GOOD, GOALS, Options(losses=("los",)))
+        report(tmp_path, GOOD, GOALS, CorporaOptions(losses=("los",)))

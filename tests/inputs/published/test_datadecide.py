@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from analysis.corpora.small_runs import QUICK
 
-from forecast.analysis.corpora.compare import Report, report_of
+from forecast.analysis.corpora.compare import compare_corpora
+from forecast.analysis.corpora.corpora_result import CorporaResult
 from forecast.analysis.corpora.observations_from_file import read_tables
 from forecast.errors import InputError
 from forecast.inputs.published.datadecide import SIZES, convert
@@ -27,12 +28,12 @@ def test_compute_of_the_sizes() -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def found(tmp_path_factory: pytest.TempPathFactory) -> CorporaResult:
     folder = tmp_path_factory.mktemp("datadecide")
     paths = [str(folder / name) for name in ("obs.csv", "targets.csv")]
     for path, source in zip(paths, (OBSERVED, TARGETS), strict=True):
         convert(str(source)).write_csv(path)
-    return report_of(read_tables(*paths), QUICK)
+    return compare_corpora(read_tables(*paths), QUICK)
 
 
 def test_both_tables_are_converted_whole() -> None:
@@ -63,7 +64,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("size", KNOWN)
-def test_decision_accuracy_by_size_and_seed(found: Report, size: str) -> None:
+def test_decision_accuracy_by_size_and_seed(found: CorporaResult, size: str) -> None:
     rows = {row.seed: row for row in found.rows if (row.size, row.task) == (size, "olmes_10_macro_avg")}
     for seed, known in zip(("0", "1", "2", "mean"), KNOWN[size], strict=True):
         assert rows[seed].decision_accuracy == pytest.approx(known, abs=5e-4)
@@ -74,7 +75,7 @@ def test_decision_accuracy_by_size_and_seed(found: Report, size: str) -> None:
     assert rows["mean"].cost_fraction == pytest.approx(3 * fraction)
 
 
-def test_what_a_reader_must_know_is_said(found: Report) -> None:
+def test_what_a_reader_must_know_is_said(found: CorporaResult) -> None:
     words = " ".join(found.warnings)
     assert "750M runs stop early" in words and "upper bound" in words
     assert "only their mean" in words and "1B is the target's own size" in words

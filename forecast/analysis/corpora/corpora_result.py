@@ -1,0 +1,175 @@
+"""What `forecast corpora` is asked and what it answers: options, result, and the result's frames."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from forecast.analysis.corpora.bootstrap import BestOfMany
+from forecast.analysis.corpora.budget_choice import BudgetChoice
+from forecast.analysis.corpora.compute_cost import Accounting, Given
+from forecast.analysis.corpora.metric_direction import Direction
+from forecast.analysis.corpora.noise_ceiling import Ceiling
+from forecast.analysis.corpora.observation_arrays import Panel, Step
+from forecast.analysis.corpora.pareto_frontier import Way
+from forecast.analysis.corpora.results import DecisionRow, as_number
+from forecast.analysis.corpora.scaling_law_rows import LawRow
+from forecast.analysis.corpora.targets import Targets
+from forecast.report.records import frame_of
+
+_TEXT, _FLOAT, _INT = pl.String(), pl.Float64(), pl.Int64()
+_WAY = {
+    **dict.fromkeys(("metric", "kind", "size", "step"), _TEXT),
+    "n_runs": _INT,
+    **dict.fromkeys(("cost_fraction", "decision_accuracy"), _FLOAT),
+}
+_BEST = {
+    **dict.fromkeys(("task", "metric", "size", "step"), _TEXT),
+    **dict.fromkeys(("decision_accuracy", "ci_low", "ci_high"), _FLOAT),
+    **dict.fromkeys(("n_rows", "permutations"), _INT),
+    **dict.fromkeys(("p", "null_mean", "null_95", "noise_ceiling"), _FLOAT),
+}
+_CHOICE = {
+    "task": _TEXT,
+    "budget": _FLOAT,
+    **_WAY,
+    **dict.fromkeys(("regret", "expected", "low", "high", "expected_rechosen", "random"), _FLOAT),
+    "chosen_again": _FLOAT,
+    **dict.fromkeys(("first", "best"), _TEXT),
+}
+_FORECAST = {
+    **dict.fromkeys(("law", "metrics", "task", "sizes", "corpus"), _TEXT),
+    "predicted": _FLOAT,
+    "error": _TEXT,
+}
+
+
+@dataclass(frozen=True)
+class CorporaOptions:
+    """What a user may choose."""
+
+    higher: tuple[str, ...] = ()
+    lower: tuple[str, ...] = ()
+    target_metric: str | None = None
+    budgets: tuple[float, ...] = ()  # shares of one target run's compute
+    given: Given = field(default_factory=Given)
+    laws: bool = True
+    losses: tuple[str, ...] = ()  # metrics that scaling laws are fitted to; (): cross-entropies by their name
+    bootstraps: int = 1000
+    permutations: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CorporaResult:
+    """Decision accuracies, their frontier and scaling laws, and the choice within each budget."""
+
+    targets: Targets
+    panel: Panel
+    directions: dict[str, Direction]
+    accounting: Accounting
+    options: CorporaOptions
+    rows: tuple[DecisionRow, ...]
+    ceilings: tuple[Ceiling, ...]
+    frontiers: dict[str, tuple[Way, ...]]  # by task
+    ways: dict[str, tuple[Way, ...]]  # by task, all of them
+    best: dict[str, tuple[BestOfMany, DecisionRow]]  # by task
+    laws: tuple[LawRow, ...]
+    choices: tuple[BudgetChoice, ...]
+    warnings: tuple[str, ...]
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """`decisions`, `best_of_many` (a row per task), `noise_ceilings`, `noise_ceiling_seeds`, `frontiers`,
+        `budget_choices`, `scaling_laws` and `scaling_law_forecasts` (a row per law and corpus).
+
+        Costs are shares of one target run's compute, regrets are in the target metric's unit, steps are text
+        because of the value `final`.
+        """
+        decisions = frame_of(self.rows, DecisionRow)
+        laws = frame_of(self.laws, LawRow).drop("predicted", "failed")
+        return {
+            "decisions": decisions.with_columns(
+                step=pl.Series([step_text(row.step) for row in self.rows], dtype=_TEXT)
+            ),
+            "best_of_many": _frame((self._best(target.task) for target in self.targets.tasks), _BEST),
+            "noise_ceilings": frame_of(self.ceilings, Ceiling).drop("by_seed"),
+            "noise_ceiling_seeds": _frame(
+                (
+                    {"task": c.task, "seed": seed, "decision_accuracy": value}
+                    for c in self.ceilings
+                    for seed, value in c.by_seed.items()
+                ),
+                {"task": _TEXT, "seed": _TEXT, "decision_accuracy": _FLOAT},
+            ),
+            "frontiers": _frame(
+                ({"task": task} | _way(way) for task, ways in self.frontiers.items() for way in ways),
+                {"task": _TEXT} | _WAY,
+            ),
+            "budget_choices": _frame(map(_choice, self.choices), _CHOICE),
+            "scaling_laws": laws.with_columns(
+                n_failed=pl.Series([len(row.failed) for row in self.laws], dtype=_INT)
+            ),
+            "scaling_law_forecasts": _frame((one for row in self.laws for one in _forecasts(row)), _FORECAST),
+        }
+
+    def _best(self, task: str) -> dict[str, Any]:
+        ceiling = next(c.decision_accuracy for c in self.ceilings if c.task == task)
+        if task not in self.best:
+            return {"task": task, "noise_ceiling": ceiling}
+        best, row = self.best[task]
+        names = ("task", "metric", "size", "decision_accuracy", "ci_low", "ci_high")
+        return {name: getattr(row, name) for name in names} | {
+            "step": step_text(row.step),
+            "n_rows": best.n_rows,
+            "permutations": best.null.n,
+            "p": best.null.p,
+            "null_mean": best.null.mean,
+            "null_95": best.null.q95,
+            "noise_ceiling": ceiling,
+        }
+
+
+def step_text(step: Step) -> str | None:
+    """A step as the text of its number; `final`; None: the final checkpoint of runs with a single one."""
+    return None if step is None else str(as_number(step))
+
+
+def _way(way: Way) -> dict[str, Any]:
+    return {
+        "metric": way.metric,
+        "kind": way.kind,
+        "size": way.size,
+        "step": step_text(way.step),
+        "n_runs": way.n_runs,
+        "cost_fraction": way.cost,
+        "decision_accuracy": way.accuracy,
+    }
+
+
+def _choice(choice: BudgetChoice) -> dict[str, Any]:
+    row: dict[str, Any] = {"task": choice.task, "budget": choice.budget}
+    if choice.way is not None:
+        row |= _way(choice.way)
+    row |= {"expected_rechosen": choice.expected_rechosen, "chosen_again": choice.chosen_again}
+    if (regret := choice.regret) is not None:
+        row |= {name: getattr(regret, name) for name in ("expected", "low", "high", "random", "best")}
+        row |= {"regret": regret.observed, "first": ", ".join(dict.fromkeys(regret.first))}
+    return row
+
+
+def _forecasts(row: LawRow) -> Iterable[dict[str, Any]]:
+    head = {
+        "law": row.law,
+        "metrics": ", ".join(row.metrics),
+        "task": row.task,
+        "sizes": ", ".join(row.sizes),
+    }
+    for corpus, predicted in (row.predicted or {}).items():
+        yield head | {"corpus": corpus, "predicted": predicted, "error": row.failed.get(corpus)}
+
+
+def _frame(rows: Iterable[dict[str, Any]], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Dicts as a frame; a key that a row lacks is null, and so is NaN."""
+    return pl.DataFrame(list(rows), schema=schema).fill_nan(None)
