@@ -12,7 +12,7 @@ import yaml
 
 from actors.jobs.client import DIGEST_KEY, Head, Job, JobExistsError, base_and_attempt, own_versions
 from actors.jobs.package import CONFIG_PLACE, START_PLACE, Package
-from forecast.config.nightly import NIGHT_VARIABLE
+from forecast.config import NIGHT_VARIABLE
 from forecast.errors import ConfigError, ForecastError
 
 Command = Literal["run", "score", "nightly"]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forecast.cli.options import Html, Json, one_source
-from forecast.config.loader import load_config
+from forecast.cli.options import Html, Json, load_config, one_source
 from forecast.errors import ConfigError
 from forecast.report.console import err, leave, out, print_failures, print_json
 from forecast.runs.progress import WorkProgress

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from forecast.cli.options import Html, Json
-from forecast.config.loader import load_config
+from forecast.cli.options import Html, Json, load_config
 from forecast.errors import ConfigError
 from forecast.report.console import err, leave, out, print_failures, print_json
 from forecast.runs.progress import WorkProgress

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from forecast.config.loader import load_config
+from forecast.cli.options import load_config
 from forecast.errors import ConfigError, ForecastError
 from forecast.report.console import err, out, print_json
 from forecast.runs.progress import WorkProgress

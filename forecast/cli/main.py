@@ -11,20 +11,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from forecast.api import aggregate_run, score_run
+from forecast import __version__
 from forecast.cli import benchmarks, checkpoints, convert, corpora, diagnose, jobs, nightly
-from forecast.cli.options import Html, Json
+from forecast.cli.options import Html, Json, load_config
 from forecast.cli.parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli.rank import rank, ranking_of
-from forecast.config.loader import load_config
+from forecast.cli.scoring import aggregate_run, score_run
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
-from forecast.nightly.checkpoint_candidates import plan_of
-from forecast.plan import Plan
 from forecast.report.console import err, leave, out, print_failures, print_json
+
+if TYPE_CHECKING:
+    from forecast.config.schema import Config
+    from forecast.plan import Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,6 +48,22 @@ Address = Annotated[
 Retry = Annotated[
     bool, typer.Option("--retry", help="Try candidates again that are in quarantine after their own errors.")
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"forecast {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 def main() -> None:
@@ -233,6 +251,13 @@ app.command(epilog=nightly.EPILOG)(nightly.nightly)
 jobs.register(app)
 
 
+def plan_of(config: "Config") -> "Plan":
+    """As `Run.plan`, imported when it is called."""
+    from forecast.api import Run
+
+    return Run(config).plan()
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C is how one stops a server; it is no error."""
@@ -242,7 +267,7 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(0) from None
 
 
-def _print_plan(plan: Plan, as_json: bool) -> None:
+def _print_plan(plan: "Plan", as_json: bool) -> None:
     from forecast.analysis.ranking.tables import plan_table
     from forecast.runs.records import plan_record
 

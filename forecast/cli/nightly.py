@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forecast.api import aggregate_run, score_run
-from forecast.cli.options import Json
+from forecast.cli.options import Json, load_config
 from forecast.cli.rank import ranking_of
-from forecast.config.loader import load_config
-from forecast.config.nightly import NIGHT_VARIABLE
+from forecast.cli.scoring import aggregate_run, score_run
+from forecast.config import NIGHT_VARIABLE
 from forecast.errors import ConfigError
 from forecast.report.console import PARTIAL_FAILURE, err, out, print_failures, print_json
 

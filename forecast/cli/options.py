@@ -1,16 +1,26 @@
 """Options and checks that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from forecast.errors import ConfigError
 
+if TYPE_CHECKING:  # pydantic and pyarrow take a quarter of a second to import
+    from forecast.config.schema import Config
+
 Html = Annotated[
     str | None, typer.Option(metavar="FILE", help="Also write a report with plots: one HTML file.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
+
+
+def load_config(path: Path) -> "Config":
+    """As `forecast.config.loader.load_config`, imported when it is called."""
+    from forecast.config.loader import load_config
+
+    return load_config(path)
 
 
 def one_source(config: Path | None, table: str | None, option: str = "--table FILE") -> None:

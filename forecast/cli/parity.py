@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forecast.config.schema import Config
-from forecast.plan import Plan
-
 if TYPE_CHECKING:
     from forecast.analysis.parity.compare import ParityResult
+    from forecast.config.schema import Config
+    from forecast.plan import Plan
 
 Against = Annotated[
     list[str] | None,
@@ -39,7 +38,7 @@ Tolerance = Annotated[
 
 
 def parity_of(
-    config: Config,
+    config: "Config",
     base: Sequence[str],
     against: Sequence[str],
     candidates: Sequence[str],
@@ -47,7 +46,7 @@ def parity_of(
     tolerance: float | None,
     *,
     address: str | None,
-    score: Callable[[Config], Plan],
+    score: "Callable[[Config], Plan]",
     say: Callable[[str], None],
 ) -> "ParityResult":
     """Score what is missing under both setups, then compare them; see `forecast.analysis.parity`.

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from forecast.cli.options import Html, Json, one_source
-from forecast.config.loader import load_config
-from forecast.config.schema import Config
+from forecast.cli.options import Html, Json, load_config, one_source
 from forecast.errors import ConfigError
 from forecast.report.console import err, leave, out, print_failures, print_json
 from forecast.runs.progress import WorkProgress
@@ -18,6 +16,7 @@ from forecast.runs.progress import WorkProgress
 if TYPE_CHECKING:  # scipy takes most of a second to import
     from forecast.analysis.ranking.held_out import TableReport
     from forecast.analysis.ranking.univariate import Ranking
+    from forecast.config.schema import Config
     from forecast.warehouse.population import Population
 
 ConfigPath = Annotated[
@@ -63,7 +62,8 @@ Scorers = Annotated[
     typer.Option(
         "--scorer",
         metavar="NAME",
-        help="univariate, sparse-3, ranksvm-linear or ranksvm-rbf; may be repeated. Default: all.",
+        help="univariate, sparse-3, ranksvm-linear or ranksvm-rbf; may be repeated. Default: all. With "
+        "--table also one FILE.json that --save wrote: it scores the candidates; no column score needed.",
     ),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Of folds and resampling. Default: 0.")]
@@ -124,6 +124,13 @@ def rank(
 ) -> None:
     """Rank the candidates, and say how far to trust it for models, families and tasks not seen before."""
     one_source(config, table)
+    if saved := [name for name in scorer or () if name.endswith(".json")]:
+        if table is None or len(scorer or ()) > 1 or html or save or features or baselines or over:
+            raise ConfigError(f"--scorer {saved[0]} (a saved scorer) goes with --table FILE and --json alone")
+        from forecast.cli.predict import predict
+
+        predict(table, saved[0], json_)
+        return
     given: dict[str, Any] = {
         "protocols": tuple(dict.fromkeys(protocol)) if protocol else None,
         "scorers": tuple(dict.fromkeys(scorer)) if scorer else None,
@@ -161,7 +168,7 @@ def rank(
     leave(bool(ranked and ranked.failed))
 
 
-def ranking_of(config: Config, over: Literal["tokens", "bytes"] = "tokens") -> Ranked:
+def ranking_of(config: "Config", over: Literal["tokens", "bytes"] = "tokens") -> Ranked:
     """Every proxy by itself against what a run measured; reads the warehouse.
 
     Raises:
@@ -191,7 +198,7 @@ def _of_table(
 
 
 def _held_out(
-    ranked: Ranked, config: Config, features: list[str] | None, given: dict[str, Any], workers: int
+    ranked: Ranked, config: "Config", features: list[str] | None, given: dict[str, Any], workers: int
 ) -> "TableReport | None":
     """None where nothing is measured: the ranking itself says so."""
     from forecast.analysis.ranking.feature_table_from_run import cells_of

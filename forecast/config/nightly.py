@@ -12,7 +12,6 @@ from forecast.errors import did_you_mean
 from forecast.proxies.token_proxies import PROXIES
 
 STEP = "{step}"
-NIGHT_VARIABLE = "FORECAST_NIGHT"  # of the environment: the night, where the command does not say it
 
 
 def _step_pattern(value: str) -> str:

@@ -110,6 +110,12 @@ class Page:
         """Write the file whole or not at all; a local path or `s3://...`."""
         write_bytes(path, self.html().encode())
 
+    save = write  # as of a `Document`
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.html()
+
 
 def _own_ids(svg: str, prefix: str) -> str:
     """Names inside a drawing made its own: every chart's clips and gradients are called the same."""

@@ -17,12 +17,12 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from forecast.plan import Failure, Unit
 from forecast.runs.events import Watcher
-from forecast.runs.status import RunStatus
 
 if TYPE_CHECKING:
     from forecast.lake.files import Receipt
+    from forecast.plan import Failure, Unit
+    from forecast.runs.status import RunStatus
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_OF_SILENCE = 60.0  # a log shows that the run lives, also while nothing is done
@@ -33,7 +33,7 @@ class ScoringProgress(Watcher):
     """Bars for people, a line every ten seconds for logs; the numbers are those of a `RunStatus`."""
 
     def __init__(
-        self, console: Console, status: RunStatus, clock: Callable[[], float] = time.monotonic
+        self, console: Console, status: "RunStatus", clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Args: status: is told everything before this."""
         self._console, self._status, self._clock = console, status, clock
@@ -72,21 +72,21 @@ class ScoringProgress(Watcher):
         if status.retries or status.restarts:
             self._say(f"retries: {status.retries}, processes that died: {status.restarts}")
 
-    def committed(self, unit: Unit, receipt: "Receipt") -> None:
+    def committed(self, unit: "Unit", receipt: "Receipt") -> None:
         """One more unit is in the lake."""
         if self._console.is_terminal:
             self._bar.update(self._task, completed=self._status.units_committed)
         else:
             self._print_line_if_due()
 
-    def retried(self, units: Sequence[Unit], why: str) -> None:
+    def retried(self, units: "Sequence[Unit]", why: str) -> None:
         """Units came back."""
         first = units[0]
         many = "1 unit" if len(units) == 1 else f"{len(units)} units"
         text = f"candidate {first.candidate.name!r}: {many} of task {first.shard.task!r} tried again: {why}"
         self._say(text, style="yellow")
 
-    def gave_up(self, failure: Failure) -> None:
+    def gave_up(self, failure: "Failure") -> None:
         """A candidate was given up."""
         self._say(failure.error, style="red")
 
@@ -132,7 +132,7 @@ class ScoringProgress(Watcher):
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def progress_line(status: RunStatus) -> str:
+def progress_line(status: "RunStatus") -> str:
     """`3/40 units, 1,234 tokens/s, 1:02:03 left (base)`; what is not known is left out.
 
     `actors.jobs.follow.progress_of` reads it, also of jobs of other versions.

@@ -122,7 +122,7 @@ def test_interrupting_says_how_to_go_on(make_config: Make, tmp_path: Path) -> No
     driver.send_signal(signal.SIGINT)
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert "the same command goes on where this one stopped" in err
+    assert "run the same command again to resume" in err
     assert run_forecast("score", config)[0] == 0
 
 

@@ -1,11 +1,15 @@
 """The command line as scripts see it: exit codes, JSON on standard output, words on standard error."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from driving import run_forecast
+
+import forecast
 
 BASE = {
     "name": "small",
@@ -182,3 +186,20 @@ def test_every_command_has_help_with_an_example() -> None:
         code, out, _ = run_forecast(command, "--help")
         assert code == 0
         assert f"forecast {command} configs/demo.yaml" in " ".join(out.split())
+
+
+HEAVY = ("torch", "ray", "streamlit", "polars", "duckdb", "scipy", "pyarrow", "pydantic", "transformers")
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"), [("forecast", (*HEAVY, "typer", "rich")), ("forecast.cli.main", HEAVY)]
+)
+def test_import_loads_no_heavy_module(module: str, absent: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*sorted({set(absent)!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_version_is_printed() -> None:
+    code, out, _ = run_forecast("--version")
+    assert (code, out) == (0, f"forecast {forecast.__version__}\n")

@@ -10,8 +10,8 @@ from training_runs import written
 
 from actors.jobs.package import CONFIG_PLACE, Package, pack
 from actors.jobs.submit import Settings, entrypoint, submit
+from forecast.config import NIGHT_VARIABLE
 from forecast.config.loader import load_config
-from forecast.config.nightly import NIGHT_VARIABLE
 from forecast.errors import ConfigError
 
 NIGHTS = ("2026-03-01", "2026-03-02")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from watched import plan_of, receipt
 
-from forecast.api import watched
+from forecast.cli.scoring import watched
 from forecast.errors import ConfigError, ForecastError
 from forecast.plan import Failure, Plan
 from forecast.runs.status import RunStatus
@@ -41,7 +41,7 @@ def told_of(plan: Plan, then: BaseException | None = None) -> dict[str, Any]:
     ("then", "state", "error"),
     [
         (None, "done", None),
-        (KeyboardInterrupt(), "interrupted", "interrupted; the same command goes on where this one stopped"),
+        (KeyboardInterrupt(), "interrupted", "interrupted; run the same command again to resume"),
         (ForecastError("no machine"), "failed", "no machine"),
         (MemoryError(), "failed", "MemoryError"),
         (SystemExit(3), "failed", "3"),

@@ -23,15 +23,19 @@ class Imported:
 
     table: CellTable
     warnings: tuple[str, ...]
+    cells: frozenset[tuple[str, str]] = frozenset()  # (candidate, task) of the file's rows
 
 
-def read_table(path: str, features: Sequence[str] | None = None, covariates: Sequence[str] = ()) -> Imported:
+def read_table(
+    path: str, features: Sequence[str] | None = None, covariates: Sequence[str] = (), scored: bool = True
+) -> Imported:
     """Read a table (CSV, JSON lines, Parquet, Arrow; also `.gz` and `s3://`).
 
     Args:
         features: columns to use; None: all that are neither keys nor covariates.
         covariates: columns that are no features, e.g. parameters: baselines, and what partial correlations
             are taken given.
+        scored: False: the column `score` may be absent.
 
     A cell that is empty, NaN, `NA`, `null` or `None` is missing: a candidate may lack a score or a feature.
     Without a column `family` every candidate is its own family.
@@ -42,7 +46,7 @@ def read_table(path: str, features: Sequence[str] | None = None, covariates: Seq
     """
     rows = _rows(path)
     columns = list(rows[0].data)
-    _check_columns(path, columns, rows[0])
+    _check_columns(path, columns, KEYS if scored else KEYS[:2])
     chosen = _chosen(path, columns, features, covariates)
     problems = Problems()
     numbers = ["score", *chosen, *covariates]
@@ -93,7 +97,7 @@ def read_table(path: str, features: Sequence[str] | None = None, covariates: Seq
         tuple(covariates),
         cube[:, :, split:] if covariates else None,
     )
-    return Imported(table, tuple(warnings))
+    return Imported(table, tuple(warnings), frozenset(read))
 
 
 def _rows(path: str) -> list[Row]:
@@ -109,8 +113,8 @@ def _rows(path: str) -> list[Row]:
         raise
 
 
-def _check_columns(path: str, columns: list[str], first: Row) -> None:
-    missing = [name for name in KEYS if name not in columns]
+def _check_columns(path: str, columns: list[str], keys: Sequence[str]) -> None:
+    missing = [name for name in keys if name not in columns]
     if not missing:
         return
     header = f"{path}:1"
@@ -121,7 +125,7 @@ def _check_columns(path: str, columns: list[str], first: Row) -> None:
                 "expected commas"
             )
     hint = did_you_mean(missing[0], columns)
-    raise InputError(f"{header}: no column {missing[0]!r} (needed: {', '.join(KEYS)}); {hint}")
+    raise InputError(f"{header}: no column {missing[0]!r} (needed: {', '.join(keys)}); {hint}")
 
 
 def _chosen(

@@ -49,7 +49,12 @@ def versions() -> dict[str, str]:
 
 
 def load(path: str | Path) -> Fitted:
-    """Read what `save` wrote.
+    """Read what `save` wrote; see `load_saved`."""
+    return load_saved(path)[0]
+
+
+def load_saved(path: str | Path) -> tuple[Fitted, tuple[str, ...], dict[str, str]]:
+    """Read what `save` wrote: what was learned, the features it needs, the versions it was learned with.
 
     Raises:
         InputError: no such file, not a saved scorer, or of another format.
@@ -65,7 +70,7 @@ def load(path: str | Path) -> Fitted:
     if record.get("format") != FORMAT:
         raise InputError(f"{path}: format {record.get('format')!r}, expected {FORMAT}; fit and save it again")
     try:
-        return _fitted(record)
+        return _fitted(record), tuple(record["features"]), dict(record.get("versions", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: a damaged scorer ({error!r}); fit and save it again") from error
 

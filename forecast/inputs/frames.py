@@ -1,0 +1,31 @@
+"""Frames where a file is expected: the readers of tables take either, with the same checks."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forecast.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@contextmanager
+def file_of(table: "str | Path | pl.DataFrame", name: str = "table") -> Iterator[str]:
+    """The path of a file, or of a temporary one with a frame's rows.
+
+    Args:
+        name: what messages call a frame; its rows count from 1.
+    """
+    if isinstance(table, str | Path):
+        yield str(table)
+        return
+    with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
+        path = str(Path(folder) / "table.parquet")
+        table.write_parquet(path)
+        try:
+            yield path
+        except InputError as error:
+            raise InputError(str(error).replace(path, name)) from None
