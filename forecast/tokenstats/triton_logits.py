@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 """Triton: statistics of logits that lie in memory, each read once.
 
 A program takes one row, or a stretch of it where rows are too few to fill the GPU, and goes through it tile

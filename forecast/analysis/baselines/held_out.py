@@ -173,7 +173,8 @@ def _observational(n_components: int) -> Callable[..., Array]:
 
 def _completion(table: ScoreTable, target: str, held_out: NDArray[np.bool_]) -> Array:
     others, known = _split(table, target, held_out)
-    return complete(np.column_stack([others, known])).values[held_out, -1]
+    completed = complete(np.column_stack([others, known])).values
+    return np.asarray(completed[held_out, -1])
 
 
 # Each predicts the target's scores of the held-out models, and sees no score of theirs on the target.

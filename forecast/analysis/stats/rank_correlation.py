@@ -28,7 +28,8 @@ def spearman(x: Array, y: Array) -> Array:
     *shape, n = np.broadcast_shapes(x.shape, y.shape)
     if n < MIN_CANDIDATES:
         return np.full(shape, np.nan)
-    return np.round((_unit_ranks(x) * _unit_ranks(y)).sum(axis=-1), 12)
+    rho: Array = (_unit_ranks(x) * _unit_ranks(y)).sum(axis=-1)
+    return np.round(rho, 12)
 
 
 def kendall(x: Array, y: Array) -> float:
