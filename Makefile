@@ -68,6 +68,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_language.py
 	$(MAKE) test
 
 format: $(VENV)/.installed-dev

@@ -74,7 +74,7 @@ def held_out_table(
 def family_folds(families: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
     """A fold [M] for every model, the same within a family, of about equal numbers of models.
 
-    Large families are dealt out first, each to the fold with the fewest models; `seed` orders families of one
+    Large families are assigned first, each to the fold with the fewest models; `seed` orders families of one
     size. The order of the models does not matter.
 
     Raises:

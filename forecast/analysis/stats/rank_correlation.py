@@ -47,7 +47,7 @@ def agreement(rho: Array, either_way: NDArray[np.bool_]) -> Array:
 def best_of_many_p(
     features: Array, scores: Array, either_way: NDArray[np.bool_], permutations: int, seed: int
 ) -> tuple[float, float]:
-    """How surprising the best agreement of many features is, given that the best was picked after looking.
+    """How surprising the best agreement of many features is, given that it was selected post hoc.
 
     Args:
         features: [k, n] features of n candidates, higher is better.
