@@ -49,8 +49,9 @@ demo: $(VENV)/.installed-data
 app: $(VENV)/.installed
 	$(BIN)/forecast app configs/demo.yaml
 
+# Two workers; tests that start Ray share one of them (see tests/conftest.py).
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadgroup
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -66,7 +67,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_language.py
+	$(MAKE) test
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

@@ -27,7 +27,7 @@ _GAUGES = {
     "units": ("forecast_units_total", "Units of work in the plan."),
     "committed": ("forecast_units_committed", "Units that are in the lake, those of earlier runs too."),
     "tokens_per_second": ("forecast_tokens_per_second", "Tokens read by the time in which they were read."),
-    "seconds_left": ("forecast_seconds_left", "Time left at the pace of late."),
+    "seconds_left": ("forecast_seconds_left", "Estimated time remaining, at the recent throughput."),
 }
 _COUNTERS = {
     "tokens_read": ("forecast_tokens_read_total", "Tokens read in this run."),
@@ -36,7 +36,7 @@ _COUNTERS = {
 # Of the whole run.
 _RUN_GAUGES = {
     "tokens_per_second": ("forecast_run_tokens_per_second", "As forecast_tokens_per_second, of the run."),
-    "seconds_left": ("forecast_run_seconds_left", "Time left of the run at the pace of late."),
+    "seconds_left": ("forecast_run_seconds_left", "Estimated time remaining of the run."),
     "candidates_failed": ("forecast_candidates_failed", "Candidates that were given up or set aside."),
 }
 _RUN_COUNTERS = {"restarts": ("forecast_restarts_total", "Scoring processes that died or were ended.")}
@@ -46,7 +46,7 @@ class Metrics(Watcher):
     """Sets the metrics about once a second; needs a connection to Ray."""
 
     def __init__(self, status: RunStatus, say: Callable[[str], None] = to_stderr) -> None:
-        """Args: status: is told everything before this."""
+        """Args: status: receives each event before this does."""
         self._status, self._say, self._broken = status, say, False
         self._run = label(status.name)
         keys = ("run", "candidate")

@@ -26,7 +26,7 @@ _LAYOUT_SECONDS = 10.0  # between looks for room that machines, others or oursel
 
 @dataclass
 class Outcome:
-    """What came of a run, beside the files: receipts go to the watcher and are not gathered."""
+    """Result of a run, beside the files: receipts go to the watcher and are not gathered."""
 
     failures: list[Failure] = field(default_factory=list)
     restarts: int = 0
@@ -46,7 +46,7 @@ def score_plan(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None
     candidate whose own error came back that often is quarantined.
 
     Args:
-        watcher: is told what happens, as it happens.
+        watcher: receives each event when it happens.
 
     Raises:
         ForecastError: no actor fits the cluster, or none has been left for `cluster.patience_minutes`.

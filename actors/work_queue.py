@@ -36,7 +36,7 @@ class Queue:
         """The next group for an actor, the longest of its candidate first; None where it can do nothing.
 
         Args:
-            alone: whether it has to try even what came back from it; others of its shape would do better.
+            alone: whether it retries even units that it failed itself; others of its shape would do better.
         """
         chosen = self._next(actor, shape, alone)
         if chosen is None:

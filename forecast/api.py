@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     from forecast.analysis.diagnostics.diagnose import DiagnoseResult
     from forecast.analysis.ranking.held_out import TableReport
     from forecast.analysis.ranking.saved_scorer import SavedScorer
-    from forecast.analysis.ranking.univariate import Ranking
+    from forecast.analysis.ranking.results import Ranking
     from forecast.config.schema import Config
     from forecast.plan import Failure, Plan, Unit
     from forecast.report.page import Page
@@ -291,8 +291,8 @@ def compare_corpora(
         parameters, training_tokens: by size; active parameters, tokens of a whole training run.
         scored_tokens: tokens read to score a run, prompts included.
         scaling_laws: fit them too.
-        options: further fields of `forecast.analysis.corpora.corpora_result.CorporaOptions`: higher, lower, target_metric,
-            losses, bootstraps, permutations, confidence, seed.
+        options: further fields of `forecast.analysis.corpora.corpora_result.CorporaOptions`: higher, lower,
+            target_metric, losses, bootstraps, permutations, confidence, seed.
 
     Raises:
         ConfigError: an argument is out of range or names what is not there.
@@ -342,8 +342,8 @@ def forecast_checkpoints(
         fit_until: last step that may be looked at; None: the last there is.
         horizons: in lengths of the window; (): 2, 4, 8 and 18.
         axis: what t counts: steps, tokens or flops; None: tokens where all rows have them.
-        options: further fields of `forecast.analysis.checkpoints.forecast_run.CheckpointsOptions`: loss, loss_task, chance,
-            breaks, confidence, min_gain.
+        options: further fields of `forecast.analysis.checkpoints.forecast_run.CheckpointsOptions`: loss,
+            loss_task, chance, breaks, confidence, min_gain.
 
     Raises:
         ConfigError: a horizon of 1 or less.
@@ -374,8 +374,8 @@ def diagnose(run: Run, **options: Any) -> "DiagnoseResult":
     """What could make a run's ranking look better than it is: experts, ties, windows, tokenizers, leaks.
 
     Args:
-        options: fields of `forecast.analysis.diagnostics.diagnose.DiagnoseOptions`: proxies, windows, min_k_percent,
-            corpus, corpus_column, ngram, unit.
+        options: fields of `forecast.analysis.diagnostics.diagnose.DiagnoseOptions`: proxies, windows,
+            min_k_percent, corpus, corpus_column, ngram, unit.
 
     Raises:
         NoDataError: nothing to rank by.

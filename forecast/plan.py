@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Literal
 
 from forecast import storage
-from forecast.config.schema import CandidateConfig, Config
+from forecast.config.candidates import CandidateConfig
+from forecast.config.schema import Config
 from forecast.engines.base import ENGINE_VERSION
 from forecast.errors import ForecastError
 from forecast.inputs.models.fingerprint import digest_of

@@ -1,13 +1,46 @@
 """Fixtures that several parts of the tests share."""
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub's client is imported
 
 import pyarrow.fs
 import pytest
+
+_ON_RAY = ("actors", "soak", "browser")  # folders whose tests start Ray
+_STARTS_RAY = re.compile(r"^\s*(?:from|import) (?:driving|machines)\b", re.MULTILINE)
+
+
+@cache
+def may_start_ray(path: Path) -> bool:
+    """Whether tests of a file may start Ray: by folder, or as they drive the command line or machines."""
+    return path.relative_to(Path(__file__).parent).parts[0] in _ON_RAY or bool(
+        _STARTS_RAY.search(path.read_text())
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `-n 2 --dist loadgroup`: each file is one group, all files that may start Ray together another.
+
+    By file names, since pytest-xdist 3.8 loses the groups of its own marker under pytest 9.2.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FilesAndRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "ray" if may_start_ray(config.rootpath / path) else path
+
+    return FilesAndRay(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

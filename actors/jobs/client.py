@@ -250,13 +250,14 @@ class JobExistsError(ForecastError):
     """A job of this id is there already."""
 
 
-class _Client(JobSubmissionClient):
+class _Client(JobSubmissionClient):  # type: ignore[misc]
     """Ray's own waits without end for an answer: a laptop that slept would hang."""
 
     def _do_request(self, method: str, endpoint: str, **kwargs: Any) -> requests.Response:
         seconds = UPLOAD_SECONDS if method == "PUT" else ANSWER_SECONDS
         kwargs.setdefault("timeout", (CONNECT_SECONDS, seconds))
-        return super()._do_request(method, endpoint, **kwargs)
+        answer: requests.Response = super()._do_request(method, endpoint, **kwargs)
+        return answer
 
 
 def _job(details: JobDetails) -> Job:

@@ -15,7 +15,7 @@ from forecast.runs.progress import WorkProgress
 
 if TYPE_CHECKING:  # scipy takes most of a second to import
     from forecast.analysis.ranking.held_out import TableReport
-    from forecast.analysis.ranking.univariate import Ranking
+    from forecast.analysis.ranking.results import Ranking
     from forecast.config.schema import Config
     from forecast.warehouse.population import Population
 

@@ -18,7 +18,7 @@ def real_vocab_size(candidate: Candidate, tokenizer: Any, rows: int) -> int:
     """
     size = candidate.settings.vocab_size
     if size is None:
-        return min(rows, max(tokenizer.get_vocab().values()) + 1)
+        return min(rows, int(max(tokenizer.get_vocab().values())) + 1)
     if size > rows:
         raise CandidateError(
             f"candidate {candidate.name!r}: vocab_size {size} is more than the output matrix has ({rows})"

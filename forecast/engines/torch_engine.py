@@ -162,7 +162,8 @@ class TorchEngine:
             array[places] = tensor.cpu().numpy()
 
     def _hidden(self, ids_BL: torch.Tensor) -> torch.Tensor:
-        return self._body(input_ids=ids_BL, use_cache=False)[0]
+        hidden: torch.Tensor = self._body(input_ids=ids_BL, use_cache=False)[0]
+        return hidden
 
     @torch.inference_mode()
     def _check_model(self) -> None:

@@ -7,8 +7,9 @@ by the digest that its files had: they are neither read nor needed again.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from forecast.config.candidates import CandidateConfig
 from forecast.config.nightly import WatchConfig
-from forecast.config.schema import CandidateConfig, Config
+from forecast.config.schema import Config
 from forecast.errors import ConfigError
 from forecast.inputs.models.resolve import Candidate, candidate_of, resolve_candidate
 from forecast.nightly.discovery import Sight, candidate_of_checkpoint

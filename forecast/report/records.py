@@ -21,7 +21,8 @@ _DTYPES: dict[Any, pl.DataType] = {
 
 def record_of(value: Any) -> Any:
     """A dataclass, or a collection of them, as JSON would hold it; numbers that are no JSON become nulls."""
-    return json.loads(_adapter(type(value)).dump_json(value))
+    kind: Any = type(value)  # mypy takes type[Any] for unhashable
+    return json.loads(_adapter(kind).dump_json(value))
 
 
 def frame_of(rows: Iterable[Any], kind: type) -> pl.DataFrame:

@@ -45,7 +45,7 @@ class RunLog(Watcher):
     def __init__(
         self, status: RunStatus, sinks: Sequence[Sink], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Args: status: is told everything before this."""
+        """Args: status: receives each event before this does."""
         self._status, self._sinks, self._clock = status, tuple(sinks), clock
         self._actors: dict[str, int] = {}  # that have a unit, by its address
         self._said = (clock(), status.units_committed)

@@ -35,7 +35,7 @@ class ScoringProgress(Watcher):
     def __init__(
         self, console: Console, status: "RunStatus", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Args: status: is told everything before this."""
+        """Args: status: receives each event before this does."""
         self._console, self._status, self._clock = console, status, clock
         self._last_line, self._printed = clock(), status.units_committed
         self._bar = Progress(

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 CandidateState = Literal["waiting", "scoring", "done", "failed"]
 
-_WINDOW_SECONDS = 300.0  # what "of late" means, unless fewer than so many commits lie in it
+_WINDOW_SECONDS = 300.0  # what "recent" means, unless fewer than so many commits lie in it
 _WINDOW_COMMITS = 8
 
 
 class Pace:
-    """Cost per second of late: in the last five minutes, or since eight commits ago if that is longer."""
+    """Recent cost per second: in the last five minutes, or since eight commits ago if that is longer."""
 
     def __init__(self) -> None:
         self._marks = deque([(0.0, 0.0)])  # (seconds, cost done by then), ascending

@@ -68,7 +68,7 @@ def exists(path: str) -> bool:
         return Path(path).exists()
     with explained(path):
         fs, inner = filesystem(path)
-        return fs.get_file_info(inner).type != pafs.FileType.NotFound
+        return bool(fs.get_file_info(inner).type != pafs.FileType.NotFound)
 
 
 def read_bytes(path: str) -> bytes:
@@ -82,7 +82,7 @@ def read_bytes(path: str) -> bytes:
     with explained(path):
         fs, inner = filesystem(path)
         with fs.open_input_stream(inner, compression=None) as stream:
-            return stream.read()
+            return bytes(stream.read())
 
 
 def write_bytes(path: str, data: bytes) -> None:

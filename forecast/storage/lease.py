@@ -1,12 +1,12 @@
 """One nightly run at a time for an output folder, also between machines, and also after a crash.
 
-The lock is a lease: a file `OUTPUT/nightly/lock.json` that says who holds it and when he last showed signs of
-life, which he does every minute. A lease without signs of life for a quarter of an hour is taken over. On a
-local disk a kernel lock comes first, which ends with its process, so that nobody waits for the dead there.
+The lock is a lease: a file `OUTPUT/nightly/lock.json` that names its owner and the time of the last
+heartbeat, one a minute. A lease without a heartbeat for a quarter of an hour is taken over. On a local disk a
+kernel lock comes first, which ends with its process, so that nobody waits for a dead owner there.
 
 An object store offers us no atomic test-and-set, so a taker writes his name, waits, and reads whether it is
 still his. Two takers who are both slower than that wait could both believe to hold it; the one who lost finds
-out at his next sign of life and stops before he publishes. Until then both do the same work into the same
+out at his next heartbeat and stops before he publishes. Until then both do the same work into the same
 files, each of which is written whole.
 """
 
@@ -37,7 +37,7 @@ class LockedError(ForecastError):
 
 
 class LostLockError(LockedError):
-    """Another run took the lock over, because this one showed no signs of life."""
+    """Another run took the lock over, because this one sent no heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Lock:
         self._look()
         if self._lost is not None:
             raise LostLockError(
-                f"the lock was taken over by {self._lost}, because this run showed no signs of life; it "
+                f"the lock was taken over by {self._lost}, because this run sent no heartbeat; it "
                 "stops here, the other one does the rest"
             )
 
@@ -116,7 +116,7 @@ def held(
     """Hold the lock of an output folder.
 
     Args:
-        beat: seconds between signs of life.
+        beat: seconds between heartbeats.
         expiry: seconds without one after which a lease is void.
         settle: seconds between writing a lease and reading whether it stands.
 

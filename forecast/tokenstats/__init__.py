@@ -2,8 +2,7 @@
 
 Five numbers are enough for every proxy metric (see `forecast.proxies`): logprob, entropy, rank, ties and
 top1_logprob. `token_stats` computes them from hidden states and an output head in bounded memory,
-`logit_stats` from logits that are already there, `sharded.sharded_token_stats` where the head is spread
-over the ranks of a process group. `reference` computes the same in fp64, slowly, for tests.
+`logit_stats` from existing logits. `reference` computes the same in fp64, slowly, for tests.
 
 Names are imported when they are first used: planning reads `version` and must not need torch.
 """

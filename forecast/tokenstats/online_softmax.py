@@ -49,29 +49,18 @@ def nothing(n: int, device: torch.device) -> Partials:
     return Partials(torch.full_like(zeros, -math.inf), zeros, zeros.clone(), counts, counts.clone())
 
 
-def moved_to(maximum: torch.Tensor, part: Partials) -> tuple[torch.Tensor, torch.Tensor]:
-    """`sum_exp` and `weighted` of a part relative to a maximum that is at least its own."""
-    down = torch.where(part.max == maximum, 0.0, part.max - maximum).clamp(min=EXP_IS_ZERO)
-    factor = down.exp()
-    return part.sum_exp * factor, (part.weighted + down * part.sum_exp) * factor
-
-
 def combine(parts: Partials) -> Partials:
     """Merge over the first axis: [P, N] -> [N]."""
     maximum = parts.max.amax(dim=0)
-    sum_exp, weighted = moved_to(maximum, parts)
+    down = torch.where(parts.max == maximum, 0.0, parts.max - maximum).clamp(min=EXP_IS_ZERO)
+    factor = down.exp()
     return Partials(
         max=maximum,
-        sum_exp=sum_exp.sum(dim=0),
-        weighted=weighted.sum(dim=0),
+        sum_exp=(parts.sum_exp * factor).sum(dim=0),
+        weighted=((parts.weighted + down * parts.sum_exp) * factor).sum(dim=0),
         greater=parts.greater.sum(dim=0, dtype=torch.int32),
         equal=parts.equal.sum(dim=0, dtype=torch.int32),
     )
-
-
-def merge(one: Partials, other: Partials) -> Partials:
-    """The state after both parts, which have no entry in common."""
-    return combine(Partials(*(torch.stack(pair) for pair in zip(one, other, strict=True))))
 
 
 def concatenate(parts: Sequence[Partials]) -> Partials:

@@ -51,7 +51,7 @@ def block_partials(
 
     Args:
         logits_BV: [B, V] as the product gave them, any floating dtype; left alone.
-        raw_target_B: fp32 [B], the targets' values among them (or among those of another shard).
+        raw_target_B: fp32 [B], the targets' values among them.
         transform: applied to both, in fp32.
         tile_rows: rows that are reduced at once.
     """

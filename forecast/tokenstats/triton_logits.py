@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 """Triton: statistics of logits that lie in memory, each read once.
 
 A program takes one row, or a stretch of it where rows are too few to fill the GPU, and goes through it tile
@@ -34,7 +34,7 @@ def block_partials(
 
     Args:
         logits_BV: [B, V] as the product gave them, any floating dtype and strides; left alone.
-        raw_target_B: [B], the targets' values among them (or among those of another shard).
+        raw_target_B: [B], the targets' values among them.
         transform: applied to both, in fp32.
         tile_columns: a power of two.
         stretches: parts of a row that are reduced apart; default: enough to fill the GPU.
@@ -46,7 +46,7 @@ def block_partials(
     if stretches is None:
         stretches = triton.cdiv(_PROGRAMS_PER_PROCESSOR * processors(device), max(b, 1))
     stretches = max(1, min(stretches, tiles))
-    # Of a shard without entries one empty stretch is launched: the targets are still to be transformed.
+    # Without entries one empty stretch is launched: the targets are still to be transformed.
     parts_PB = Partials(*(t.repeat(stretches, 1) for t in nothing(b, device)))
     if b:
         _reduce_rows[(b, stretches)](

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 """What the two Triton kernels share: a model's transform of a logit, and the step that takes in a tile.
 
 The arithmetic is that of `partials`: a tile is a part of the vocabulary, merged into the state of its rows.

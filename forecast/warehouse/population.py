@@ -48,7 +48,7 @@ class TaskProxies:
             sums = own @ expert.values.transpose(1, 0, 2).reshape(i, c * k)
             with np.errstate(invalid="ignore"):  # 0 / 0: none of its instances counts
                 per_expert.append((sums / own.sum(axis=1, keepdims=True)).reshape(-1, c, k))
-        result = np.nanmean(np.stack(per_expert), axis=0) if len(per_expert) > 1 else per_expert[0]
+        result: Array = np.nanmean(np.stack(per_expert), axis=0) if len(per_expert) > 1 else per_expert[0]
         return result[0] if weights is None else result
 
 

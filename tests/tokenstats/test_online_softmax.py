@@ -8,12 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenstats.cases import NATS, assert_same, integers, normal, targets_of
+from tokenstats.cases import NATS, assert_same, normal
 
 from forecast.tokenstats import logit_stats
-from forecast.tokenstats.online_softmax import Partials, combine, concatenate, finish, merge, nothing
+from forecast.tokenstats.online_softmax import Partials, combine, concatenate, finish, nothing
 from forecast.tokenstats.reference import reference_stats
-from forecast.tokenstats.sharded import stats_of_shards
 from forecast.tokenstats.torch_tiles import block_partials
 from forecast.tokenstats.types import LogitTransform
 
@@ -25,6 +24,10 @@ def part(logits: Any, target: Any = 0.0) -> Partials:
     """State of one token after these logits."""
     logits = torch.as_tensor(logits, dtype=torch.float32)
     return block_partials(logits[None], torch.tensor([float(target)]), LogitTransform(), 1)[0]
+
+
+def merge(*parts: Partials) -> Partials:
+    return combine(Partials(*(torch.stack(tensors) for tensors in zip(*parts, strict=True))))
 
 
 def nats_of(whole: Partials, target: float = 0.0) -> tuple[float, float, float]:
@@ -91,7 +94,7 @@ def test_the_order_of_parts_does_not_matter() -> None:
         block_partials(normal(5, v, seed=v) * 9, torch.zeros(5), LogitTransform(), 2)[0]
         for v in (1, 3, 50, 7)
     ]
-    at_once = combine(Partials(*(torch.stack(tensors) for tensors in zip(*parts, strict=True))))
+    at_once = merge(*parts)
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
         for one, other in zip(reduce(merge, [parts[i] for i in order]), at_once, strict=True):
             torch.testing.assert_close(one, other)
@@ -129,10 +132,12 @@ def cut_logits(draw: st.DrawFn) -> tuple[list[torch.Tensor], torch.Tensor]:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(cut_logits(), st.integers(1, 5))
-def test_shards_make_the_whole(case: tuple[list[torch.Tensor], torch.Tensor], tile_rows: int) -> None:
-    shards, targets = case
-    logits = torch.cat(shards, dim=1)
-    stats = stats_of_shards(shards, targets, tile_rows=tile_rows)
+def test_parts_make_the_whole(case: tuple[list[torch.Tensor], torch.Tensor], tile_rows: int) -> None:
+    pieces, targets = case
+    logits = torch.cat(pieces, dim=1)
+    target_N = logits.gather(1, targets[:, None]).squeeze(1)
+    parts = [block_partials(piece, target_N, LogitTransform(), tile_rows)[0] for piece in pieces]
+    stats = finish(merge(*parts), target_N, logits.shape[1])
     scale = float(logits[logits.isfinite()].abs().max()) if logits.isfinite().any() else 0.0
     assert_same(stats, reference_stats(logits, targets), nats=NATS + 1e-6 * scale)
     assert_same(stats, logit_stats(logits, targets), nats=NATS)
@@ -140,17 +145,3 @@ def test_shards_make_the_whole(case: tuple[list[torch.Tensor], torch.Tensor], ti
     assert (stats.logprob <= stats.top1_logprob)[seen].all() and (stats.top1_logprob <= 0)[seen].all()
     assert (stats.entropy >= 0)[seen].all()
     assert (stats.entropy <= torch.tensor(math.log(logits.shape[1])) + 1e-6)[seen].all()
-
-
-@pytest.mark.parametrize("sizes", [(507,), (1, 506), (506, 1), (128, 128, 251), (0, 507), (300, 0, 207)])
-def test_targets_at_the_edges_of_shards(sizes: tuple[int, ...]) -> None:
-    logits = integers(507, 507, seed=1).cumsum(dim=0)  # every token is the target of one row
-    shards, targets = list(logits.split(sizes, dim=1)), torch.arange(507)
-    assert_same(stats_of_shards(shards, targets), reference_stats(logits, targets))
-
-
-def test_shards_with_scale_and_softcap() -> None:
-    logits, targets = integers(123, 507, seed=1).bfloat16() * 3, targets_of(123, 507)
-    expected = (torch.tanh(logits.float() * 0.5 / 5) * 5).double()
-    stats = stats_of_shards(list(logits.split([200, 307], 1)), targets, logit_scale=0.5, softcap=5.0)
-    assert_same(stats, reference_stats(expected, targets))

@@ -74,7 +74,7 @@ def held_out_table(
 def family_folds(families: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
     """A fold [M] for every model, the same within a family, of about equal numbers of models.
 
-    Large families are dealt out first, each to the fold with the fewest models; `seed` orders families of one
+    Large families are assigned first, each to the fold with the fewest models; `seed` orders families of one
     size. The order of the models does not matter.
 
     Raises:
@@ -173,7 +173,8 @@ def _observational(n_components: int) -> Callable[..., Array]:
 
 def _completion(table: ScoreTable, target: str, held_out: NDArray[np.bool_]) -> Array:
     others, known = _split(table, target, held_out)
-    return complete(np.column_stack([others, known])).values[held_out, -1]
+    completed = complete(np.column_stack([others, known])).values
+    return np.asarray(completed[held_out, -1])
 
 
 # Each predicts the target's scores of the held-out models, and sees no score of theirs on the target.

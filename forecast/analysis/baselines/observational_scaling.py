@@ -1,10 +1,9 @@
 """Observational scaling laws: few components of the scores on other benchmarks, a sigmoid to the target.
 
 After Ruan, Maddison and Hashimoto (arXiv 2405.10938): benchmark scores of many public models lie near a space
-of few dimensions; a model's place in it predicts its score on a further benchmark through a sigmoid, and
-within a family moves in proportion to the logarithm of training FLOPs. Ours where the paper leaves room:
-columns are standardised, missing scores are filled in by iterating a rank-1 approximation, the sigmoid's
-limits are learned (see `links`).
+of few dimensions; a model's place in it predicts its score on a further benchmark through a sigmoid. Ours
+where the paper leaves room: columns are standardised, missing scores are filled in by iterating a rank-1
+approximation, the sigmoid's limits are learned (see `links`).
 
 Components come from held-in models only; new models are projected.
 """
@@ -31,7 +30,6 @@ _FILL_RANK = 1
 _SETTLED = 1e-9  # largest change of a filled-in score, in standard deviations
 _MAX_ROUNDS = 5000
 _MIN_MODELS = 3
-_MIN_IN_FAMILY = 3  # with two models a family's line would be exact and its error unknown
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,8 @@ class Observational:
         """Target scores of models from their scores [M, B] on the other benchmarks."""
         places = self.components.project(scores, models)
         missing = "no score on any of the benchmarks that the components are of"
-        return self.at(places, [None if np.isfinite(p).all() else missing for p in places])
-
-    def at(self, places: Array, reasons: Sequence[str | None]) -> Predictions:
-        """Target scores at components [M, K]; `reasons` say why a row of them is NaN."""
-        return Predictions(self.link.predict(places), tuple(reasons))
+        reasons = tuple(None if np.isfinite(p).all() else missing for p in places)
+        return Predictions(self.link.predict(places), reasons)
 
 
 def fit_observational(
@@ -178,51 +173,3 @@ def _filled_in(z: Array) -> Array:
         f"filling in missing scores did not settle ({missing.mean():.0%} of the table is missing); leave out "
         "the models or benchmarks with the fewest scores"
     )
-
-
-@dataclass(frozen=True)
-class FamilyScaling:
-    """Per family, components as a line over log10 of training FLOPs: for models without any score."""
-
-    lines: dict[str, Array]  # [2, K]: intercept and slope
-    left_out: dict[str, str]  # families without a line, and why
-
-    def predict(self, log_flops: Array, families: Sequence[str]) -> tuple[Array, list[str | None]]:
-        """Components [M, K] of models of known families, NaN where there are none, and why."""
-        k = next(iter(self.lines.values())).shape[1] if self.lines else 0
-        places = np.full((len(families), k), np.nan)
-        reasons: list[str | None] = []
-        for i, (family, x) in enumerate(zip(families, log_flops, strict=True)):
-            if family not in self.lines:
-                reasons.append(self.left_out.get(family, f"no held-in model of family {family!r}"))
-            elif not np.isfinite(x):
-                reasons.append("training FLOPs are not known")
-            else:
-                places[i] = np.array([1.0, x]) @ self.lines[family]
-                reasons.append(None)
-        return places, reasons
-
-
-def fit_family_scaling(places: Array, log_flops: Array, families: Sequence[str]) -> FamilyScaling:
-    """Lines through components [M, K] over log10 FLOPs [M], one for each family with enough models.
-
-    Raises:
-        FitError: no family has three models of different known FLOPs.
-    """
-    lines, left_out = {}, {}
-    known = np.isfinite(places).all(axis=1) & np.isfinite(log_flops)
-    labels = np.array(list(families), dtype=object)
-    for family in sorted(set(families)):
-        own = known & (labels == family)
-        distinct = len(set(log_flops[own].tolist()))
-        if distinct < _MIN_IN_FAMILY:
-            left_out[family] = (
-                f"family {family!r} has {distinct} held-in models of different known FLOPs, "
-                f"a line needs {_MIN_IN_FAMILY}"
-            )
-            continue
-        x = np.column_stack([np.ones(own.sum()), log_flops[own]])
-        lines[family] = np.linalg.lstsq(x, places[own], rcond=None)[0]
-    if not lines:
-        raise FitError("no family has a line over training FLOPs: " + "; ".join(left_out.values()))
-    return FamilyScaling(lines, left_out)

@@ -52,7 +52,8 @@ class Scale:
 
     def sd(self, horizon: Array, spread: Array) -> Array:
         """The standard deviation of the normal distribution with the same interval: [n]."""
-        return self.half_width(horizon, spread) / norm.ppf(0.5 + self.confidence / 2)
+        quantile: float = norm.ppf(0.5 + self.confidence / 2)
+        return self.half_width(horizon, spread) / quantile
 
 
 def scales_of(
@@ -95,7 +96,8 @@ def _drift(errors: Errors, noise: float) -> float | None:
 
 def _scale(noise: float, drift: float, horizon: Array, spread: Array) -> Array:
     reach = np.log(np.maximum(horizon, 1.0))
-    return np.sqrt(max(noise, _NOISE_FLOOR) ** 2 + (drift * reach) ** 2 + spread**2)
+    variance: Array = max(noise, _NOISE_FLOOR) ** 2 + (drift * reach) ** 2 + spread**2
+    return np.sqrt(variance)
 
 
 def _conformal(scaled: Array, confidence: float) -> float:

@@ -41,7 +41,8 @@ class Points:
 
     def at(self, u: Array) -> Array:
         """Straight lines in log u between checkpoints, level beyond them."""
-        return np.interp(np.log(u), np.log(self.u), self.y)
+        y: Array = np.interp(np.log(u), np.log(self.u), self.y)
+        return y
 
 
 @dataclass(frozen=True)

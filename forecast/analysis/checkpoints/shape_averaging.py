@@ -41,7 +41,7 @@ _SSE_FLOOR = 1e-12
 def pooled_exponents(series: Sequence[Points]) -> Array:
     """Prior over the grid of exponents, from several series of one run: [grid], sums to 1."""
     logs = [_log_likelihood(_power_grid(p)[2], len(p.u), 2) for p in series if len(np.unique(p.u)) >= 3]
-    prior = _PRIOR
+    prior: Array = _PRIOR
     for _ in range(_ROUNDS if logs else 0):
         posteriors = [_normalised(prior * np.exp(each)) for each in logs]
         prior = _normalised(np.sum(posteriors, axis=0) @ _KERNEL + _PRIOR_SERIES * _PRIOR)
@@ -78,7 +78,8 @@ def averaged_sigmoid(x: Array, y: Array, floor: Bounds = UNIT) -> Line:
     sign = 1.0 if np.polyfit(x - centre, y, 1)[0] >= 0 else -1.0
 
     def share(v: Array) -> Array:
-        return expit(_STEEPNESS * (sign * (v - centre) / spread)[:, None] - _STEEPNESS * _MIDDLE)
+        grid: Array = expit(_STEEPNESS * (sign * (v - centre) / spread)[:, None] - _STEEPNESS * _MIDDLE)
+        return grid
 
     inside = share(x)
     low, high = best_ends(inside, y, floor, UNIT)
@@ -90,7 +91,8 @@ def averaged_sigmoid(x: Array, y: Array, floor: Bounds = UNIT) -> Line:
 
 def _growth(u: Array) -> Array:
     """`(1 - u^-c) / c`: 0 at the window's end, with slope 1 in ln u there: [n, grid]."""
-    return -np.expm1(-_C * np.log(u)[:, None]) / _C
+    growth: Array = -np.expm1(-_C * np.log(u)[:, None]) / _C
+    return growth
 
 
 def _power_grid(points: Points) -> tuple[Array, Array, Array]:
@@ -101,8 +103,10 @@ def _power_grid(points: Points) -> tuple[Array, Array, Array]:
 
 def _log_likelihood(sse: Array, n: int, free: int) -> Array:
     log = -0.5 * max(n - free, 1) * np.log(np.maximum(sse, _SSE_FLOOR))
-    return log - log.max()
+    relative: Array = log - log.max()
+    return relative
 
 
 def _normalised(weight: Array) -> Array:
-    return weight / weight.sum()
+    normalised: Array = weight / weight.sum()
+    return normalised

@@ -170,7 +170,9 @@ def _mapped(q: _Question, sets: list[tuple[str, ...]], workers: int) -> Iterable
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config("loky", inner_max_num_threads=1):
-        return Parallel(n_jobs=workers, return_as="generator")(delayed(_all_laws)(q, sizes) for sizes in sets)
+        parallel = Parallel(n_jobs=workers, return_as="generator")
+        laws: Iterable[list[Extrapolation]] = parallel(delayed(_all_laws)(q, sizes) for sizes in sets)
+        return laws
 
 
 def _all_laws(q: _Question, sizes: tuple[str, ...]) -> list[Extrapolation]:

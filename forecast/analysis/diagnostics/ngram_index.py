@@ -119,7 +119,8 @@ class Overlap:
         """Numbers of the text's symbols."""
         if self._unit == "characters":
             data = _one_blank(text).encode("utf-32-le", "surrogatepass")
-            return self._table[np.minimum(np.frombuffer(data, np.uint32), len(self._table) - 1)]
+            places = np.minimum(np.frombuffer(data, np.uint32), len(self._table) - 1)
+            return np.asarray(self._table[places])
         symbols, get = symbols_of(text, "words"), self._ids.get
         return np.fromiter((get(symbol, 0) for symbol in symbols), np.int64, len(symbols))
 

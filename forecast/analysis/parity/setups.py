@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from forecast import storage
-from forecast.config.schema import CandidateConfig, Config, EngineConfig
+from forecast.config.candidates import CandidateConfig
+from forecast.config.schema import Config, EngineConfig
 from forecast.config.sources import TrajectorySource
 from forecast.errors import ConfigError, NoDataError, did_you_mean
 from forecast.inputs.models.fingerprint import digest_of

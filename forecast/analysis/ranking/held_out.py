@@ -15,7 +15,8 @@ from forecast.analysis.ranking.permutation_null import BestOfMany, best_of_many,
 from forecast.analysis.ranking.rank_uncertainty import Order, order_of
 from forecast.analysis.ranking.redrawn import with_redrawn_instances
 from forecast.analysis.ranking.scorers.base import Fitted, Scorer
-from forecast.analysis.ranking.scorers.registry import OWN_MEAN, SCORERS, make_scorer, versions
+from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
+from forecast.analysis.ranking.scorers.registry import SCORERS, make_scorer, versions
 from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
 from forecast.analysis.ranking.scorers.univariate import Univariate
 from forecast.analysis.ranking.splits import KNOWN_TASKS, LEAVE_MODELS_OUT, PROTOCOLS, Protocol, make_protocol

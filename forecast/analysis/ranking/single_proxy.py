@@ -18,7 +18,8 @@ def proxy_values(population: Population, report: TargetReport, proxy: Proxy) -> 
     seen in these means.
     """
     column = PROXIES.index(proxy)
-    return np.mean([population.proxies[task].means()[:, column] for task in report.tasks], axis=0)
+    means: Array = np.mean([population.proxies[task].means()[:, column] for task in report.tasks], axis=0)
+    return means
 
 
 def target_scores(population: Population, report: TargetReport) -> tuple[Array, Array]:

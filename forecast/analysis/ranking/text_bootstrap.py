@@ -95,5 +95,6 @@ def _redraw(rng: np.random.Generator, target: Target, size: int) -> Array:
     """Scores [size, candidates]."""
     if target.items is not None:
         n = target.items.shape[1]
-        return _resample(rng, n, size) @ target.items.T / n
+        scores: Array = _resample(rng, n, size) @ target.items.T / n
+        return scores
     return target.values + rng.normal(size=(size, len(target.values))) * np.nan_to_num(target.stderr)

@@ -66,7 +66,8 @@ def fit_power(u: Array, y: Array, limit: Bounds = FREE) -> Curve:
     def residuals(c: Array) -> Array:
         basis = -np.exp(-c[0] * log_u)[:, None]
         best_a, best_b = best_line(basis, y, limit)
-        return best_a[0] + best_b[0] * basis[:, 0] - y
+        error: Array = best_a[0] + best_b[0] * basis[:, 0] - y
+        return error
 
     (c,) = _descend(residuals, [_EXPONENT_GRID[[i]] for i in _valleys(costs)], ([0.01], [3.0]))
     basis = -np.exp(-c * log_u)[:, None]
@@ -108,7 +109,8 @@ def fit_sigmoid(x: Array, y: Array, floor: Bounds = UNIT, ceiling: Bounds = UNIT
     def residuals(shape: Array) -> Array:
         part = expit(np.exp(shape[0]) * (z - shape[1]))[:, None]
         best_low, best_high = best_ends(part, y, floor, ceiling)
-        return (best_low + (best_high - best_low) * part)[:, 0] - y
+        error: Array = (best_low + (best_high - best_low) * part)[:, 0] - y
+        return error
 
     starts = [np.array([np.log(k_grid[i]), m_grid[i]]) for i in _valleys(costs, len(_MIDDLE_GRID))]
     bounds = ([np.log(0.05), -8.0], [np.log(30.0), 10.0])

@@ -28,7 +28,8 @@ def spearman(x: Array, y: Array) -> Array:
     *shape, n = np.broadcast_shapes(x.shape, y.shape)
     if n < MIN_CANDIDATES:
         return np.full(shape, np.nan)
-    return np.round((_unit_ranks(x) * _unit_ranks(y)).sum(axis=-1), 12)
+    rho: Array = (_unit_ranks(x) * _unit_ranks(y)).sum(axis=-1)
+    return np.round(rho, 12)
 
 
 def kendall(x: Array, y: Array) -> float:
@@ -46,7 +47,7 @@ def agreement(rho: Array, either_way: NDArray[np.bool_]) -> Array:
 def best_of_many_p(
     features: Array, scores: Array, either_way: NDArray[np.bool_], permutations: int, seed: int
 ) -> tuple[float, float]:
-    """How surprising the best agreement of many features is, given that the best was picked after looking.
+    """How surprising the best agreement of many features is, given that it was selected post hoc.
 
     Args:
         features: [k, n] features of n candidates, higher is better.

@@ -140,7 +140,8 @@ class Link:
     def at(self, loss: Array) -> Array:
         """Accuracies of losses, [m]."""
         p = self.parameters
-        return self.top * (p["b"] + p["s"] * expit(-p["k"] * (loss - p["m"])))
+        accuracy: Array = self.top * (p["b"] + p["s"] * expit(-p["k"] * (loss - p["m"])))
+        return accuracy
 
 
 def fit_link(loss: Array, accuracy: Array, helper_points: bool = False, top: float = 1.0) -> Link:

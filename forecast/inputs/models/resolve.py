@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forecast import storage
-from forecast.config.schema import CandidateConfig, Config
+from forecast.config.candidates import CandidateConfig
+from forecast.config.schema import Config
 from forecast.errors import CandidateError, InputError
 from forecast.inputs.files import local_path
 from forecast.inputs.models.cache import fetched
@@ -179,7 +180,7 @@ def safetensors_parameters(path: Path, name: str) -> int:
             f"candidate {name!r}: {path} is truncated or damaged: its header promises {promised} bytes, "
             f"it has {size}; copy or download it again"
         )
-    return elements
+    return int(elements)
 
 
 def gguf_parameters(path: Path, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Observational scaling laws: components with missing scores, the link, lines within families."""
+"""Observational scaling laws: components with missing scores, the link."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from forecast.analysis.baselines.observational_scaling import (
     fit_components,
-    fit_family_scaling,
     fit_observational,
 )
 from forecast.errors import FitError, InputError
@@ -159,39 +158,3 @@ def test_bad_input_is_refused_in_words() -> None:
         fit_observational(scores, target, n_components=1).predict(scores[:, :2])
     with pytest.raises(InputError, match="target's scores of 20 models"):
         fit_observational(scores, target[:5])
-
-
-def test_families_move_along_their_own_line_over_compute() -> None:
-    log_flops = np.array([20.0, 21, 22, 20, 21, 22, 23, 20, 21])
-    families = ["a", "a", "a", "b", "b", "b", "b", "c", "c"]
-    places = np.column_stack(
-        [np.where(np.array(families) == "a", log_flops - 20, 3 * log_flops - 61), log_flops]
-    )
-    lines = fit_family_scaling(places, log_flops, families)
-    found, reasons = lines.predict(np.array([24.0, 24, 24, 24, np.nan]), ["a", "b", "c", "d", "a"])
-    np.testing.assert_allclose(found[:2], [[4, 24], [11, 24]], atol=1e-9)
-    assert np.isnan(found[2:]).all()
-    assert reasons[:2] == [None, None]
-    assert reasons[2] == "family 'c' has 2 held-in models of different known FLOPs, a line needs 3"
-    assert reasons[3] == "no held-in model of family 'd'"
-    assert reasons[4] == "training FLOPs are not known"
-    with pytest.raises(FitError, match="no family has a line"):
-        fit_family_scaling(places[7:], log_flops[7:], families[7:])
-
-
-def test_a_larger_model_of_a_family_is_forecast_from_compute_alone() -> None:
-    rng = np.random.default_rng(11)
-    families = ["a"] * 12 + ["b"] * 12
-    log_flops = np.tile(np.linspace(20, 24, 12), 2)
-    ability = np.where(np.array(families) == "a", log_flops - 22, 0.5 * (log_flops - 21))
-    slopes = rng.uniform(0.05, 0.15, 5)
-    scores = 0.45 + ability[:, None] * slopes
-    target = 0.2 + 0.7 / (1 + np.exp(-2 * ability))
-    held_in = log_flops < 23
-    fit = fit_observational(scores[held_in], target[held_in], n_components=1)
-    places = fit.components.project(scores[held_in])
-    own = [f for f, h in zip(families, held_in, strict=True) if h]
-    lines = fit_family_scaling(places, log_flops[held_in], own)
-    others = [f for f, h in zip(families, held_in, strict=True) if not h]
-    found = fit.at(*lines.predict(log_flops[~held_in], others))
-    np.testing.assert_allclose(found.values, target[~held_in], atol=0.02)

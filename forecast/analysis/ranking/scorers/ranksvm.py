@@ -86,7 +86,7 @@ class RankSVM:
         """Seconds of one core, roughly, for one `predict_many`."""
         n_tasks, n = design.usable.shape
         pairs = min(MAX_PAIRS, n_tasks * n * (n - 1) // 2)
-        return n_folds * (4 * len(self.grid) + 1) * (5e-3 + 2e-7 * pairs * n_scores)
+        return float(n_folds * (4 * len(self.grid) + 1) * (5e-3 + 2e-7 * pairs * n_scores))
 
     def fit(
         self, design: Design, scores: Array, groups: Groups | None = None, seed: int = 0

@@ -59,7 +59,8 @@ def pairs_of(cells: Bools, seed: int) -> Pairs:
 
 def linear_kernel(x: Array, y: Array) -> Array:
     """Mean over features of the products: [a, b] from z-scores [a, F] and [b, F]."""
-    return x @ y.T / max(1, x.shape[1])
+    kernel: Array = x @ y.T / max(1, x.shape[1])
+    return kernel
 
 
 def rbf_kernel(x: Array, y: Array, gamma: float) -> Array:

@@ -66,7 +66,7 @@ class Sparse3:
         """Seconds of one core, roughly, for one `predict_many`."""
         n_tasks, n = design.usable.shape
         sums = comb(len(design.features), _SIZE) * 2 ** (_SIZE - 1)
-        return sums * (n_tasks * (1.6e-9 * n**2 + 2e-9 * n_scores) + 1.8e-9 * n_scores * n_folds)
+        return float(sums * (n_tasks * (1.6e-9 * n**2 + 2e-9 * n_scores) + 1.8e-9 * n_scores * n_folds))
 
     def fit(self, design: Design, scores: Array, groups: Groups | None = None, seed: int = 0) -> FittedSparse:
         """See `Scorer.fit`; `groups` and `seed` do not matter."""
@@ -156,7 +156,7 @@ def _rhos(targets: NDArray[np.float32], sums: Ints) -> NDArray[np.float32]:
 
 def _mean_over(rho: NDArray[np.float32], tasks: NDArray[np.int64]) -> NDArray[np.float32]:
     """Mean over tasks, added one by one: [P, chunk]."""
-    total = rho[tasks[0]].copy()
+    total: NDArray[np.float32] = rho[tasks[0]].copy()
     for t in tasks[1:]:
         total += rho[t]
     total /= np.float32(len(tasks))
@@ -207,4 +207,5 @@ def _doubled_ranks(values: NDArray[Any]) -> NDArray[np.float32]:
 def _inverse_lengths(ranks: NDArray[np.float32]) -> NDArray[np.float32]:
     """One over the length of each column [n, chunk]; 0 for a constant one, so that its rho is 0."""
     length = np.sqrt(np.einsum("nk,nk->k", ranks, ranks))
-    return np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+    inverse: NDArray[np.float32] = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+    return inverse
