@@ -237,14 +237,15 @@ def _interruptible() -> Iterator[None]:
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:
-    from forecast.analysis.ranking.tables import plan_table
+    from forecast.report.terminal import render
+    from forecast.runs.plan_table import plan_document
     from forecast.runs.records import plan_record
 
     record = plan_record(plan)
     if as_json:
         print_json(record)
     else:
-        out.print(plan_table(record))
+        out.print(render(plan_document(record)))
         print_failures(record["failed"])
     leave(bool(record["failed"]))
 

@@ -13,6 +13,7 @@ from forecast.config.loader import load_config
 from forecast.config.schema import Config
 from forecast.errors import ConfigError
 from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.report.terminal import render
 from forecast.runs.progress import WorkProgress
 
 if TYPE_CHECKING:  # scipy takes most of a second to import
@@ -94,15 +95,15 @@ class Ranked:
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
-        from forecast.analysis.ranking.report_record import rank_record
+        from forecast.analysis.ranking.report import rank_record
 
         return rank_record(self.ranking, self.failed)
 
     def print(self) -> None:
         """Tables on standard output."""
-        from forecast.analysis.ranking.tables import ranking_tables
+        from forecast.analysis.ranking.report import document
 
-        out.print(ranking_tables(self.ranking))
+        out.print(render(document("", self.ranking)))
 
 
 def rank(
@@ -124,6 +125,8 @@ def rank(
 ) -> None:
     """Rank the candidates, and say how far to trust it for models, families and tasks not seen before."""
     one_source(config, table)
+    if html is not None and not html.endswith((".html", ".htm", ".md")):
+        raise ConfigError(f"--html {html}: expected a file name that ends in .html")
     given: dict[str, Any] = {
         "protocols": tuple(dict.fromkeys(protocol)) if protocol else None,
         "scorers": tuple(dict.fromkeys(scorer)) if scorer else None,
@@ -152,9 +155,9 @@ def rank(
         _save(report, save)
     name = table or str(config)
     if html is not None:
-        from forecast.analysis.ranking.report import report_page
+        from forecast.analysis.ranking.report import document
 
-        report_page(report, name, ranked.ranking if ranked else None).write(html)
+        document(name, ranked.ranking if ranked else None, report).save(html)
     _answer(report, ranked, name, json_)
     if html is not None:
         err.print(f"report: {html}", markup=False, soft_wrap=True)
@@ -217,8 +220,8 @@ def _save(report: "TableReport | None", path: Path) -> None:
 
 
 def _answer(report: "TableReport | None", ranked: Ranked | None, name: str, as_json: bool) -> None:
-    from forecast.analysis.ranking.report_record import report_record
-    from forecast.analysis.ranking.report_tables import report_tables
+    from forecast.analysis.ranking.held_out_report import report_record
+    from forecast.analysis.ranking.report import document
 
     held_out = None if report is None else report_record(report, name)
     if as_json and ranked is None:
@@ -226,11 +229,7 @@ def _answer(report: "TableReport | None", ranked: Ranked | None, name: str, as_j
     elif as_json and ranked is not None:
         print_json({**ranked.as_record(), "held_out": held_out})
     else:
-        if ranked is not None:
-            ranked.print()
-            out.print()
-        if report is not None:
-            out.print(report_tables(report))
+        out.print(render(document(name, ranked.ranking if ranked else None, report)))
         if ranked is not None:
             print_failures(ranked.failed)
 
