@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     from forecast.analysis.corpora.corpora_result import CorporaResult
     from forecast.analysis.diagnostics.diagnose import DiagnoseResult
     from forecast.analysis.ranking.held_out import TableReport
-    from forecast.analysis.ranking.saved_scorer import SavedScorer
     from forecast.analysis.ranking.results import Ranking
+    from forecast.analysis.ranking.saved_scorer import SavedScorer
     from forecast.config.schema import Config
     from forecast.plan import Failure, Plan, Unit
-    from forecast.report.page import Page
+    from forecast.report.document import Document
     from forecast.runs.events import Watcher
     from forecast.runs.status import RunStatus
     from forecast.warehouse.population import Population
@@ -225,15 +225,15 @@ class RunRanking:
             on_cost=on_progress or _ignore_progress,
         )
 
-    def report(self, held_out: "TableReport | None" = None) -> "Page":
+    def report(self, held_out: "TableReport | None" = None) -> "Document":
         """The report of `forecast rank --html`: `.save(path)`, and HTML in a notebook.
 
         Args:
             held_out: what `held_out()` returned; None: single proxies only.
         """
-        from forecast.analysis.ranking.report import report_page
+        from forecast.analysis.ranking.report import document
 
-        return report_page(held_out, self.source, self.ranking)
+        return document(self.source, self.ranking, held_out)
 
 
 def rank_table(

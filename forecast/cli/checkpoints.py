@@ -7,8 +7,7 @@ import typer
 
 from forecast.cli.options import Html, Json, load_config, one_source
 from forecast.errors import ConfigError
-from forecast.report import terminal
-from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.report.console import emit, err, leave
 from forecast.runs.progress import WorkProgress
 
 if TYPE_CHECKING:  # scipy takes most of a second to import
@@ -144,16 +143,14 @@ def extrapolate(
     with WorkProgress(err, "fits at rolling origins") as progress:
         result = forecast_checkpoints(runs, options, on_cost=progress.advance)
     source = table or str(config)
-    if html is not None:
-        with err.status("drawing the report"):
-            document(result, source, members=True).save(html)
-    if json_:
-        print_json(record(result, source, members))
-    else:
-        out.print(terminal.render(document(result, source, members)))
-        print_failures(_as_failures(result.failed))
-    if html is not None:
-        err.print(f"report: {html}", markup=False, soft_wrap=True)
+    emit(
+        lambda: document(result, source, members),
+        lambda: record(result, source, members),
+        as_json=json_,
+        html=html,
+        failed=_as_failures(result.failed),
+        html_document=lambda: document(result, source, members=True),
+    )
     leave(bool(result.failed))
 
 

@@ -9,7 +9,7 @@ import typer
 
 from forecast.cli.options import Html, Json, load_config, one_source
 from forecast.errors import ConfigError
-from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.report.console import emit, err, leave
 from forecast.runs.progress import WorkProgress
 
 if TYPE_CHECKING:  # scipy takes most of a second to import
@@ -136,7 +136,6 @@ def corpora(
     from forecast.analysis.corpora.compute_cost import Given
     from forecast.analysis.corpora.corpora_result import CorporaOptions
     from forecast.analysis.corpora.report import document, record
-    from forecast.report.terminal import render
 
     failed: list[dict[str, str]] = []
     if table is not None and targets is not None:
@@ -169,15 +168,13 @@ def corpora(
     with WorkProgress(err, "decisions and scaling laws") as progress:
         result = compare_corpora(tables, options, workers or len(os.sched_getaffinity(0)), progress.advance)
     source = table or str(config)
-    if html is not None:
-        document(result, source).save(html)
-    if json_:
-        print_json({**record(result, source), "failed": failed})
-    else:
-        out.print(render(document(result, source)))
-        print_failures(failed)
-    if html is not None:
-        err.print(f"report: {html}", markup=False, soft_wrap=True)
+    emit(
+        lambda: document(result, source),
+        lambda: {**record(result, source), "failed": failed},
+        as_json=json_,
+        html=html,
+        failed=failed,
+    )
     leave(bool(failed))
 
 

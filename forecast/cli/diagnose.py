@@ -7,7 +7,7 @@ import typer
 
 from forecast.cli.options import Html, Json, load_config
 from forecast.errors import ConfigError
-from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.report.console import emit, err, leave
 from forecast.runs.progress import WorkProgress
 
 EPILOG = "Example: forecast diagnose configs/demo.yaml --corpus my-corpus.jsonl.zst --html diagnosis.html"
@@ -69,7 +69,6 @@ def diagnose(
     loaded = load_config(config)
     from forecast.analysis.diagnostics.diagnose import DiagnoseOptions, diagnose
     from forecast.analysis.diagnostics.report import document
-    from forecast.report.terminal import render
     from forecast.warehouse.connect import open_warehouse, read_failures
 
     options = DiagnoseOptions(
@@ -85,15 +84,13 @@ def diagnose(
         failed = [failure.as_record() for failure in read_failures(db)]
         found = diagnose(db, loaded, options, lambda what: WorkProgress(err, what))
     failed += found.failed
-    if html is not None:
-        document(found, str(config)).save(html)
-    if json_:
-        print_json({**found.as_record(), "failed": failed})
-    else:
-        out.print(render(document(found)))
-        print_failures(failed)
-    if html is not None:
-        err.print(f"report: {html}", markup=False, soft_wrap=True)
+    emit(
+        lambda: document(found, str(config)),
+        lambda: {**found.as_record(), "failed": failed},
+        as_json=json_,
+        html=html,
+        failed=failed,
+    )
     leave(bool(failed))
 
 

@@ -22,7 +22,7 @@ from forecast.cli.parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli.rank import rank, ranking_of
 from forecast.cli.scoring import aggregate_run, score_run
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
-from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.report.console import emit, err, leave, out, print_failures, print_json
 
 if TYPE_CHECKING:
     from forecast.config.schema import Config
@@ -188,7 +188,6 @@ def parity(
 ) -> None:
     """Score the same trajectories with two engines, dtypes or devices: how far apart, and does it matter?"""
     from forecast.analysis.parity.report import document
-    from forecast.report.terminal import render
 
     chosen = (base or (), against or (), candidate or (), trajectories, tolerance)
     found = parity_of(
@@ -198,15 +197,7 @@ def parity(
         score=lambda setup: score_run(setup, address)[1],
         say=lambda text: err.print(text, markup=False),
     )
-    if html is not None:
-        document(found).save(html)
-    if json_:
-        print_json(found.as_record())
-    else:
-        out.print(render(document(found)))
-        print_failures(list(found.failed))
-    if html is not None:
-        err.print(f"report: {html}", markup=False, soft_wrap=True)
+    emit(lambda: document(found), found.as_record, as_json=json_, html=html, failed=list(found.failed))
     raise typer.Exit(found.exit_code)
 
 
@@ -268,14 +259,15 @@ def _interruptible() -> Iterator[None]:
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:
-    from forecast.analysis.ranking.tables import plan_table
+    from forecast.report.terminal import render
+    from forecast.runs.plan_table import plan_document
     from forecast.runs.records import plan_record
 
     record = plan_record(plan)
     if as_json:
         print_json(record)
     else:
-        out.print(plan_table(record))
+        out.print(render(plan_document(record)))
         print_failures(record["failed"])
     leave(bool(record["failed"]))
 

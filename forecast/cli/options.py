@@ -10,8 +10,20 @@ from forecast.errors import ConfigError
 if TYPE_CHECKING:  # pydantic and pyarrow take a quarter of a second to import
     from forecast.config.schema import Config
 
+
+def _report_file(path: str | None) -> str | None:
+    if path is not None and not path.endswith((".html", ".htm", ".md")):
+        raise typer.BadParameter(f"{path}: expected a file name that ends in .html (or .md, without plots)")
+    return path
+
+
 Html = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Also write a report with plots: one HTML file.")
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        callback=_report_file,
+        help="Also write a report with plots: one HTML file (or Markdown, .md).",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 

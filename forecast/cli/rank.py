@@ -10,7 +10,8 @@ import typer
 
 from forecast.cli.options import Html, Json, load_config, one_source
 from forecast.errors import ConfigError
-from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.report.console import emit, err, leave, out
+from forecast.report.terminal import render
 from forecast.runs.progress import WorkProgress
 
 if TYPE_CHECKING:  # scipy takes most of a second to import
@@ -94,15 +95,15 @@ class Ranked:
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
-        from forecast.analysis.ranking.report_record import rank_record
+        from forecast.analysis.ranking.report import rank_record
 
         return rank_record(self.ranking, self.failed)
 
     def print(self) -> None:
         """Tables on standard output."""
-        from forecast.analysis.ranking.tables import ranking_tables
+        from forecast.analysis.ranking.report import document
 
-        out.print(ranking_tables(self.ranking))
+        out.print(render(document("", self.ranking)))
 
 
 def rank(
@@ -158,13 +159,15 @@ def rank(
     if save is not None:
         _save(report, save)
     name = table or str(config)
-    if html is not None:
-        from forecast.analysis.ranking.report import report_page
+    from forecast.analysis.ranking.report import document
 
-        report_page(report, name, ranked.ranking if ranked else None).write(html)
-    _answer(report, ranked, name, json_)
-    if html is not None:
-        err.print(f"report: {html}", markup=False, soft_wrap=True)
+    emit(
+        lambda: document(name, ranked.ranking if ranked else None, report),
+        lambda: _record(report, ranked, name),
+        as_json=json_,
+        html=html,
+        failed=ranked.failed if ranked else (),
+    )
     leave(bool(ranked and ranked.failed))
 
 
@@ -223,23 +226,11 @@ def _save(report: "TableReport | None", path: Path) -> None:
     save_scorer(report.fitted, path)
 
 
-def _answer(report: "TableReport | None", ranked: Ranked | None, name: str, as_json: bool) -> None:
-    from forecast.analysis.ranking.report_record import report_record
-    from forecast.analysis.ranking.report_tables import report_tables
+def _record(report: "TableReport | None", ranked: Ranked | None, name: str) -> dict[str, Any]:
+    from forecast.analysis.ranking.held_out_report import report_record
 
     held_out = None if report is None else report_record(report, name)
-    if as_json and ranked is None:
-        print_json(held_out or {})
-    elif as_json and ranked is not None:
-        print_json({**ranked.as_record(), "held_out": held_out})
-    else:
-        if ranked is not None:
-            ranked.print()
-            out.print()
-        if report is not None:
-            out.print(report_tables(report))
-        if ranked is not None:
-            print_failures(ranked.failed)
+    return held_out or {} if ranked is None else {**ranked.as_record(), "held_out": held_out}
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forecast.analysis.ranking.report_record import rank_record
+from forecast.analysis.ranking.report import rank_record
 from forecast.analysis.ranking.results import Ranking
 from forecast.config.nightly import NightlyConfig
 from forecast.config.schema import Config

@@ -2,12 +2,15 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from forecast.report.document import Document
 
 PARTIAL_FAILURE = 3  # exit code: done, but something failed, and all of it has been listed
 
@@ -34,6 +37,35 @@ def failures_text(failed: list[dict[str, str]]) -> RenderableType:
     if len(failed) > 20:
         lines.append(Text(f"  ... and {len(failed) - 20} more (all with --json)", style="red"))
     return Group(*lines)
+
+
+def emit(
+    document: Callable[[], "Document"],
+    record: Callable[[], dict[str, Any]],
+    *,
+    as_json: bool,
+    html: str | None = None,
+    failed: Sequence[dict[str, str]] = (),
+    html_document: Callable[[], "Document"] | None = None,
+) -> None:
+    """The end of every analysis: JSON or the document on standard output, the report's file, what failed.
+
+    Args:
+        html: where the report is written, too.
+        html_document: where the file shows more than the terminal.
+    """
+    from forecast.report.terminal import render
+
+    if html is not None:
+        with err.status("drawing the report"):
+            (html_document or document)().save(html)
+    if as_json:
+        print_json(record())
+    else:
+        out.print(render(document()))
+        print_failures(failed)
+    if html is not None:
+        err.print(f"report: {html}", markup=False, soft_wrap=True)
 
 
 def leave(partial_failure: bool) -> None:

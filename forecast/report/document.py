@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from forecast.report.format import TEXT, Cell, Format
 
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
+    import polars as pl
 
 _LONGEST = 500  # characters of somebody else's text in one cell
 # Characters that turn the direction of writing round could make a name read as another.
@@ -55,7 +54,7 @@ class Table:
         ValueError: a column that the frame does not have.
     """
 
-    frame: pl.DataFrame
+    frame: "pl.DataFrame"
     columns: tuple[Column, ...]
     caption: str = ""
     group_by: str | None = None
@@ -171,5 +170,5 @@ def clean(text: str) -> str:
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
-def _values(frame: pl.DataFrame, column: Column) -> list[list[Cell]]:
+def _values(frame: "pl.DataFrame", column: Column) -> list[list[Cell]]:
     return [frame[name].to_list() for name in (column.name, *column.also)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lakes import config_of, fill, solutions, tell
 
-from forecast.analysis.ranking.report_record import rank_record
+from forecast.analysis.ranking.report import rank_record
 from forecast.analysis.ranking.univariate import rank_candidates
 from forecast.errors import InputError
 from forecast.plan import Failure, Plan, estimated_tokens, make_plan

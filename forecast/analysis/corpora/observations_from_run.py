@@ -6,8 +6,8 @@ from typing import Any
 import duckdb
 
 from forecast.analysis.corpora.observations_from_file import Observation, Tables, TargetScore
-from forecast.analysis.ranking.tables import count
 from forecast.errors import InputError, NoDataError, did_you_mean
+from forecast.report.format import count
 
 _ONE_SEED = "0"
 _PROXIES = (

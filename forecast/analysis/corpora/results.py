@@ -54,7 +54,7 @@ class DecisionRow:
 
     def as_record(self) -> dict[str, Any]:
         """As JSON: numbers as numbers where sizes and seeds are some."""
-        return record_of(self) | {key: as_number(getattr(self, key)) for key in ("size", "seed", "step")}
+        return {**record_of(self), **{key: as_number(getattr(self, key)) for key in ("size", "seed", "step")}}
 
 
 def as_number(label: float | str | None) -> float | int | str | None:

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from forecast.analysis.ranking.cross_validation import Job, Outcome, run_protocols
 from forecast.analysis.ranking.feature_table import CellTable, Design, design_of, shortened, standardised
 from forecast.analysis.ranking.feature_table_from_file import Imported
 from forecast.analysis.ranking.held_out_metrics import Comparison, Counts, Judge, Row
-from forecast.analysis.ranking.permutation_null import BestOfMany, best_of_many, permuted_scores
-from forecast.analysis.ranking.rank_uncertainty import Order, order_of
+from forecast.analysis.ranking.permutation_null import BestOfMany, Null, best_of_many, permuted_scores
+from forecast.analysis.ranking.rank_uncertainty import Order, Place, order_of
 from forecast.analysis.ranking.redrawn import with_redrawn_instances
 from forecast.analysis.ranking.scorers.base import Fitted, Scorer
 from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
@@ -23,6 +24,7 @@ from forecast.analysis.ranking.splits import KNOWN_TASKS, LEAVE_MODELS_OUT, PROT
 from forecast.analysis.ranking.table_warnings import table_cautions
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.errors import FitError, InputError, did_you_mean
+from forecast.report.records import frame_of
 
 Array = NDArray[np.float64]
 _DRAWINGS = 100  # of instances; drawings of families take them in turn
@@ -57,10 +59,27 @@ class TableReport:
     warnings: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
 
-    def shown_rows(self) -> list[Row]:
-        """By protocol; without protocols that the table is too small for, of which a warning tells."""
-        order = self.options.protocols.index
-        return sorted((row for row in self.rows if row.n_folds), key=lambda row: order(row.protocol))
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """Frames of the result.
+
+        Returns:
+            `held_out`: a row per scorer and protocol, with a column `given_...` per covariate;
+            `comparisons`: a row per pair of scorers and protocol;
+            `order`: a row per candidate.
+        """
+        nulls = frame_of([row.null for row in self.rows], Null)
+        names = {"p": "null_p", "mean": "null_mean", "q95": "null_q95", "n": "n_permutations"}
+        covariates = dict.fromkeys(name for row in self.rows for name in row.partial)
+        given = [
+            pl.Series(f"given_{name}", [row.partial.get(name) for row in self.rows], pl.Float64)
+            for name in covariates
+        ]
+        rows = frame_of(self.rows, Row).drop("null", "partial").rename({"n_panels": "n_rhos"})
+        return {
+            "held_out": rows.hstack(nulls.rename(names)).with_columns(given),
+            "comparisons": frame_of(self.comparisons, Comparison),
+            "order": frame_of(self.order.places if self.order else (), Place),
+        }
 
 
 def report_of(

@@ -4,10 +4,28 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import polars as pl
+
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
+from forecast.report.records import frame_of
 
 _LEARNED = {proxy.name for proxy in PROXIES if proxy.learned}
 _BASELINE = [proxy.name for proxy in PROXIES].index(PLAIN_CROSS_ENTROPY)
+_TARGETS = {
+    "target": pl.String(),
+    "tasks": pl.List(pl.String()),
+    "n_candidates": pl.Int64(),
+    "n_items": pl.Int64(),
+    "plain_spearman": pl.Float64(),
+    "plain_ci_low": pl.Float64(),
+    "plain_ci_high": pl.Float64(),
+    "best": pl.String(),
+    "best_spearman": pl.Float64(),
+    "best_ci_low": pl.Float64(),
+    "best_ci_high": pl.Float64(),
+    "best_p": pl.Float64(),
+    "best_null_mean": pl.Float64(),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,22 @@ class TargetReport:
         """Unweighted cross-entropy on the trajectories, the baseline."""
         return self.correlations[_BASELINE]
 
+    def as_row(self) -> dict[str, Any]:
+        """A row of the frame `targets`."""
+        best = self.best()
+        row: dict[str, Any] = {
+            "target": self.target,
+            "tasks": list(self.tasks),
+            "n_candidates": self.n_candidates,
+            "n_items": self.n_items,
+            "best": best.proxy if best else None,
+            "best_p": self.best_p,
+            "best_null_mean": self.best_null_mean,
+        }
+        for which, c in (("plain", self.plain_cross_entropy()), ("best", best)):
+            row |= {f"{which}_{name}": getattr(c, name, None) for name in ("spearman", "ci_low", "ci_high")}
+        return row
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -93,3 +127,22 @@ class Ranking:
     n_instances: dict[str, int]  # by task
     confidence: float
     warnings: tuple[str, ...]
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """Frames of the ranking.
+
+        Returns:
+            `standings`: a row per candidate, with value and rank (`..._rank`) by each shown proxy;
+            `correlations`: a row per target and proxy;
+            `targets`: a row per target, with the baseline and the proxy that agrees best.
+        """
+        by_proxy: list[pl.Series] = []
+        for name in self.shown:
+            by_proxy.append(pl.Series(name, [s.values[name] for s in self.standings], pl.Float64))
+            by_proxy.append(pl.Series(f"{name}_rank", [s.ranks[name] for s in self.standings], pl.Float64))
+        correlations = [c for report in self.reports for c in report.correlations]
+        return {
+            "standings": frame_of(self.standings, Standing).drop("values", "ranks").with_columns(by_proxy),
+            "correlations": frame_of(correlations, Correlation),
+            "targets": pl.DataFrame([report.as_row() for report in self.reports], schema=_TARGETS),
+        }

@@ -11,7 +11,7 @@ from worlds import imported, table_of, world
 from forecast.analysis.ranking.feature_table import CellTable
 from forecast.analysis.ranking.held_out import Options, TableReport, report_of
 from forecast.analysis.ranking.held_out_metrics import Row
-from forecast.analysis.ranking.report_record import report_record
+from forecast.analysis.ranking.held_out_report import report_record
 from forecast.analysis.ranking.scorers.registry import OWN_MEAN, SCORERS
 from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
 from forecast.analysis.ranking.splits import (
