@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -15,6 +15,9 @@ from forecast.analysis.checkpoints.summary import SummaryRow, summarise, verdict
 from forecast.analysis.checkpoints.training_runs import Run, Runs
 from forecast.errors import InputError, NoDataError, did_you_mean
 from forecast.report.records import frame_of
+
+if TYPE_CHECKING:
+    from forecast.report.document import Document
 
 # Metrics that are taken as the cross-entropy of generic texts where none is named.
 GENERIC = ("cross_entropy", "cross_entropy_loss", "crossentropyloss", "ce", "loss", "nll", "validation_loss")
@@ -42,6 +45,12 @@ class CheckpointsResult:
     decisions: RunDecisions
     warnings: tuple[str, ...]
     failed: tuple[dict[str, str], ...]
+
+    def report(self, source: str = "table") -> "Document":
+        """`.save("report.html")`, and HTML in a notebook; `source` names the data in the title."""
+        from forecast.analysis.checkpoints.report import document
+
+        return document(self, source, members=True)
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """`forecasts`, `summary`, `weights`, `duels`, `stops`, `keeps` and `failed`, a row each."""
