@@ -1,11 +1,10 @@
-"""What to do: which run ends above, since when that was sure, when to stop, which checkpoint to keep."""
+"""Decisions: which run ends higher and since when that was clear, when to stop, which checkpoint to keep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
 from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN
@@ -18,10 +17,8 @@ from forecast.analysis.checkpoints.forecast_run import (
 )
 from forecast.analysis.checkpoints.noise import noise, smooth
 
-Array = NDArray[np.float64]
-
 SURE = 0.95
-_SAME = 1.05  # two runs' checkpoints this near in t are one moment
+_SAME = 1.05  # checkpoints of two runs within 5 % of t are compared
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,12 @@ class Duel:
     difference: float  # first minus second, expected
     sd: float
     probability: float  # that the first is measured above the second
-    sure_since: float | None  # step of the first run from which on this was 95 % sure, one way or the other
+    sure_since: float | None  # step of the first run since when P was above 95 %, for either run
 
 
 @dataclass(frozen=True)
 class Stop:
-    """What going on with a run is expected to bring."""
+    """The expected gain from continuing a run."""
 
     run: str
     what: str  # the macro or the only task
@@ -60,12 +57,12 @@ class Keep:
     what: str
     step: float  # best after smoothing
     value: float  # smoothed
-    ties: tuple[float, ...]  # steps of the others that cannot be told from it at 90 %
+    ties: tuple[float, ...]  # steps of others that do not differ from it at 90 %
 
 
 @dataclass(frozen=True)
 class RunDecisions:
-    """All of a report."""
+    """All decisions of a result."""
 
     duels: tuple[Duel, ...]
     stops: tuple[Stop, ...]
@@ -73,7 +70,7 @@ class RunDecisions:
 
 
 def decide(forecasts: Sequence[RunForecast], options: CheckpointsOptions) -> RunDecisions:
-    """Everything that can be decided from the combined forecasts."""
+    """All decisions that the combined forecasts allow."""
     usable = [found for found in forecasts if found.tasks]
     duels = [duel for a, b in combinations(usable, 2) if (duel := _duel(a, b, options)) is not None]
     stops = [stop for found in usable if (stop := _stop(found, options)) is not None]
@@ -117,7 +114,7 @@ def _difference(a: RunForecast, b: RunForecast, tasks: Sequence[str], t: float) 
         means.append(float(np.mean(values)))
         if found.macro is not None and sorted(tasks) == sorted(_strong(found)):
             sd = found.tasks[found.macro].sd(horizon)
-        else:  # errors of a run's tasks go together: as if they were one
+        else:  # errors of a run's tasks are taken as fully correlated
             sds = [found.tasks[k].sd(horizon) for k in tasks]
             sd = float(np.mean([s for s in sds if s is not None]))
         assert sd is not None  # the combination has a scale on every task
@@ -126,7 +123,7 @@ def _difference(a: RunForecast, b: RunForecast, tasks: Sequence[str], t: float) 
 
 
 def _sure_since(a: RunForecast, b: RunForecast, t: float, options: CheckpointsOptions) -> float | None:
-    """From rolling origins, each with what was known then."""
+    """From rolling origins, each with the checkpoints known then."""
     moments: list[tuple[float, float]] = []  # step, P(first above second)
     for origin in a.origins:
         then = origin.u * a.t_end
@@ -154,7 +151,7 @@ def _sure_since(a: RunForecast, b: RunForecast, t: float, options: CheckpointsOp
 
 
 def _as_known(found: RunForecast, u: float, options: CheckpointsOptions) -> RunForecast:
-    """The forecast that one would have made at an earlier moment."""
+    """The forecast as of an earlier u."""
     origin = next(o for o in found.origins if o.u == u)
     earlier = known_at(found.origins, u)
     t_end, step_end = found.t_end * u, found.step_end * u
