@@ -94,16 +94,11 @@ def forecast_run(
     run: Run, options: CheckpointsOptions, on_origin: Callable[[int, int], None] | None = None
 ) -> RunForecast:
     """Forecast every task of a run; uses no checkpoint after `options.fit_until`."""
+    until = options.fit_until
     window, t_end = window_of(
-        run,
-        options.target,
-        options.proxies,
-        options.loss,
-        options.fit_until,
-        options.chance,
-        options.since,
+        run, options.target, options.proxies, options.loss, until, options.chance, options.since
     )
-    known = run.until(options.fit_until).of(options.target)
+    known = run.until(until).of(options.target)
     step_end = max((float(s.step[-1]) for s in known.values()), default=0.0)
     # Tasks that begin after the window are listed, so that none is missing silently.
     failed = {
@@ -133,7 +128,7 @@ def forecast_window(
     strong = [task for task, reason in left_out.items() if reason is None]
     combination = combine(origins, keys, strong or list(window.targets))
     kept = _with_combination(fit_window(window) if fits is None else fits, window, combination, left_out)
-    held = [_origin_with_combination(origin, combination, left_out) for origin in origins]
+    held = [replace(o, fits=_with_combination(o.fits, o.window, combination, left_out)) for o in origins]
     macro = None
     if len(strong) > 1:
         macro = MACRO if MACRO not in window.targets else f"{MACRO} of {len(strong)} tasks"
@@ -201,12 +196,6 @@ def _with_combination(
     return found
 
 
-def _origin_with_combination(
-    origin: Origin, combination: Combination, left_out: Mapping[str, str | None]
-) -> Origin:
-    return replace(origin, fits=_with_combination(origin.fits, origin.window, combination, left_out))
-
-
 def _mean_fits(fits: Sequence[Mapping[Key, Fit]]) -> dict[Key, Fit]:
     """The mean over tasks of every method; none where a task lacks the method."""
     found = {}
@@ -263,7 +252,7 @@ def _all_scales(
 
 def _errors(origins: Sequence[Origin], task: str, key: Key, combination: Combination | None) -> Errors:
     """`combination`: None where the spread of the members does not enter the interval."""
-    horizons, errors, spreads = [np.empty(0)], [np.empty(0)], [np.empty(0)]
+    parts = [np.empty((3, 0))]
     for origin in origins:
         if task not in origin.held:
             continue
@@ -272,10 +261,8 @@ def _errors(origins: Sequence[Origin], task: str, key: Key, combination: Combina
         apart = np.zeros(len(horizon))
         if key == COMBINED_KEY and combination is not None:
             apart = spread(origin.fits[task], combination, horizon)
-        horizons.append(horizon[known])
-        errors.append(error[known])
-        spreads.append(apart[known])
-    return Errors(np.concatenate(horizons), np.concatenate(errors), np.concatenate(spreads))
+        parts.append(np.stack([horizon, error, apart])[:, known])
+    return Errors(*np.concatenate(parts, axis=1))
 
 
 def _rmse(origins: Sequence[Origin], task: str, key: Key) -> float | None:

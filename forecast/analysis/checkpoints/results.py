@@ -114,7 +114,7 @@ def _row(
     found: RunForecast, own: TaskForecast, key: Key, horizon: float, later: Later, options: CheckpointsOptions
 ) -> ForecastRow:
     method = METHOD[key.method]
-    at, low, high = (_number(v[0]) for v in own.interval(key, np.array([horizon])))
+    at, low, high = (finite(v[0]) for v in own.interval(key, np.array([horizon])))
     upto = later.horizon <= horizon * NEAR
     actual = actual_step = rmse = covered = None
     reason = own.fits[key].reason
@@ -184,5 +184,6 @@ def failed_rows(found: RunForecast, options: CheckpointsOptions, keys: Sequence[
     ]  # fmt: skip
 
 
-def _number(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The number; None where it is NaN or infinite."""
     return float(value) if np.isfinite(value) else None

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import norm
 
+from forecast.analysis.checkpoints.backtest import Origin
 from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN
 from forecast.analysis.checkpoints.forecast_run import (
     COMBINED_KEY,
@@ -84,6 +85,7 @@ def _duel(a: RunForecast, b: RunForecast, options: CheckpointsOptions) -> Duel |
         return None
     t = max(options.horizons) * min(a.t_end, b.t_end)
     difference, sd = _difference(a, b, tasks, t)
+    probability = float(norm.cdf(difference / sd))
     return Duel(
         a.run,
         b.run,
@@ -92,8 +94,8 @@ def _duel(a: RunForecast, b: RunForecast, options: CheckpointsOptions) -> Duel |
         t / a.t_end * a.step_end,
         difference,
         sd,
-        float(norm.cdf(difference / sd)),
-        _sure_since(a, b, t, options),
+        probability,
+        _sure_since(a, b, t, probability, options),
     )
 
 
@@ -122,27 +124,25 @@ def _difference(a: RunForecast, b: RunForecast, tasks: Sequence[str], t: float) 
     return means[0] - means[1], float(np.sqrt(sum(variances)))
 
 
-def _sure_since(a: RunForecast, b: RunForecast, t: float, options: CheckpointsOptions) -> float | None:
-    """From rolling origins, each with the checkpoints known then."""
+def _sure_since(
+    a: RunForecast, b: RunForecast, t: float, now: float, options: CheckpointsOptions
+) -> float | None:
+    """From rolling origins, each with the checkpoints known then; `now`: P(first above second)."""
     moments: list[tuple[float, float]] = []  # step, P(first above second)
     for origin in a.origins:
         then = origin.u * a.t_end
-        partner = next(
-            (o for o in b.origins if then / _SAME <= o.u * b.t_end <= then * _SAME),
-            None,
-        )
+        partner = next((o for o in b.origins if then / _SAME <= o.u * b.t_end <= then * _SAME), None)
         if partner is None:
             continue
-        early = [_as_known(found, u, options) for found, u in ((a, origin.u), (b, partner.u))]
+        early = [_as_known(found, o, options) for found, o in ((a, origin), (b, partner))]
         tasks = _common(*early)
         if not tasks:
             continue
         difference, sd = _difference(early[0], early[1], tasks, t)
         moments.append((origin.u * a.step_end, float(norm.cdf(difference / sd))))
-    difference, sd = _difference(a, b, _common(a, b), t)
-    moments.append((a.step_end, float(norm.cdf(difference / sd))))
+    moments.append((a.step_end, now))
     since = None
-    above = moments[-1][1] > 0.5
+    above = now > 0.5
     for step, p in reversed(moments):
         if (p if above else 1 - p) < SURE:
             break
@@ -150,11 +150,10 @@ def _sure_since(a: RunForecast, b: RunForecast, t: float, options: CheckpointsOp
     return since
 
 
-def _as_known(found: RunForecast, u: float, options: CheckpointsOptions) -> RunForecast:
-    """The forecast as of an earlier u."""
-    origin = next(o for o in found.origins if o.u == u)
-    earlier = known_at(found.origins, u)
-    t_end, step_end = found.t_end * u, found.step_end * u
+def _as_known(found: RunForecast, origin: Origin, options: CheckpointsOptions) -> RunForecast:
+    """The forecast as of an earlier origin."""
+    earlier = known_at(found.origins, origin.u)
+    t_end, step_end = found.t_end * origin.u, found.step_end * origin.u
     asked = replace(options, fit_until=step_end)
     return forecast_window(found.run, origin.window, earlier, asked, t_end, step_end, fits=origin.fits)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecast.analysis.checkpoints.methods import COMBINED, METHODS
-from forecast.analysis.checkpoints.results import ForecastRow
+from forecast.analysis.checkpoints.results import ForecastRow, finite
 from forecast.analysis.stats.curve_fitting import Array
 
 ALL_RUNS = "all runs"
@@ -80,9 +80,9 @@ def _rows_of(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[
                     float(rmse[i].mean()),
                     float(np.mean(errors)),
                     float(np.mean(inside)) if inside else None,
-                    _number(skill[i]),
-                    _number(low[i]),
-                    _number(high[i]),
+                    finite(skill[i]),
+                    finite(low[i]),
+                    finite(high[i]),
                     None if best is None else methods[best].name,
                 )
             )
@@ -137,7 +137,3 @@ def verdicts(lines: Sequence[SummaryRow]) -> list[str]:
 def _known(value: float | None) -> float:
     assert value is not None  # rows without an error are not here
     return value
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

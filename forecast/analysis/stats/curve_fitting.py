@@ -183,27 +183,18 @@ def best_ends(share: Array, y: Array, floor: Bounds, ceiling: Bounds) -> tuple[A
         (det > tiny) & (low >= floor[0]) & (low <= floor[1]) & (high >= ceiling[0]) & (high <= ceiling[1])
     )
     # Else the minimum is on an edge: one end at a bound, the other free within its own.
-    best_low, best_high = low, high
     best = np.where(inside, -np.inf, np.inf)
+    edges = []
     for end in dict.fromkeys(floor):
-        other = np.clip((qy - end * pq) / np.maximum(qq, tiny), *ceiling)
-        best_low, best_high, best = _better(
-            best_low, best_high, best, np.full_like(other, end), other, share, v
-        )
+        edges.append((np.full_like(low, end), np.clip((qy - end * pq) / np.maximum(qq, tiny), *ceiling)))
     for end in dict.fromkeys(ceiling):
-        other = np.clip((py - end * pq) / np.maximum(pp, tiny), *floor)
-        best_low, best_high, best = _better(
-            best_low, best_high, best, other, np.full_like(other, end), share, v
-        )
-    return best_low, best_high
-
-
-def _better(
-    low: Array, high: Array, cost: Array, new_low: Array, new_high: Array, share: Array, v: Array
-) -> tuple[Array, Array, Array]:
-    new = ((new_low + (new_high - new_low) * share - v) ** 2).sum(axis=0)
-    take = new < cost
-    return np.where(take, new_low, low), np.where(take, new_high, high), np.where(take, new, cost)
+        edges.append((np.clip((py - end * pq) / np.maximum(pp, tiny), *floor), np.full_like(low, end)))
+    for new_low, new_high in edges:
+        cost = ((new_low + (new_high - new_low) * share - v) ** 2).sum(axis=0)
+        take = cost < best
+        low, high = np.where(take, new_low, low), np.where(take, new_high, high)
+        best = np.where(take, cost, best)
+    return low, high
 
 
 def _valleys(costs: Array, width: int | None = None) -> list[int]:
