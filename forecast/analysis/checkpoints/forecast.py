@@ -19,7 +19,7 @@ from forecast.report.records import frame_of
 if TYPE_CHECKING:
     from forecast.report.document import Document
 
-# Metrics that are taken as the cross-entropy of generic texts where none is named.
+# Names of the cross-entropy of generic texts, tried in this order where none is given.
 GENERIC = ("cross_entropy", "cross_entropy_loss", "crossentropyloss", "ce", "loss", "nll", "validation_loss")
 
 _SHOWN = 10  # failures in one message
@@ -211,8 +211,7 @@ def _window_warnings(table: Runs, options: CheckpointsOptions) -> list[str]:
         elif max(steps) < options.fit_until:
             found.append(
                 f"run {run.name} ends at step {max(steps):g}, before --fit-until {options.fit_until:g}: "
-                "all of it "
-                "is the window, horizons count from its end, and there is nothing to compare with"
+                "all of it is the window, horizons count from its end, and there is nothing to compare with"
             )
     return found
 
@@ -226,16 +225,14 @@ def _run_warnings(run: Run, found: RunForecast, options: CheckpointsOptions) -> 
         warnings.append(
             f"run {run.name}: {len(weak)} of {len(found.tasks) - (found.macro is not None)} tasks show too "
             f"little up to step {options.fit_until:g} (no change beyond noise), are forecast by their level "
-            "now "
-            f"and left out of macro and summary: {', '.join(weak)}"
+            f"now and left out of macro and summary: {', '.join(weak)}"
         )
     if any(s.step[0] == 0 for s in run.of(options.target).values() if len(s.step)):
         warnings.append(f"run {run.name}: step 0 is not fitted, it has no place on a logarithmic axis")
     if not found.origins:
         warnings.append(
             f"run {run.name}: too few checkpoints for rolling origins, so the combination has its prior "
-            "weights and "
-            "intervals come from noise and the members' spread alone"
+            "weights and intervals come from noise and the members' spread alone"
         )
     unproxied = [
         task
