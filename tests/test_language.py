@@ -34,7 +34,6 @@ STILL_ALLOWED = {
     "forecast/nightly/alert_rules.py",
     "forecast/nightly/forecast_drop.py",
     "forecast/nightly/notify.py",
-    "forecast/nightly/report_content.py",
     "forecast/nightly/run_night.py",
     "forecast/nightly/state.py",
 }
