@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import forecast
+from forecast.api import Run, RunRanking
 from forecast.config.loader import load_config
 from forecast.inputs.multiple_choice import load_choices
 from forecast.inputs.trajectories import load_trajectories
@@ -34,6 +36,18 @@ def test_the_readme_s_configuration_is_valid(tmp_path: Path) -> None:
     config = load_config(path)
     assert [candidate.name for candidate in config.candidates] == ["base", "step 4000", "q4", "3-bit"]
     assert config.candidates[1].source == "my-org/my-run@step4000"
+
+
+def test_the_readme_s_python_names_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    compile(block, "README.md", "exec")
+    homes = {"forecast": forecast, "run": Run, "ranking": RunRanking}
+    named = re.findall(
+        r"\b(forecast|run|ranking)\.(\w+)", block + " ".join(re.findall(r"`forecast\.\w+`", text))
+    )
+    assert len(named) >= 12
+    assert not [f"{home}.{name}" for home, name in named if not hasattr(homes[home], name)]
 
 
 def named_files(page: Path) -> set[Path]:
