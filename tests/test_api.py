@@ -18,7 +18,7 @@ from forecast.analysis.ranking.scorers.registry import save
 from forecast.errors import ConfigError, InputError, NoDataError
 from forecast.proxies.token_proxies import PROXIES
 
-QUICK = {"permutations": 9, "bootstraps": 50, "scorers": ("univariate",)}
+QUICK = {"permutations": 9, "bootstraps": 50, "scorer": "univariate"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def saved(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scorers") / "scorer.json"
-    fitted = forecast.rank_table(table, workers=1, **{**QUICK, "scorers": ("sparse-3",)}).fitted
+    fitted = forecast.rank_table(table, workers=1, **{**QUICK, "scorer": "sparse-3"}).fitted
     assert fitted is not None
     save(fitted, path)
     return path
@@ -155,7 +155,7 @@ def test_held_out_of_a_run_reports_its_progress(run: forecast.Run) -> None:
     )
     assert found is not None and found.n_features == 1 and steps
     with pytest.raises(InputError, match="leave-models-out"):
-        run.rank().held_out(protocols=("leave-model-out",))
+        run.rank().held_out(protocol="leave-model-out")
 
 
 def test_diagnosis_of_a_run(run: forecast.Run) -> None:
@@ -175,12 +175,12 @@ def test_a_mistake_in_a_frame_is_named_by_row() -> None:
 
 
 def test_corpora_and_checkpoints_check_their_arguments(table: Path) -> None:
-    with pytest.raises(ConfigError, match="budgets: 0"):
-        forecast.compare_corpora(table, table, budgets=(0.0,))
-    with pytest.raises(ConfigError, match="expert_tokens"):
+    with pytest.raises(ConfigError, match="--budget 0"):
+        forecast.compare_corpora(table, table, budget=0.0)
+    with pytest.raises(ConfigError, match="--expert-tokens"):
         forecast.compare_corpora(table, table, expert_parameters=1.0)
-    with pytest.raises(ConfigError, match="horizons: 1"):
-        forecast.forecast_checkpoints(table, target="accuracy", horizons=(1.0,))
+    with pytest.raises(ConfigError, match="--horizon 1"):
+        forecast.forecast_checkpoints(table, target="accuracy", horizon=1.0)
 
 
 def test_a_saved_scorer_predicts_as_it_was_fitted(table: Path, saved: Path) -> None:

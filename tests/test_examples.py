@@ -46,7 +46,7 @@ def write_inputs(folder: Path) -> None:
     (folder / "T.csv").write_text(csv_of(world("ability", 0, candidates=9, tasks=4, features=4, family=2)))
     (folder / "new.csv").write_text(csv_of(world("ability", 1, candidates=5, tasks=2, features=4)))
     quick = {"permutations": 9, "bootstraps": 50, "workers": 1}
-    fitted = forecast.rank_table(folder / "T.csv", scorers=("univariate",), **quick).fitted
+    fitted = forecast.rank_table(folder / "T.csv", scorer="univariate", **quick).fitted
     assert fitted is not None
     save(fitted, folder / "scorer.json")
     corpora = [f"c{i}" for i in range(6)]

@@ -4,14 +4,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from forecast import api
 from forecast.errors import ConfigError
 from forecast.report.console import err
 
 if TYPE_CHECKING:
-    from forecast.api import Event, Run, Show
     from forecast.config.schema import Config
     from forecast.plan import Failure, Plan
     from forecast.runs.events import Watcher
@@ -26,40 +26,27 @@ def score_run(
     Args:
         plan: where it is laid out already.
     """
-    from forecast.api import Run, score_plan_of
-
-    plan = plan_shown(Run(config)) if plan is None else plan
+    run = api.Run(config, plan=plan)
+    with err.status("reading inputs and fingerprinting candidates"):
+        run.plan()
     # Ray prints news of dead workers to standard output, where our JSON goes.
     with redirect_stdout(sys.stderr):
-        return score_plan_of(plan, address, retry, print_event, _show()), plan
-
-
-def plan_shown(run: "Run") -> "Plan":
-    """The run's plan, with a spinner: fingerprints of weights take a while."""
-    with err.status("reading inputs and fingerprinting candidates"):
-        return run.plan()
+        return run.score(address, retry, print_event, show=progress_bars()), run.plan()
 
 
 def aggregate_run(plan: "Plan") -> "list[Failure]":
     """As `Run.aggregate`, with a spinner."""
-    from forecast.api import aggregate_plan
-
     with err.status("computing the proxies"):
-        return aggregate_plan(plan)
+        return api.Run(plan.config, plan=plan).aggregate()
 
 
-def watched(status: "RunStatus") -> "AbstractContextManager[Watcher]":
-    """As `forecast.api.watched`, shown on standard error."""
-    from forecast import api
-
-    return api.watched(status, print_event, _show())
-
-
-def print_event(event: "Event") -> None:
+def print_event(event: api.Event) -> None:
     """Events that are no part of the progress bar; with `FORECAST_LOG=json` the log lines themselves."""
     kind = event["event"]
     if kind == "released":
         err.print(f"{event['count']} released from quarantine", markup=False)
+    elif kind == "setup":
+        err.print(f"{event['setup']}: {event['label']}", markup=False)
     elif kind == "failed":
         err.print(event["error"], style="red", markup=False)
     elif kind == "trouble":
@@ -68,7 +55,8 @@ def print_event(event: "Event") -> None:
         print(json.dumps(event, ensure_ascii=False), file=sys.stderr)
 
 
-def _show() -> "Show | None":
+def progress_bars() -> api.Show | None:
+    """None where the structured log takes their place."""
     return None if _log_is_json() else _bars
 
 
