@@ -1,11 +1,14 @@
 """The public Python interface over the fake engine and made-up tables."""
 
+import inspect
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+import typer
 import yaml
 from driving import run_forecast
 from lakes import fill
@@ -15,6 +18,8 @@ import forecast
 from forecast.analysis.ranking.feature_table import design_of
 from forecast.analysis.ranking.feature_table_from_file import read_table
 from forecast.analysis.ranking.scorers.registry import save
+from forecast.api import RunRanking
+from forecast.cli.main import app
 from forecast.errors import ConfigError, InputError, NoDataError
 from forecast.proxies.token_proxies import PROXIES
 
@@ -158,6 +163,12 @@ def test_held_out_of_a_run_reports_its_progress(run: forecast.Run) -> None:
         run.rank().held_out(protocol="leave-model-out")
 
 
+def test_a_trajectory_is_the_one_that_the_command_shows(run: forecast.Run, config: Path) -> None:
+    code, out, err = run_forecast("show", config, "--candidate", "m2", "--json")
+    assert code == 0, err
+    assert json.loads(out) == json.loads(json.dumps(run.show(candidate="m2").as_record()))
+
+
 def test_diagnosis_of_a_run(run: forecast.Run) -> None:
     assert forecast.diagnose(run, windows=(5,)).name == "small"
 
@@ -172,6 +183,40 @@ def test_a_mistake_in_a_frame_is_named_by_row() -> None:
     frame = pl.DataFrame({"candidate": ["a", "a"], "task": ["t", "t"], "score": [1.0, 2.0], "f": [1.0, 2.0]})
     with pytest.raises(InputError, match=r"^table: row 2: 'a' has a second row"):
         forecast.rank_table(frame)
+
+
+def options_of(command: str) -> dict[str, object]:
+    """A command's options by the names of Python, with their defaults."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    return {parameter.name or "": parameter.default for parameter in root.commands[command].params}
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        ("corpora", forecast.compare_corpora),
+        ("extrapolate", forecast.forecast_checkpoints),
+        ("diagnose", forecast.diagnose),
+        ("parity", forecast.parity),
+        ("show", forecast.Run.show),
+        ("score", forecast.Run.score),
+        ("rank", forecast.rank_table),
+        ("rank", RunRanking.held_out),
+    ],
+)
+def test_arguments_and_defaults_are_those_of_the_command(
+    command: str, function: Callable[..., object]
+) -> None:
+    beside = {"self", "run", "source", "on_progress", "on_event", "show", "watch"}
+    if command == "rank":
+        beside.add("confidence")  # a run's is in its configuration
+    own = {n: p.default for n, p in inspect.signature(function).parameters.items() if n not in beside}
+    options = options_of(command)
+    assert own.keys() <= options.keys()
+    for name, default in own.items():
+        if options[name] is not None and name != "windows":
+            assert default == options[name], name
 
 
 def test_corpora_and_checkpoints_check_their_arguments(table: Path) -> None:

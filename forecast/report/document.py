@@ -45,8 +45,8 @@ class Table:
     """Rows of a frame, as they stand.
 
     Attributes:
-        group_by: the frame's column whose changes are marked by a rule; where it is shown, its value stands
-            once per group.
+        group_by: the frame's column whose changes are marked: in a terminal by a rule, and its value stands
+            once per group; in HTML by a rule. Markdown has every row in full.
         bold: the frame's column of booleans that says which rows are emphasised.
         terminal_rows: so many rows where there is little room, and a line that says how many are left out.
 
