@@ -170,7 +170,7 @@ def test_a_frame_ranks_as_its_file(table: Path) -> None:
 
 def test_a_mistake_in_a_frame_is_named_by_row() -> None:
     frame = pl.DataFrame({"candidate": ["a", "a"], "task": ["t", "t"], "score": [1.0, 2.0], "f": [1.0, 2.0]})
-    with pytest.raises(InputError, match=r"^table: row 2: 'a' has a second row"):
+    with pytest.raises(InputError, match=r"^table: row 2: a second row for a / t"):
         forecast.rank_table(frame)
 
 
