@@ -166,10 +166,11 @@ def show(
 ) -> None:
     """Show one trajectory as a candidate read it, every token coloured by its probability."""
     from forecast.lake.trajectory_view import read_trajectory, reading_view
+    from forecast.report.records import record_of
 
     reading = read_trajectory(plan_of(load_config(config)), candidate, task, instance, expert)
     if json_:
-        print_json(reading.as_record())
+        print_json(record_of(reading))
     else:
         out.print(reading_view(reading, table))
 
