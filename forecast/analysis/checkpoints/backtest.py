@@ -10,20 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN, MEMORY, Window
+from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN, MEMORY, Points, Window
 from forecast.analysis.checkpoints.methods import Fit, Key, fit_window
 
 Array = NDArray[np.float64]
 
 MOST_ORIGINS = 10  # more of them overlap almost wholly and cost time
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a task turned out to be behind an origin."""
-
-    u: Array  # [m], in lengths of the whole window
-    actual: Array  # [m]
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class Origin:
     u: float  # in lengths of the whole window
     window: Window
     fits: Mapping[str, Mapping[Key, Fit]]  # by task
-    held: Mapping[str, Held]  # by task: the window's checkpoints behind the origin
+    held: Mapping[str, Points]  # by task: the window's checkpoints behind the origin, u in its lengths
 
     def horizon(self, task: str) -> Array:
         """[m], above 1."""
@@ -41,7 +33,7 @@ class Origin:
 
     def errors(self, task: str, key: Key) -> Array:
         """Forecast minus actual: [m]; NaN where the method has no forecast."""
-        return self.fits[task][key].forecast(self.horizon(task)) - self.held[task].actual
+        return self.fits[task][key].forecast(self.horizon(task)) - self.held[task].y
 
 
 def origins_of(window: Window) -> list[float]:
@@ -59,7 +51,7 @@ def roll(window: Window, on_origin: Callable[[int, int], None] | None = None) ->
     """Fit everything at every origin.
 
     Args:
-        on_origin: is told how many are done, of how many.
+        on_origin: called with how many are done, of how many.
     """
     places = origins_of(window)
     found = []
@@ -72,7 +64,7 @@ def roll(window: Window, on_origin: Callable[[int, int], None] | None = None) ->
             points = window.targets[task]
             behind = points.u > u * (1 + 1e-12)
             if behind.any():
-                held[task] = Held(points.u[behind], points.y[behind])
+                held[task] = Points(points.u[behind], points.y[behind])
         found.append(Origin(u, earlier, fit_window(earlier), held))
         if on_origin is not None:
             on_origin(done + 1, len(places))

@@ -1,4 +1,4 @@
-"""Rows of the answer: one per run, task, method and horizon, compared with what came later where known."""
+"""Rows of the result: one per run, task, method and horizon, compared with later checkpoints where known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from forecast.analysis.checkpoints.forecast_run import (
 )
 from forecast.analysis.checkpoints.methods import METHOD, Key
 from forecast.analysis.checkpoints.training_runs import Run, Series
+from forecast.analysis.stats.figures import number
 
 Array = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ class ForecastRow:
 
 @dataclass(frozen=True)
 class Later:
-    """What came behind the window."""
+    """The checkpoints of a task behind the window."""
 
     horizon: Array  # [m] t / t_end, above 1
     step: Array  # [m]
@@ -116,7 +117,7 @@ def _row(
     found: RunForecast, own: TaskForecast, key: Key, horizon: float, later: Later, options: CheckpointsOptions
 ) -> ForecastRow:
     method = METHOD[key.method]
-    at, low, high = (_number(v[0]) for v in own.interval(key, np.array([horizon])))
+    at, low, high = (number(v[0]) for v in own.interval(key, np.array([horizon])))
     upto = later.horizon <= horizon * NEAR
     actual = actual_step = rmse = covered = None
     reason = own.fits[key].reason
@@ -184,7 +185,3 @@ def failed_rows(found: RunForecast, options: CheckpointsOptions, keys: Sequence[
         for key in keys
         for h in options.horizons
     ]  # fmt: skip
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.methods import COMBINED, METHODS
 from forecast.analysis.checkpoints.results import ForecastRow
+from forecast.analysis.stats.figures import number
 
 Array = NDArray[np.float64]
 
@@ -82,9 +83,9 @@ def _lines(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[Su
                     float(rmse[i].mean()),
                     float(np.mean(errors)),
                     float(np.mean(inside)) if inside else None,
-                    _number(skill[i]),
-                    _number(low[i]),
-                    _number(high[i]),
+                    number(skill[i]),
+                    number(low[i]),
+                    number(high[i]),
                     None if best is None else methods[best].name,
                 )
             )
@@ -139,7 +140,3 @@ def verdicts(lines: Sequence[SummaryRow]) -> list[str]:
 def _known(value: float | None) -> float:
     assert value is not None  # rows without an error are not here
     return value
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
