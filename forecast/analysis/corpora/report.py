@@ -7,10 +7,10 @@ import polars as pl
 
 from forecast.analysis.corpora.budget_choice import BudgetChoice
 from forecast.analysis.corpora.charts import frontier_chart
-from forecast.analysis.corpora.corpora_result import CorporaResult
+from forecast.analysis.corpora.corpora_result import CorporaResult, way_record
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontiers_by_metric
-from forecast.analysis.corpora.results import as_number
+from forecast.analysis.corpora.results import DecisionRow, as_number
 from forecast.analysis.corpora.targets import Target
 from forecast.analysis.stats.figures import number
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
@@ -291,15 +291,17 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
 
 
 def _way_record(way: Way) -> dict[str, Any]:
-    return {
-        "metric": way.metric,
-        "kind": way.kind,
-        "size": as_number(way.size),
-        "step": as_number(way.step),
-        "n_runs": way.n_runs,
-        "cost_fraction": way.cost,
-        "decision_accuracy": way.accuracy,
-    }
+    return way_record(way) | _place(way)
+
+
+def _best_record(task: str, result: CorporaResult) -> dict[str, Any]:
+    known = result.best_record(task) | _place(result.best[task][1])
+    return {key: value for key, value in known.items() if key not in ("ci_low", "ci_high", "noise_ceiling")}
+
+
+def _place(of: Way | DecisionRow) -> dict[str, Any]:
+    """Size and step as numbers where they are some."""
+    return {"size": as_number(of.size), "step": as_number(of.step)}
 
 
 def _target_record(target: Target) -> dict[str, Any]:
@@ -309,22 +311,6 @@ def _target_record(target: Target) -> dict[str, Any]:
         "mean_of": list(target.made_of),
         "seeds": [as_number(seed) for seed in target.by_seed],
         "n_corpora": sum(math.isfinite(value) for value in target.mean),
-    }
-
-
-def _best_record(task: str, result: CorporaResult) -> dict[str, Any]:
-    best, row = result.best[task]
-    return {
-        "task": task,
-        "metric": row.metric,
-        "size": as_number(row.size),
-        "step": as_number(row.step),
-        "decision_accuracy": best.accuracy,
-        "n_rows": best.n_rows,
-        "p": best.null.p,
-        "null_mean": best.null.mean,
-        "null_95": best.null.q95,
-        "permutations": best.null.n,
     }
 
 
