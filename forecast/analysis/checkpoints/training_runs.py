@@ -6,6 +6,7 @@ only one. Order of rows does not matter.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +121,7 @@ def build_runs(source: str, read: Sequence[RunRow], columns: Sequence[str], axis
     runs: dict[str, dict[tuple[str, str], list[RunRow]]] = {}
     for row in ordered:
         found = runs.setdefault(row.run, {}).setdefault((row.task, row.metric), [])
-        is_repeat((row.run, f"step {row.step:g}", row.task, row.metric), row.where, places, problems)
+        is_repeat((row.run, f"step {row.step:.17g}", row.task, row.metric), row.where, places, problems)
         found.append(row)
     problems.raise_if_any()
     result = tuple(
@@ -156,35 +157,24 @@ def _axis(
 def _check_counts(ordered: Sequence[RunRow], problems: Problems) -> None:
     """Tokens and FLOPs are a property of the step, and never fall as steps rise."""
     for axis in AXES[1:]:
-        seen: dict[str, dict[float, RunRow]] = {}
+        seen: dict[str, dict[float, tuple[float, str]]] = {}  # by run and step: the count and its place
         for r in ordered:
-            count = r.counts.get(axis)
-            if count is None:
+            if (count := r.counts.get(axis)) is None:
                 continue
-            first = seen.setdefault(r.run, {}).setdefault(r.step, r)
-            if first.counts[axis] != count:
+            first, where = seen.setdefault(r.run, {}).setdefault(r.step, (count, r.where))
+            if first != count:
                 problems.add(
                     r.where,
-                    f"step {r.step:g} of run {r.run!r} has {count:g} {axis} here and "
-                    f"{first.counts[axis]:g} at {first.where}",
+                    f"step {r.step:g} of run {r.run!r} has {count:g} {axis} here and {first:g} at {where}",
                 )
         for run, steps in seen.items():
-            before: RunRow | None = None
-            for step in sorted(steps):
-                now = steps[step]
-                if before is not None and _count(now, axis) <= _count(before, axis):
+            for (before, (less, first_at)), (now, (more, where)) in pairwise(sorted(steps.items())):
+                if more <= less:
                     problems.add(
-                        now.where,
-                        f"{axis} do not rise with the steps of run {run!r}: {_count(now, axis):g} at step "
-                        f"{step:g}, {_count(before, axis):g} at step {before.step:g} ({before.where})",
+                        where,
+                        f"{axis} do not rise with the steps of run {run!r}: {more:g} at step {now:g}, "
+                        f"{less:g} at step {before:g} ({first_at})",
                     )
-                before = now
-
-
-def _count(row: RunRow, axis: str) -> float:
-    count = row.counts[axis]
-    assert count is not None  # only those that have one were collected
-    return count
 
 
 def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems: Problems) -> RunRow | None:

@@ -34,6 +34,12 @@ def test_a_table_is_read_in_order_of_steps(tmp_path: Path) -> None:
     np.testing.assert_array_equal(series.value, [0.3, 0.4])
 
 
+def test_steps_that_differ_in_the_last_of_many_digits_are_two_checkpoints(tmp_path: Path) -> None:
+    rows = [("a", 12345678 + i, 10 + i, "t", "acc", 0.3) for i in range(2)]
+    (run,) = read(tmp_path, rows).runs
+    np.testing.assert_array_equal(run.of("acc")["t"].step, [12345678, 12345679])
+
+
 def test_tokens_and_task_may_be_absent(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     path.write_text("run,step,metric,value\na,1,acc,0.1\na,2,acc,0.2\n")
