@@ -152,7 +152,7 @@ def _too_large(candidate: Candidate, weights: float, largest: float, parts: int)
     over = f" over {parts} GPUs" if parts > 1 else ""
     return (
         f"candidate {candidate.name!r}: its weights take {weights:.1f} GiB in {candidate.dtype}{over}, the "
-        f"largest GPU of the cluster has {largest:g} GiB; {fix}, or say cluster.gpu_memory_gib or "
+        f"largest GPU of the cluster has {largest:g} GiB; {fix}, or set cluster.gpu_memory_gib or "
         "cluster.gpus_per_actor if this is wrong"
     )
 
@@ -265,7 +265,7 @@ def check_room(shapes: Iterable[Shape], settings: ClusterConfig, machines: Seque
     """Refuse to start where not even one process fits, or fewer than were asked for.
 
     Raises:
-        ForecastError: says what is needed and what the cluster has.
+        ForecastError: with what is needed and what the cluster has.
     """
     wanted = settings.actors
     if settings.autoscaling:  # machines come when they are asked for

@@ -26,12 +26,12 @@ _MOST_CHARACTERS = 120
 _GAUGES = {
     "units": ("forecast_units_total", "Units of work in the plan."),
     "committed": ("forecast_units_committed", "Units that are in the lake, those of earlier runs too."),
-    "tokens_per_second": ("forecast_tokens_per_second", "Tokens read by the time in which they were read."),
+    "tokens_per_second": ("forecast_tokens_per_second", "Tokens read per second of scoring time."),
     "seconds_left": ("forecast_seconds_left", "Estimated time remaining, at the recent throughput."),
 }
 _COUNTERS = {
     "tokens_read": ("forecast_tokens_read_total", "Tokens read in this run."),
-    "retries": ("forecast_retries_total", "Groups of units that came back unfinished."),
+    "retries": ("forecast_retries_total", "Retries of groups of units."),
 }
 # Of the whole run.
 _RUN_GAUGES = {
@@ -54,7 +54,7 @@ class Metrics(Watcher):
         self._counters = {key: Counter(*about, keys) for key, about in _COUNTERS.items()}
         self._run_gauges = {key: Gauge(*about, ("run",)) for key, about in _RUN_GAUGES.items()}
         self._run_counters = {key: Counter(*about, ("run",)) for key, about in _RUN_COUNTERS.items()}
-        self._counted: dict[tuple[str, str], float] = {}  # what counters have been told, by key and candidate
+        self._counted: dict[tuple[str, str], float] = {}  # what was added to counters, by key and candidate
 
     def beat(self) -> None:
         if self._broken:
@@ -63,7 +63,7 @@ class Metrics(Watcher):
             self._set()
         except Exception as error:  # whatever Ray has against a number is not worth the run
             self._broken = True
-            self._say(f"no more metrics: {error!r}; scoring goes on without them")
+            self._say(f"no more metrics: {error!r}; scoring continues without them")
 
     def _set(self) -> None:
         record = self._status.as_record()

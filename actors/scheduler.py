@@ -25,14 +25,14 @@ _LAYOUT_SECONDS = 10.0  # between looks for room that machines, others or oursel
 
 
 @dataclass
-class Outcome:
+class ScoringResult:
     """Result of a run, beside the files: receipts go to the watcher and are not gathered."""
 
     failures: list[Failure] = field(default_factory=list)
     restarts: int = 0
 
 
-def score_plan(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> Outcome:
+def score_plan(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> ScoringResult:
     """Score `units` of a plan on the connected Ray cluster.
 
     One group of units that share prompts is in flight per actor, so that a death is charged to the group that
@@ -51,7 +51,7 @@ def score_plan(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None
     Raises:
         ForecastError: no actor fits the cluster, or none has been left for `cluster.patience_minutes`.
     """
-    return _Run(plan, units, watcher or Watcher()).outcome() if units else Outcome()
+    return _Run(plan, units, watcher or Watcher()).outcome() if units else ScoringResult()
 
 
 @dataclass
@@ -75,7 +75,7 @@ class _Run:
 
     def __init__(self, plan: Plan, units: Sequence[Unit], watcher: Watcher) -> None:
         self._plan, self._settings, self._watcher = plan, plan.config.cluster, watcher
-        self._outcome = Outcome()
+        self._outcome = ScoringResult()
         for kind in ("trajectories", "choices"):
             storage.sweep_temporaries(plan.folder(kind))
         self._quarantine = Quarantine(plan.config)
@@ -112,7 +112,7 @@ class _Run:
                 del found[candidate_id]
         return found, refused
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ScoringResult:
         """Run to the end."""
         try:
             self._lay_out()

@@ -1,15 +1,22 @@
-"""What the documents show must work: the shipped configurations and the README's example are valid."""
+"""What the documents show must work: configurations are valid, links and file names lead somewhere."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+import forecast
+from forecast.api import Run, RunRanking
 from forecast.config.loader import load_config
 from forecast.inputs.multiple_choice import load_choices
 from forecast.inputs.trajectories import load_trajectories
 
 ROOT = Path(__file__).parents[1]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(ROOT.glob("configs/**/*.md")),
+]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.yaml")), ids=lambda path: path.name)
@@ -31,9 +38,45 @@ def test_the_readme_s_configuration_is_valid(tmp_path: Path) -> None:
     assert config.candidates[1].source == "my-org/my-run@step4000"
 
 
-def test_the_readme_s_files_exist() -> None:
+def test_the_readme_s_python_names_exist() -> None:
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"`((?:forecast|actors|app|configs|tests)/[\w./-]+)`", text))
-    named |= set(re.findall(r"\]\((?!https?://)([\w./-]+)\)", text))
-    assert len(named) >= 4
-    assert not [name for name in sorted(named) if not (ROOT / name).exists()]
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    compile(block, "README.md", "exec")
+    homes = {"forecast": forecast, "run": Run, "ranking": RunRanking}
+    named = re.findall(
+        r"\b(forecast|run|ranking)\.(\w+)", block + " ".join(re.findall(r"`forecast\.\w+`", text))
+    )
+    assert len(named) >= 12
+    assert not [f"{home}.{name}" for home, name in named if not hasattr(homes[home], name)]
+
+
+def named_files(page: Path) -> set[Path]:
+    """Files and folders that a page links to, or names in backticks from the project's root."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    linked = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text)
+    quoted = re.findall(r"`((?:forecast|actors|app|configs|tests|docs|\.ci)/[\w./-]+)`", text)
+    return {page.parent / name for name in linked} | {ROOT / name for name in quoted}
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as code hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_or_names_exists(page: Path) -> None:
+    missing = [str(path) for path in sorted(named_files(page)) if not path.exists()]
+    assert not missing, f"{page.relative_to(ROOT)}: {missing}"
+    for name, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+        target = page.parent / name if name else page
+        assert anchor in anchors(target), f"{page.relative_to(ROOT)}: {name}#{anchor}"
+
+
+def test_every_page_of_the_docs_is_linked_from_the_readme() -> None:
+    linked = {path.resolve() for path in named_files(ROOT / "README.md")}
+    assert not [str(page) for page in (ROOT / "docs").rglob("*.md") if page not in linked]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 250

@@ -128,7 +128,7 @@ def head_url(address: str) -> str:
 class Head:
     """A cluster's head.
 
-    Every method raises `HeadUnreachable` where nobody answers and `ForecastError` where the head refuses.
+    Every method raises `HeadUnreachable` where the head does not answer and `ForecastError` where it refuses.
     """
 
     def __init__(self, address: str) -> None:
@@ -157,7 +157,7 @@ class Head:
         """Upload the working directory and start a job.
 
         Raises:
-            JobExistsError: somebody submitted this very job a moment ago.
+            JobExistsError: this very job was submitted a moment ago.
         """
         with translated(self.url):
             try:
@@ -237,7 +237,7 @@ class Head:
                 if "not found" in (answer.text if not answer.ok else ""):
                     raise FileNotFoundError(name)
                 if not answer.ok:
-                    raise ForecastError(f"{self.url} does not hand out {name}: {answer.text.strip()[:500]}")
+                    raise ForecastError(f"{self.url} does not serve {name}: {answer.text.strip()[:500]}")
                 empty = True
                 for chunk in answer.iter_content(1 << 20):
                     empty = False
@@ -247,7 +247,7 @@ class Head:
 
 
 class JobExistsError(ForecastError):
-    """A job of this id is there already."""
+    """A job of this id already exists."""
 
 
 class _Client(JobSubmissionClient):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What can go wrong between this machine and a cluster's head, said so that a user can act on it."""
+"""Errors between this machine and a cluster's head, with what to do about them."""
 
 import os
 from collections.abc import Iterator

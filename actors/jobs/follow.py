@@ -82,7 +82,7 @@ def run_of(head: Head, job: Job) -> dict[str, Any] | None:
     except FileNotFoundError:  # a job of an older version, or one with nothing to score
         return None
     if record["state"] == "running" and not job.running:
-        ended = f"the job ended in the midst of it; see forecast logs {job.job_id}"
+        ended = f"the job ended unfinished; see forecast logs {job.job_id}"
         return {**record, "state": "lost", "error": ended, "seconds_left": None}
     return record
 
@@ -148,7 +148,7 @@ def follow(
             now = time.monotonic()
             if away_since is None:
                 away_since, wait = now, _LEAST_SECONDS
-                on_trouble(f"connection lost, the job goes on without it; trying again ({error})")
+                on_trouble(f"connection lost, the job continues; trying again ({error})")
             elif now - away_since > _PATIENCE_SECONDS:
                 raise
             sleep(wait)

@@ -150,7 +150,7 @@ class _Shipped:
             self.files[f"job/{inside}"] = source
         else:
             self.problems.append(
-                f"{key}: there is no {path} on this machine; if the cluster has it, say so by --on-cluster "
+                f"{key}: there is no {path} on this machine; if the cluster has it, pass --on-cluster "
                 f"{source.parent}"
             )
         self._places[path] = inside
@@ -160,7 +160,7 @@ class _Shipped:
         if source.startswith("/") and not self.on_cluster(source):
             self.problems.append(
                 f"{what}: {source} is a path of this machine, and model files do not travel; name a hub id, "
-                "or put the model where every node of the cluster reads it and say so by "
+                "or put the model where every node of the cluster reads it and pass "
                 f"--on-cluster {Path(source).parent}"
             )
 
@@ -174,7 +174,7 @@ def _checked_output(output: str, said: bool, shipped: _Shipped) -> str:
         )
     elif not said and not shipped.on_cluster(output):
         shipped.problems.append(
-            f"output: {output} is a path of this machine; say where the cluster keeps the results, by "
+            f"output: {output} is a path of this machine; name the place of the results on the cluster, by "
             "--output s3://BUCKET/PREFIX or --output /FOLDER that all of its nodes share"
         )
     return output

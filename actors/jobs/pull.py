@@ -89,7 +89,7 @@ def _source(head: Head, job: Job, through_head: bool) -> tuple[str, Read]:
     node = job.node_id
     if node is None:
         raise NoDataError(
-            f"{job.job_id} never began ({job.status}: {job.message[:300]}), so it has no results"
+            f"{job.job_id} never started ({job.status}: {job.message[:300]}), so it has no results"
         )
     return head.url, lambda name: head.served_file(node, f"{SERVED_BELOW}/{job.job_id}/{name}")
 
@@ -136,7 +136,7 @@ def _fetch(job: Job, result: Result, chunks: Iterable[bytes], target: Path) -> N
                     stream.write(chunk)
         except FileNotFoundError:
             raise NoDataError(
-                f"{result.name} of {job.job_id} is gone from the cluster; submit it again"
+                f"{result.name} of {job.job_id} is no longer on the cluster; submit it again"
             ) from None
         if digest.hexdigest() != result.sha256:
             raise ForecastError(

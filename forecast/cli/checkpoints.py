@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # scipy takes most of a second to import
 
 ConfigPath = Annotated[
     Path | None,
-    typer.Argument(metavar="[CONFIG]", help="A configuration whose candidates have a `step`; or --table."),
+    typer.Argument(metavar="[CONFIG]", help="Configuration whose candidates have a `step`; or use --table."),
 ]
 TablePath = Annotated[
     str | None,
@@ -29,56 +29,69 @@ Proxy = Annotated[
     list[str] | None,
     typer.Option(
         metavar="METRIC",
-        help="Metric to forecast through; may be repeated, then rolling origins choose. Default with CONFIG: "
-        "cross_entropy__uniform.",
+        help="Proxy metric for two-step forecasts; may be repeated, then rolling origins choose one. "
+        "Default with CONFIG: cross_entropy__uniform; with --table: none.",
     ),
 ]
 Target = Annotated[
     str | None,
-    typer.Option(metavar="METRIC", help="Metric to forecast, an accuracy within 0..1. Needed with --table."),
+    typer.Option(
+        metavar="METRIC",
+        help="Metric to forecast, an accuracy within 0..1. Required with --table. Default with CONFIG: the "
+        "most frequent measured score.",
+    ),
 ]
 FitUntil = Annotated[
     float | None,
-    typer.Option(metavar="STEP", min=0, help="Last step that may be looked at. Default: the last there is."),
+    typer.Option(metavar="STEP", min=0, help="Last step that fits may use. Default: the last one."),
 ]
 Horizon = Annotated[
     list[float] | None,
     typer.Option(
-        metavar="H", help="Forecast at H times the window; may be repeated. Default: 2, 4, 8 and 18."
+        metavar="H", help="Horizon in lengths of the window, above 1; may be repeated. Default: 2, 4, 8, 18."
     ),
 ]
 CrossEntropy = Annotated[
     str | None,
     typer.Option(
         metavar="METRIC[:TASK]",
-        help="Cross-entropy of generic texts, for the two-step baselines: the mean over the tasks that have "
-        "it (TASK: of that one). Default: a metric called cross_entropy or loss.",
+        help="Cross-entropy of generic texts, for the two-step baselines: the mean over its tasks, or TASK "
+        "alone. Default: a metric called cross_entropy or loss.",
     ),
 ]
 Chance = Annotated[
     list[str] | None,
-    typer.Option(metavar="TASK=P", help="Chance level of a task, e.g. arc_easy=0.25; may be repeated."),
+    typer.Option(
+        metavar="TASK=P",
+        help="Chance level of a task, 0 to below 1, e.g. arc_easy=0.25; may be repeated. Default: unknown.",
+    ),
 ]
 Axis = Annotated[
     str | None,
-    typer.Option(help="What t counts: steps, tokens or flops. Default: tokens where all rows have them."),
+    typer.Option(
+        help="Unit of training time t: steps, tokens or flops. Default: tokens where all rows have them, "
+        "else steps."
+    ),
 ]
 Break = Annotated[
     list[float] | None,
     typer.Option(
         "--break",
         metavar="STEP",
-        help="The learning-rate schedule breaks here (annealing): fits begin at the last break inside the "
-        "window, and are compared with nothing behind the next one. May be repeated.",
+        help="Step at which the learning-rate schedule breaks (annealing): fits begin at the last break in "
+        "the window, and are compared with checkpoints before the next one. May be repeated. Default: none.",
     ),
 ]
-Confidence = Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")]
+Confidence = Annotated[
+    float, typer.Option(min=0.5, max=0.999, help="Confidence level of reported intervals.")
+]
 MinGain = Annotated[
-    float, typer.Option(metavar="ACC", min=0.0, help="Accuracy for which going on with a run is worth it.")
+    float,
+    typer.Option(
+        metavar="ACC", min=0, help="Smallest gain in accuracy that makes continuing a run worth it."
+    ),
 ]
-Members = Annotated[
-    bool, typer.Option("--members", help="Also show what the combined forecast is made of, one by one.")
-]
+Members = Annotated[bool, typer.Option("--members", help="Also show every member of the combined forecast.")]
 
 DEFAULT_PROXY = "cross_entropy__uniform"
 EPILOG = (
@@ -103,13 +116,11 @@ def extrapolate(
     html: Html = None,
     json_: Json = False,
 ) -> None:
-    """Forecast a training run from its first checkpoints, and say how sure that is."""
+    """Forecast a training run from its first checkpoints, with confidence intervals."""
     one_source(config, table)
     if table is not None and target is None:
         raise ConfigError("--table needs --target METRIC, the accuracy to forecast")
     levels = _chance_levels(chance or [])
-    if html is not None and not html.endswith((".html", ".htm", ".md")):
-        raise ConfigError(f"--html {html}: expected a file name that ends in .html")
     if bad := [h for h in horizon or [] if not h > 1]:
         raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
     from forecast.analysis.checkpoints.forecast import forecast_checkpoints

@@ -101,7 +101,7 @@ def nightly(
 
 def told_record(told: "Told", code: int) -> dict[str, Any]:
     """The answer of `--json`."""
-    from forecast.nightly.report_record import night_record
+    from forecast.nightly.records import night_record
 
     return {
         **night_record(told.night, told.alerts),

@@ -1,4 +1,4 @@
-"""The part of a configuration that says what a candidate is."""
+"""Configuration of a candidate."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ class Quantize(Frozen):
 
 
 class CandidateSettings(Frozen):
-    """What may be said of a candidate, wherever its weights are.
+    """Settings of a candidate, wherever its weights are.
 
     `drop_layers` removes that many decoder layers just before the last one (a number) or the layers named (a
     list).

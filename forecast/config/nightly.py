@@ -1,4 +1,4 @@
-"""The part of a configuration that `forecast nightly` reads: what is watched, forecast, and told to whom."""
+"""Configuration of `forecast nightly`: watched runs, alert rules and their delivery."""
 
 import re
 from collections import Counter
@@ -64,7 +64,7 @@ class WatchConfig(Frozen):
 
     @property
     def completion_marker(self) -> str | None:
-        """The file that says a checkpoint is whole; None where there is nothing to wait for."""
+        """The file that marks a checkpoint as complete; None where there is nothing to wait for."""
         return None if self.folder is None else self.marker or "_SUCCESS"
 
     @property
@@ -122,8 +122,8 @@ class ProxyFell(Frozen):
             raise ValueError(f"no proxy is called {value!r}; {did_you_mean(value, list(proxies))}")
         if proxies[value].learned:
             raise ValueError(
-                f"whether more or less of {value} is better is learned from measured scores, so nobody can "
-                "say that it fell; choose another proxy"
+                f"the direction of {value} is unknown before measured scores are there, so a fall cannot be "
+                "defined; choose another proxy"
             )
         return value
 
@@ -196,7 +196,7 @@ class NightlyConfig(Frozen):
         for watch in value:
             if (first := kinds.setdefault(_kind(watch), watch.run)) != watch.run:
                 raise ValueError(
-                    f"runs {first!r} and {watch.run!r} cannot be told apart in the results; give their "
+                    f"runs {first!r} and {watch.run!r} cannot be distinguished in the results; give their "
                     "candidate different `family`, `corpus` or `seed`"
                 )
         return value
@@ -213,6 +213,6 @@ class NightlyConfig(Frozen):
 
 
 def _kind(watch: WatchConfig) -> tuple[object, ...]:
-    """What the warehouse tells runs apart by; see `checkpoints.from_warehouse`."""
+    """What identifies a run in the warehouse; see `checkpoints.from_warehouse`."""
     own = watch.candidate
     return (own.family or watch.run, own.corpus, own.seed, own.quantize, own.drop_layers)

@@ -35,7 +35,7 @@ class Window(Frozen):
 
 
 class ExpertConfig(Frozen):
-    """What is known of an expert; a model's `family` tells which candidates it may favour."""
+    """Facts about an expert; a model's `family` names the candidates that it may favour."""
 
     family: str | None = Field(default=None, min_length=1)
 

@@ -1,4 +1,4 @@
-"""The part of a configuration that says where rows come from: solutions, questions, measured scores."""
+"""Configuration of the sources of rows: solutions, questions, measured scores."""
 
 import re
 import string
@@ -145,7 +145,7 @@ class MeasuredSource(Frozen):
     @model_validator(mode="after")
     def _candidate_named(self) -> "MeasuredSource":
         if self.format == "lm_eval" and self.candidate is None:
-            raise ValueError("a result file of lm_eval holds one model: say which candidate it is")
+            raise ValueError("a result file of lm_eval holds one model: set candidate to its name")
         if self.format == "csv" and self.candidate is not None:
             raise ValueError(
                 "candidate belongs to format lm_eval; a CSV file names the candidate in each row"

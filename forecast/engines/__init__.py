@@ -11,7 +11,7 @@ def load_engine(candidate: Candidate, config: EngineConfig) -> Engine:
     """Load a candidate on this machine.
 
     Raises:
-        CandidateError: the candidate cannot be loaded; the message names it and says why.
+        CandidateError: the candidate cannot be loaded; the message has its name and the reason.
     """
     if candidate.engine == "fake":
         from forecast.engines.fake import FakeEngine

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from forecast.engines.prefix_tree import Costs, Path, Reading, Row, Tokens, lay_out, plan_reading
+from forecast.engines.prefix_tree import Costs, PackedRow, Path, PrefixPlan, Tokens, lay_out, plan_reading
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Reader:
         first_predictor = [first - 1 for first in first_scored]
         reach = max(map(len, inputs), default=0) if self._reach is None else self._reach
         within = {i: ids for i, ids in enumerate(inputs) if self._costs is not None and len(ids) <= reach}
-        plan = Reading() if self._costs is None else plan_reading(within, self._costs)
+        plan = PrefixPlan() if self._costs is None else plan_reading(within, self._costs)
         apart = set(range(len(inputs))).difference(within)
         yield from self._read_alone(sorted(apart.union(plan.alone)), inputs, first_predictor)
         rows = [lay_out([tree], inputs) for tree in plan.trees]
@@ -145,7 +145,7 @@ class Reader:
         # Longer where the call before was broken off.
         return cache if cache.get_seq_length() == len(tokens) else None
 
-    def _run(self, rows: Sequence[Row], cache: DynamicCache | None) -> torch.Tensor:
+    def _run(self, rows: Sequence[PackedRow], cache: DynamicCache | None) -> torch.Tensor:
         """Hidden states [R, L, D] of rows that follow what is in the cache (one row then), which grows."""
         before = 0 if cache is None else cache.get_seq_length()
         if cache is not None and before == 0:  # a beginning: plainly causal
@@ -175,7 +175,7 @@ class Reader:
         return cast(torch.Tensor, output[0])
 
     def _predicted(
-        self, rows: Sequence[Row], hidden_RLD: torch.Tensor, first_predictor: Sequence[int]
+        self, rows: Sequence[PackedRow], hidden_RLD: torch.Tensor, first_predictor: Sequence[int]
     ) -> Predicted:
         sequence: list[NDArray[np.int64]] = []
         position: list[NDArray[np.int64]] = []

@@ -63,7 +63,7 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Reading:
+class PrefixPlan:
     """How to read a set of sequences: alone, as trees of one row each, or against kept beginnings."""
 
     alone: tuple[int, ...] = ()
@@ -87,7 +87,7 @@ class Costs:
         return tokens + self.pair * tokens * tokens / 2
 
 
-def plan_reading(sequences: Mapping[int, Tokens], costs: Costs) -> Reading:
+def plan_reading(sequences: Mapping[int, Tokens], costs: Costs) -> PrefixPlan:
     """The cheapest way to read these sequences; it does not depend on their order.
 
     Args:
@@ -96,7 +96,7 @@ def plan_reading(sequences: Mapping[int, Tokens], costs: Costs) -> Reading:
     """
     found: dict[int, _Against] = {}
     readings = [_cheapest(tree, costs, found)[1] for tree in common_beginnings(sequences)]
-    return Reading(
+    return PrefixPlan(
         tuple(i for one in readings for i in one.alone),
         tuple(tree for one in readings for tree in one.trees),
         tuple(path for one in readings for path in one.paths),
@@ -106,25 +106,25 @@ def plan_reading(sequences: Mapping[int, Tokens], costs: Costs) -> Reading:
 _Against = tuple[float, tuple[tuple[Node, ...], ...], tuple[Path, ...]]
 
 
-def _cheapest(node: Node, costs: Costs, found: dict[int, _Against]) -> tuple[float, Reading]:
+def _cheapest(node: Node, costs: Costs, found: dict[int, _Against]) -> tuple[float, PrefixPlan]:
     """How to read a tree that follows nothing, and what that costs; `found` is for `_after`."""
     if len(node.members) == 1:
-        return costs.causal(len(node)), Reading(alone=node.members)
+        return costs.causal(len(node)), PrefixPlan(alone=node.members)
     parted = [_cheapest(part, costs, found) for part in _parted(node)]
     best = (
         sum(cost for cost, _ in parted),
-        Reading(
+        PrefixPlan(
             tuple(i for _, one in parted for i in one.alone),
             tuple(tree for _, one in parted for tree in one.trees),
             tuple(path for _, one in parted for path in one.paths),
         ),
     )
     if node.tokens <= _LONGEST_ROW and (cost := costs.row(node.tokens, 0)) < best[0]:
-        best = cost, Reading(trees=(node,))
+        best = cost, PrefixPlan(trees=(node,))
     if node.children:
         after, packs, paths = _after(node, costs, found)
         if (cost := costs.call + costs.causal(len(node)) + after) < best[0]:
-            best = cost, Reading(paths=(Path(node, packs, paths),))
+            best = cost, PrefixPlan(paths=(Path(node, packs, paths),))
     return best
 
 
@@ -222,7 +222,7 @@ def _parted(node: Node) -> list[Node]:
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """Trees as one row: what the model reads, and where each node stands in it."""
 
     tokens: Tokens  # [L]
@@ -231,7 +231,7 @@ class Row:
     nodes: tuple[tuple[Node, int], ...]  # each with the index of its first token in the row
 
 
-def lay_out(trees: Sequence[Node], sequences: Sequence[Tokens]) -> Row:
+def lay_out(trees: Sequence[Node], sequences: Sequence[Tokens]) -> PackedRow:
     """One row of all nodes, parents before children; a token sees what its own sequences have up to it."""
     nodes: list[Node] = []
     parents: list[int] = []
@@ -253,7 +253,7 @@ def lay_out(trees: Sequence[Node], sequences: Sequence[Tokens]) -> Row:
             related_nn[own] |= related_nn[parent]
     node_L = np.repeat(np.arange(len(nodes)), lengths)
     seen = related_nn[node_L][:, node_L] & np.tri(len(node_L), dtype=bool)
-    return Row(
+    return PackedRow(
         tokens=np.concatenate([sequences[n.members[0]][n.start : n.stop] for n in nodes]),
         positions=np.concatenate([np.arange(n.start, n.stop) for n in nodes]),
         seen=seen,

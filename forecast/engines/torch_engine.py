@@ -180,8 +180,9 @@ class TorchEngine:
         theirs = self._model(input_ids=ids_1L, use_cache=False).logits[..., : self.facts.vocab_size].float()
         if (difference := _difference(ours, theirs)) > _TOLERANCE[self._head.dtype]:
             raise CandidateError(
-                f"candidate {self._name!r}: the output head of {type(self._model).__name__} does something "
-                f"that this engine does not know (logits are off by {difference:.2g} of the largest)"
+                f"candidate {self._name!r}: the output head of {type(self._model).__name__} computes "
+                "something that this engine does not support "
+                f"(logits are off by {difference:.2g} of the largest)"
             )
         changed_1L = ids_1L.clone()
         changed_1L[0, -1] = 0

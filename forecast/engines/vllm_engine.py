@@ -122,8 +122,8 @@ class VllmEngine:
         hooked = set(self._llm.collective_rpc("forecast_install", args=(vocab_size,)))
         if "" in hooked:
             raise CandidateError(
-                f"candidate {self._name!r}: vLLM {vllm.__version__} has no place that statistics could be "
-                f"taken from; known to work: {', '.join(KNOWN_VERSIONS)}"
+                f"candidate {self._name!r}: vLLM {vllm.__version__} offers no hook for statistics; "
+                f"known to work: {', '.join(KNOWN_VERSIONS)}"
             )
         self.facts = EngineFacts(
             vocab_size=vocab_size,
@@ -171,7 +171,7 @@ class VllmEngine:
         missing = [i for i, one in enumerate(found) if one is None or not bool((one.rank > 0).all())]
         if missing:
             raise CandidateError(
-                f"candidate {self._name!r}: vLLM passed over scored tokens of {len(missing)} of "
+                f"candidate {self._name!r}: vLLM skipped scored tokens of {len(missing)} of "
                 f"{len(sequences)} texts; set engine.share_prefixes: false, or use engine.kind: torch"
             )
         return [one for one in found if one is not None]

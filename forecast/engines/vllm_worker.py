@@ -28,7 +28,7 @@ ComputeLogits = Callable[[torch.Tensor], torch.Tensor | None]
 
 
 @dataclass
-class Found:
+class RequestStats:
     """Statistics of one request; a rank of 0 marks a token whose hidden state has not passed by."""
 
     floats: NDArray[np.float32]  # [3, S]: logprob, entropy, top1_logprob
@@ -51,7 +51,7 @@ class Collector:
     def __init__(self, vocab_size: int) -> None:
         """Args: vocab_size: real entries of the vocabulary; logits behind are padding."""
         self._vocab_size = vocab_size
-        self._found: dict[int, Found] = {}
+        self._found: dict[int, RequestStats] = {}
 
     @torch.inference_mode()
     def collect(self, spans: Iterable[Span], hidden: torch.Tensor, compute_logits: ComputeLogits) -> None:
@@ -69,7 +69,7 @@ class Collector:
             index, first, own = span.wanted[0], span.wanted[1], span.wanted[2:]
             begin, end = max(first, span.start), min(first + len(own), span.start + span.size)
             if index not in self._found:
-                self._found[index] = Found(
+                self._found[index] = RequestStats(
                     np.full((3, len(own)), np.nan, np.float32), np.zeros((2, len(own)), np.int32)
                 )
             if begin < end:
@@ -111,7 +111,7 @@ def wanted_of(sampling_params: Any) -> Sequence[int] | None:
 
 
 class PromptLogprobsInV2:
-    """Stands in for the V2 runner's `prompt_logprobs_worker`, which hears of requests and hidden states."""
+    """Stands in for the V2 runner's `prompt_logprobs_worker`, which receives requests and hidden states."""
 
     def __init__(self, original: Any, collector: Collector) -> None:
         self._original, self._collector = original, collector
@@ -168,7 +168,7 @@ class StatisticsExtension:
     """Mixed into vLLM's worker class (`worker_extension_cls`); called through `collective_rpc`."""
 
     def forecast_install(self, vocab_size: int) -> str:
-        """Hook into the model runner; says into which kind, "" where there is nothing known to hook into."""
+        """Hook into the model runner; returns its kind, "" where there is no known hook."""
         runner: Any = self.model_runner  # type: ignore[attr-defined]
         self._forecast = Collector(vocab_size)
         if hasattr(getattr(runner, "prompt_logprobs_worker", None), "compute_prompt_logprobs"):

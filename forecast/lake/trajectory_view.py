@@ -38,7 +38,7 @@ class ShownToken:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CandidateTrajectory:
     """A trajectory and the scored tokens of its solution."""
 
     candidate: str
@@ -49,7 +49,7 @@ class Reading:
 
 def read_trajectory(
     plan: Plan, candidate: str | None, task: str | None, instance: str | None, expert: str | None
-) -> Reading:
+) -> CandidateTrajectory:
     """Find a trajectory in the lake; what is not given is the first there is.
 
     Raises:
@@ -68,7 +68,7 @@ def read_trajectory(
     return reading_of(name, trajectory, rows)
 
 
-def reading_of(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> Reading:
+def reading_of(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> CandidateTrajectory:
     """Lay the solution's text over its token rows, given in order.
 
     Scored tokens are the end of the solution and their bytes add up, so no tokenizer is needed. A character
@@ -84,7 +84,7 @@ def reading_of(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> Re
         statistics = {key: row[key] for key in ShownToken.__dataclass_fields__ if key != "text"}
         tokens.append(ShownToken(text=decode(data[at:end]), **statistics))
         at = end
-    return Reading(candidate, trajectory, before, tuple(tokens))
+    return CandidateTrajectory(candidate, trajectory, before, tuple(tokens))
 
 
 def _find(
@@ -119,7 +119,7 @@ def _check_known(what: str, name: str, known: Collection[str]) -> None:
         raise ConfigError(f"no {what} {name!r}; {hint}there are: {', '.join(some)}{more}")
 
 
-def reading_view(reading: Reading, table: bool) -> RenderableType:
+def reading_view(reading: CandidateTrajectory, table: bool) -> RenderableType:
     """The solution in colour (green: expected, red: surprising), then its tokens as a table."""
     t = reading.trajectory
     text = Text()

@@ -1,11 +1,12 @@
-"""Plots of a night's report; what a plot shows is decided by its caller."""
+"""Charts of one watched run: its proxies, its measured scores, and its forecasts night by night."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from forecast.nightly.records import EndForecast, Value
-from forecast.nightly.report_parts import clean
+from forecast.nightly.records import EndForecast, Night, Value
+from forecast.proxies.token_proxies import PROXIES
+from forecast.report.document import Chart, Paragraph, Part, clean
 
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
@@ -13,6 +14,57 @@ if TYPE_CHECKING:  # takes most of a second to import
 _FOUND, _OTHER, _MEASURED = "#2563eb", "#9aa0ad", "#1f2430"
 _PANEL = (220, 130)  # pixels
 _COLUMNS = 4
+_MOST_PANELS = 12  # of a chart
+_PROXIES = {proxy.name for proxy in PROXIES}
+
+
+def run_charts(run: str, night: Night, before: Sequence[Night]) -> tuple[Part, ...]:
+    """The charts of one run; empty where there is nothing to draw.
+
+    Args:
+        before: earlier nights, oldest first.
+    """
+    parts: list[Part] = []
+    values = [v for v in night.values if v.run == run]
+    if proxies := list(dict.fromkeys(v.metric for v in values if v.metric in _PROXIES)):
+        shown = [v for v in values if v.metric in proxies[:_MOST_PANELS]]
+        parts += _left_out(len(proxies), "proxies")
+        parts.append(
+            Chart(
+                lambda: proxy_chart(shown),
+                "proxies along the training steps, a line for each task",
+                f"Proxies of run {run} along its training steps",
+            )
+        )
+    forecasts = [f for f in night.forecasts if f.run == run]
+    scores = [v for v in values if v.metric not in _PROXIES]
+    if tasks := list(dict.fromkeys((v.task, v.metric) for v in scores)):
+        parts += _left_out(len(tasks), "measured tasks")
+        parts.append(
+            Chart(
+                lambda: training_chart(tasks[:_MOST_PANELS], scores, forecasts),
+                "measured scores along the training steps (black), and the forecast for the end of training "
+                "with its interval (blue)",
+                f"Measured scores of run {run} along its training steps, and the forecast for its end",
+            )
+        )
+    ends = list(dict.fromkeys((f.task, f.metric) for f in forecasts))
+    numbers = {f.number for f in forecasts}
+    history = [(n.date, f) for n in [*before, night] for f in n.forecasts if f.number in numbers]
+    if len({date for date, _ in history}) > 1:
+        parts += _left_out(len(ends), "forecast tasks")
+        parts.append(
+            Chart(
+                lambda: nights_chart(ends[:_MOST_PANELS], history),
+                "the forecast for the end of training with its interval, night by night",
+                f"Forecasts for the end of run {run}, night by night",
+            )
+        )
+    return tuple(parts)
+
+
+def _left_out(n: int, what: str) -> list[Part]:
+    return [Paragraph(f"The first {_MOST_PANELS} of {n} {what} are drawn.")] if n > _MOST_PANELS else []
 
 
 def proxy_chart(values: Sequence[Value]) -> "alt.TopLevelMixin":

@@ -1,4 +1,4 @@
-"""Earlier nights, as their reports tell of them."""
+"""Earlier nights, read from their reports."""
 
 from collections.abc import Sequence
 from datetime import date as Date
@@ -6,8 +6,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 
 from forecast import storage
-from forecast.nightly.records import Night
-from forecast.nightly.report_record import read_night
+from forecast.nightly.records import Night, read_night
 
 # Nights that are compared with and plotted; reading more of them would take longer every night.
 MOST = 100

@@ -4,16 +4,79 @@ The same night gives the same bytes: nothing in them comes from the clock, the m
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from forecast import storage
+from forecast.nightly.alert_rules import first_line
+from forecast.nightly.charts import run_charts
 from forecast.nightly.history import reports_folder
-from forecast.nightly.records import Alert, Night
-from forecast.nightly.report_content import document
-from forecast.nightly.report_markdown import markdown
-from forecast.nightly.report_page import report_page
-from forecast.nightly.report_record import night_bytes
+from forecast.nightly.records import Alert, Night, Value, night_bytes
+from forecast.proxies.token_proxies import PROXIES
+from forecast.report import html, markdown
+from forecast.report.document import Column, Document, Paragraph, Part, Section, Table, Warning
+from forecast.report.format import INTEGER, NUMBER, step_text
+from forecast.report.records import frame_with
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MARKDOWN, PAGE, RECORD = "report.md", "report.html", "night.json"
+
+_PROXIES = {proxy.name: proxy for proxy in PROXIES}
+_MOST_ROWS = 100  # of a table
+_MOST_RANKED = 20
+
+_RUN, _TASK, _STEP = Column("run", "run"), Column("task", "task"), Column("step", "step", INTEGER)
+_CANDIDATE, _SOURCE, _ERROR = (
+    Column("candidate", "candidate"),
+    Column("source", "source"),
+    Column("error", "error"),
+)
+_LAST_TWO = (
+    _STEP,
+    Column("value", "value", NUMBER),
+    Column("earlier_step", "step before", INTEGER),
+    Column("earlier_value", "value before", NUMBER),
+    Column("change", "change", NUMBER),
+)
+_COLUMNS = {
+    "new": (_RUN, _STEP, _CANDIDATE, _SOURCE),
+    "waiting": (_RUN, _STEP, Column("reason", "why"), _SOURCE),
+    "broken": (_RUN, _STEP, Column("since", "since"), _ERROR, _SOURCE),
+    "runs": (
+        _RUN,
+        Column("checkpoints", "checkpoints", INTEGER),
+        Column("newest_step", "newest step", INTEGER),
+        Column("final_step", "final step", INTEGER),
+        Column("last_new", "last new one on"),
+        Column("problem", "problem tonight"),
+    ),
+    "forecasts": (
+        _RUN,
+        _TASK,
+        Column("metric", "metric"),
+        Column("step", "at step", INTEGER),
+        Column("fit_until", "seen up to", INTEGER, "The last checkpoint that the forecast uses."),
+        Column("forecast", "forecast", NUMBER),
+        Column("low", "low", NUMBER),
+        Column("high", "high", NUMBER),
+        Column("earlier", "before", NUMBER),
+        Column("change", "change", NUMBER),
+        Column("method", "method"),
+    ),
+    "not_forecast": (_RUN, _TASK, Column("error", "not forecast, because")),
+    "proxies": (_RUN, _TASK, Column("metric", "proxy"), *_LAST_TWO, Column("verdict", "now it is")),
+    "scores": (_RUN, _TASK, Column("metric", "metric"), *_LAST_TWO),
+    "targets": (
+        Column("target", "measured"),
+        Column("n_candidates", "n", INTEGER),
+        Column("plain", "plain cross-entropy: rho", NUMBER),
+        Column("best", "best of 80"),
+        Column("best_rho", "rho", NUMBER),
+        Column("best_p", "p (best of 80)", NUMBER),
+    ),
+    "failed": (Column("what", "what"), _ERROR),
+}
 
 
 def report_folder(output: str, date: str) -> str:
@@ -41,8 +104,8 @@ def write_report(
     record = night_bytes(night, tuple(alerts))
     content = document(night, [b for b in before if b.date < night.date], alerts)
     files = {
-        MARKDOWN: markdown(content, PAGE).encode(),
-        PAGE: report_page(content).html().encode(),
+        MARKDOWN: markdown.render(content, PAGE).encode(),
+        PAGE: html.render(content).encode(),
         RECORD: record,
     }
     paths = []
@@ -50,3 +113,221 @@ def write_report(
         paths.append(storage.join(folder, name))
         storage.write_bytes(paths[-1], data)
     return tuple(paths)
+
+
+def document(night: Night, before: Sequence[Night], alerts: Sequence[Alert]) -> Document:
+    """The whole report, in the order in which it is read: what needs attention comes first.
+
+    Args:
+        before: earlier nights, oldest first.
+    """
+    last = before[-1] if before else None
+    tables = frames(night, last)
+
+    def table(name: str, caption: str = "") -> tuple[Part, ...]:
+        return _table(tables[name], _COLUMNS[name], caption)
+
+    none = (Paragraph("None."),)
+    parts: dict[str, tuple[Part, ...]] = {
+        "Alerts": tuple(Warning(alert.text, alert.rule) for alert in alerts) or none,
+        "New checkpoints": table("new") or none,
+        "Waiting": table("waiting"),
+        "Broken": table("broken"),
+        "Watched runs": table("runs"),
+        "Forecasts for the end of training": (
+            *table("forecasts", _forecasts_caption(night, last)),
+            *table("not_forecast"),
+        )
+        or none,
+        **{f"Run {run}": run_charts(run, night, before) for run in _run_names(night)},
+        "Proxies at the newest checkpoint": table("proxies"),
+        "Measured scores at the newest checkpoint": table("scores"),
+        "Ranking": (
+            *_ranking(night, tables["standings"]),
+            *table("targets", "Spearman's rho; the best of 80 is selected post hoc: optimistically biased"),
+        )
+        or none,
+        "Also failed": table("failed"),
+    }
+    return Document(
+        f"{night.config}, night of {night.date}",
+        _subtitle(night, last, alerts),
+        tuple(Section(heading, own) for heading, own in parts.items() if own),
+    )
+
+
+def frames(night: Night, last: Night | None) -> dict[str, "pl.DataFrame"]:
+    """The tables of the report, with all their rows, by name; values of `last`, the report before, beside.
+
+    `new`, `waiting`, `broken`: checkpoints. `runs`: how far each is. `forecasts`: for the end of training,
+    `not_forecast`: why there is none. `proxies`, `scores`: the last two values of each run, task and metric.
+    `standings`, `targets`: of the ranking. `failed`: everything else.
+    """
+    ranking = night.ranking or {"candidates": [], "proxies_shown": [], "targets": []}
+    series = _last_two(night)
+    values = "run:s task:s metric:s step:i value:f earlier_step:i earlier_value:f change:f"
+    return {
+        "new": frame_with(
+            [(c.run, c.step, c.name, _source(c.source, c.revision)) for c in night.new],
+            "run:s step:i candidate:s source:s",
+        ),
+        "waiting": frame_with(
+            [(w.checkpoint.run, w.checkpoint.step, w.reason, w.checkpoint.source) for w in night.waiting],
+            "run:s step:i reason:s source:s",
+        ),
+        "broken": frame_with(
+            [
+                (b.checkpoint.run, b.checkpoint.step, b.since, first_line(b.error), b.checkpoint.source)
+                for b in night.broken
+            ],
+            "run:s step:i since:s error:s source:s",
+        ),
+        "runs": frame_with(
+            [
+                (r.run, len(r.steps), r.steps[-1] if r.steps else None, r.final_step, r.last_new, r.problem)
+                for r in night.runs
+            ],
+            "run:s checkpoints:i newest_step:i final_step:i last_new:s problem:s",
+        ),
+        "forecasts": _forecasts(night, last),
+        "not_forecast": frame_with(
+            [(n.get("run"), n.get("task"), n.get("error")) for n in night.not_forecast],
+            "run:s task:s error:s",
+        ),
+        "proxies": frame_with(
+            [(*row, _verdict(row[2], row[-1])) for row in series if row[2] in _PROXIES], values + " verdict:s"
+        ),
+        "scores": frame_with([row for row in series if row[2] not in _PROXIES], values),
+        "standings": frame_with(
+            [_standing(s, ranking["proxies_shown"]) for s in ranking["candidates"]],
+            f"forecast_rank:f candidate:s {' '.join(f'{name}:f' for name in ranking['proxies_shown'])} "
+            "measured:f measured_stderr:f measured_rank:f",
+        ),
+        "targets": frame_with(
+            [_target(target) for target in ranking["targets"]],
+            "target:s n_candidates:i plain:f best:s best_rho:f best_p:f",
+        ),
+        "failed": frame_with([_failure(failed) for failed in night.failed], "what:s error:s"),
+    }
+
+
+def _subtitle(night: Night, last: Night | None, alerts: Sequence[Alert]) -> str:
+    counts = [
+        _count(len(alerts), "alert"),
+        _count(len(night.new), "new checkpoint"),
+        f"{len(night.waiting)} waiting",
+        f"{len(night.broken)} broken",
+        f"{len(night.failed)} failed otherwise",
+    ]
+    text = ", ".join(counts) + (f"; the report before is of {last.date}" if last else "; the first report")
+    if night.missed:
+        text += f"; nights without a report: {', '.join(night.missed)}"
+    return text
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _forecasts(night: Night, last: Night | None) -> "pl.DataFrame":
+    before = {f.number: f.forecast for f in last.forecasts} if last else {}
+    rows = []
+    for f in night.forecasts:
+        earlier = before.get(f.number)
+        change = None if earlier is None else round(f.forecast - earlier, 4)
+        rows.append((*f.number, f.fit_until, f.forecast, f.low, f.high, earlier, change, f.method))
+    return frame_with(
+        rows,
+        "run:s task:s metric:s step:i fit_until:i forecast:f low:f high:f earlier:f change:f method:s",
+    )
+
+
+def _forecasts_caption(night: Night, last: Night | None) -> str:
+    intervals = " and ".join(sorted({f"{100 * f.confidence:g}%" for f in night.forecasts}))
+    before = f"in the report of {last.date}" if last else "there is no earlier report"
+    return f"low, high: {intervals} interval; before: {before}"
+
+
+def _run_names(night: Night) -> list[str]:
+    names = [*(r.run for r in night.runs), *(v.run for v in night.values), *(f.run for f in night.forecasts)]
+    return list(dict.fromkeys(names))
+
+
+def _last_two(night: Night) -> list[tuple[Any, ...]]:
+    """Run, task and metric; the last step and value, those before them, and the change."""
+    series: dict[tuple[str, str, str], list[Value]] = {(v.run, v.task, v.metric): [] for v in night.values}
+    for value in sorted(night.values, key=lambda v: v.step):
+        series[value.run, value.task, value.metric].append(value)
+    rows = []
+    for key, values in series.items():
+        now, then = values[-1], values[-2] if len(values) > 1 else None
+        before = (None, None, None) if then is None else (then.step, then.value, now.value - then.value)
+        rows.append((*key, now.step, now.value, *before))
+    return rows
+
+
+def _verdict(proxy: str, change: float | None) -> str | None:
+    """None where the direction is unknown."""
+    if change is None or _PROXIES[proxy].learned:
+        return None
+    return "the same" if change == 0 else "better" if _PROXIES[proxy].sign * change > 0 else "worse"
+
+
+def _ranking(night: Night, standings: "pl.DataFrame") -> list[Part]:
+    parts: list[Part] = []
+    if night.ranking_problem is not None:
+        parts.append(Warning(night.ranking_problem, "no ranking"))
+    if night.ranking is None:
+        return parts
+    parts += [Warning(warning) for warning in night.ranking["warnings"]]
+    shown: list[str] = night.ranking["proxies_shown"]
+    columns = (
+        Column("forecast_rank", "rank", NUMBER),
+        _CANDIDATE,
+        *(Column(name, name, NUMBER) for name in shown),
+        Column("measured", "measured", NUMBER),
+        Column("measured_stderr", "± se", NUMBER),
+        Column("measured_rank", "measured rank", NUMBER),
+    )
+    cut = standings.height > _MOST_RANKED
+    caption = [f"the first {_MOST_RANKED} of {standings.height} candidates"] if cut else []
+    caption += [f"by {shown[0]}"] if shown else []
+    parts.append(Table(standings.head(_MOST_RANKED), columns, ", ".join(caption)))
+    return parts
+
+
+def _standing(standing: dict[str, Any], proxies: Sequence[str]) -> tuple[Any, ...]:
+    values = (standing["values"][name] for name in proxies)
+    measured = (standing[name] for name in ("measured", "measured_stderr", "measured_rank"))
+    return (standing["forecast_rank"], standing["candidate"], *values, *measured)
+
+
+def _target(target: dict[str, Any]) -> tuple[Any, ...]:
+    best = target["best"] or {}
+    return (
+        target["target"],
+        target["n_candidates"],
+        target["plain_cross_entropy"]["spearman"],
+        best.get("proxy"),
+        best.get("spearman"),
+        target["best_of_80_p"],
+    )
+
+
+def _failure(failed: dict[str, str]) -> tuple[str | None, str | None]:
+    what = ", ".join(f"{key} {value}" for key, value in failed.items() if key != "error")
+    return what or None, failed.get("error")
+
+
+def _source(source: str, revision: str | None) -> str:
+    return source if revision is None else f"{source}@{revision}"
+
+
+def _table(frame: "pl.DataFrame", columns: tuple[Column, ...], caption: str = "") -> tuple[Part, ...]:
+    """Empty where there are no rows; of very many the first, and a sentence that says so."""
+    if not frame.height:
+        return ()
+    table = Table(frame.head(_MOST_ROWS), columns, caption)
+    if frame.height <= _MOST_ROWS:
+        return (table,)
+    return (table, Paragraph(f"The first {_MOST_ROWS} of {step_text(frame.height)} rows; all in {RECORD}."))

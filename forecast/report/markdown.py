@@ -27,10 +27,15 @@ def render(document: Document, plots: str | None = None) -> str:
 
 def escaped(text: str) -> str:
     """Text that shows as it is, on one line."""
+    text = _escaped_within(text)
+    return _BEGINNING.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", text)
+
+
+def _escaped_within(text: str) -> str:
+    """The same where a line does not begin: in a table's cell, where -0.05 begins no list."""
     text = _ACTIVE.sub(r"\\\g<0>", clean(text))
     text = _UNDERSCORES.sub(lambda found: "\\_" * len(found[0]), text)
-    text = _LINKS.sub(lambda found: "\\" + found[0], text)
-    return _BEGINNING.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", text)
+    return _LINKS.sub(lambda found: "\\" + found[0], text)
 
 
 def _section(section: Section) -> list[str]:
@@ -52,9 +57,9 @@ def _section(section: Section) -> list[str]:
 
 def _table(table: Table) -> list[str]:
     lines = [
-        _row([escaped(column.label) for column in table.columns]),
+        _row([_escaped_within(column.label) for column in table.columns]),
         _row(["---:" if column.format.right else "---" for column in table.columns]),
-        *(_row([escaped(cell) for cell in row]) for row in table.cells()),
+        *(_row([_escaped_within(cell) for cell in row]) for row in table.cells()),
     ]
     return ["\n".join(lines), *([escaped(table.caption)] if table.caption else [])]
 

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from forecast.report.document import Chart, Document, Paragraph, Part, Table, Warning, clean
 
+_LONGEST_WORD = 30  # characters; longer words may be broken
+
 
 def render(document: Document, wide: bool = False) -> RenderableType:
     """The whole document; `wide` shows also what a terminal leaves out by default."""
@@ -28,17 +30,23 @@ def table(table: Table, wide: bool = False) -> RichTable:
     """One table, with its caption above."""
     caption = Text(clean(table.caption), style="table.title", justify="center") if table.caption else None
     drawn = RichTable(title=caption)
-    columns = table.shown(wide)
-    for column in columns:
-        right = column.format.right
-        drawn.add_column(
-            Text(column.label), justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
     limit = None if wide else table.terminal_rows
+    columns, rows = table.shown(wide), table.cells(wide, limit)
+    for k, column in enumerate(columns):
+        right = column.format.right
+        # Texts wrap between words: without a least width rich breaks names in the middle to save numbers.
+        words = [word for row in rows for word in row[k].split()]
+        drawn.add_column(
+            Text(column.label),
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
+            min_width=None if right else min(_LONGEST_WORD, max(map(len, words), default=0)),
+        )
     starts = table.group_starts()
     bold = table.frame[table.bold].to_list() if table.bold else [False] * table.frame.height
     group = next((k for k, column in enumerate(columns) if column.name == table.group_by), None)
-    for index, row in enumerate(table.cells(wide, limit)):
+    for index, row in enumerate(rows):
         if table.group_by is not None and starts[index] and index:
             drawn.add_section()
         cells = ["" if k == group and not starts[index] else text for k, text in enumerate(row)]

@@ -40,7 +40,7 @@ def log_line(event: str, **fields: Any) -> str:
 
 
 class RunLog(Watcher):
-    """Turns what the supervisor tells into lines."""
+    """Turns events into lines."""
 
     def __init__(
         self, status: RunStatus, sinks: Sequence[Sink], clock: Callable[[], float] = time.monotonic
@@ -141,7 +141,7 @@ class AppendedFile:
         except OSError as error:
             if not self._troubled:
                 self._troubled = True
-                self._say(f"{self._path} cannot be written: {error}; scoring goes on without it")
+                self._say(f"{self._path} cannot be written: {error}; scoring continues without it")
 
     def close(self) -> None:
         if self._stream is not None:

@@ -57,7 +57,7 @@ class ScoringProgress(Watcher):
 
     def __enter__(self) -> "ScoringProgress":
         if self._status.already_done:
-            self._say(f"{self._status.already_done} of {self._status.units} units were done before")
+            self._say(f"{self._status.already_done} of {self._status.units} units were already done")
         self._bar.start()
         return self
 
@@ -83,7 +83,7 @@ class ScoringProgress(Watcher):
         """Units came back."""
         first = units[0]
         many = "1 unit" if len(units) == 1 else f"{len(units)} units"
-        text = f"candidate {first.candidate.name!r}: {many} of task {first.shard.task!r} tried again: {why}"
+        text = f"candidate {first.candidate.name!r}: {many} of task {first.shard.task!r} retried: {why}"
         self._say(text, style="yellow")
 
     def gave_up(self, failure: "Failure") -> None:

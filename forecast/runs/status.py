@@ -6,9 +6,9 @@ Speed is tokens read in this run by the seconds in which they were being read: t
 while at least one of its units is with an actor (loading of weights included, waiting for a machine not), the
 clock of the run while that is so for any candidate.
 
-Time left is the estimated work left by the work done lately (`Pace`), so it follows a cluster that grows or
-shrinks. Work is estimated FLOPs where all parameter counts are known, because a run may mix small and large
-models, else estimated tokens. What is not known is None, never 0.
+Time left is the estimated work left over the recent rate (`RecentRate`), so it follows a cluster that grows
+or shrinks. Work is estimated FLOPs where all parameter counts are known, because a run may mix small and
+large models, else estimated tokens. What is not known is None, never 0.
 """
 
 import time
@@ -35,7 +35,7 @@ def new_run_id(now: float) -> str:
 
 
 class RunStatus(Watcher):
-    """Keeps the account of a run as the supervisor tells it."""
+    """State of a run, kept up to date from its events."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class RunStatus(Watcher):
         run: the run's id; by default a new one.
         job: the id of the Ray job that this run is, if it is one.
         clock: seconds that never go back; speeds are by it.
-        wall: Unix time; said in records.
+        wall: Unix time, for records.
         """
         self._clock, self._wall = clock, wall
         self._begun, self._started_at = clock(), wall()
@@ -92,7 +92,7 @@ class RunStatus(Watcher):
         for failure in early:
             self.gave_up(failure)
 
-    # What the supervisor tells
+    # Events
 
     def started(self, units: Sequence[Unit], actors: int) -> None:
         self.actors = actors
@@ -130,7 +130,7 @@ class RunStatus(Watcher):
                 self._land([a for a, own in self._flying.items() if own == candidate_id], self._clock())
 
     def ended(self, state: RunState, error: str | None = None) -> None:
-        """The run is over: nobody works any more."""
+        """The run is over."""
         self._land(list(self._flying), self._clock())
         self.state, self.error = state, error
 

@@ -1,7 +1,7 @@
 """The files that runs leave about themselves below `OUTPUT/runs`: how they are written, and read.
 
 One `RUN.json` a run, the record of `RunStatus.as_record`, written whole or not at all. A run that was killed
-cannot say so: its file goes on saying `running`, and is read as `lost` once it has not changed for a minute.
+cannot report it: its file keeps the state `running`, read as `lost` once it has not changed for a minute.
 """
 
 import json
@@ -32,14 +32,14 @@ def runs_folder(output: str) -> str:
 
 
 def to_stderr(text: str) -> None:
-    """Where troubles with files about a run are said by default."""
+    """Prints a problem with the files about a run; the default of `say`."""
     print(text, file=sys.stderr)
 
 
 class Outbox:
     """Writes the newest of what it is given in a thread of its own, so storage that hangs holds nobody up.
 
-    What cannot be written is said once a path, and tried again with the next content.
+    A failed write is reported once per path, and retried with the next content.
     """
 
     def __init__(self, paths: Sequence[str], say: Callable[[str], None]) -> None:
@@ -79,7 +79,7 @@ class Outbox:
                 except Exception as error:  # every storage has its own; none of them is worth the run
                     if path not in self._troubled:
                         self._troubled.add(path)
-                        self._say(f"{path} cannot be written: {error}; scoring goes on without it")
+                        self._say(f"{path} cannot be written: {error}; scoring continues without it")
 
 
 class StatusFile(Watcher):
@@ -164,7 +164,7 @@ def judged(record: dict[str, Any], now: float) -> dict[str, Any]:
     silent = now - datetime.fromisoformat(record["updated_at"]).timestamp()
     if silent <= LOST_SECONDS:
         return record
-    error = f"not heard of for {silent:,.0f} s; the same command goes on where it stopped"
+    error = f"not heard of for {silent:,.0f} s; run the same command again to resume"
     return {**record, "state": "lost", "error": error, "seconds_left": None}
 
 

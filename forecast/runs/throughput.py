@@ -10,7 +10,7 @@ _WINDOW_SECONDS = 300.0  # what "recent" means, unless fewer than so many commit
 _WINDOW_COMMITS = 8
 
 
-class Pace:
+class RecentRate:
     """Recent cost per second: in the last five minutes, or since eight commits ago if that is longer."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Account:
     flying: int = 0  # units that are with an actor
     since: float = 0.0  # when `flying` was last 0
     worked: float = 0.0  # seconds with `flying` > 0, before `since`
-    pace: Pace = field(default_factory=Pace)
+    pace: RecentRate = field(default_factory=RecentRate)
 
     def begin(self, units: int, now: float) -> None:
         if not self.flying:

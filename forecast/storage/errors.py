@@ -1,4 +1,4 @@
-"""What a disk or an object store refuses, in words that say what to do about it."""
+"""Errors of disks and object stores, with what to do about them."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def explained(path: str) -> Iterator[None]:
 def explanation(path: str, error: OSError) -> str:
     """What went wrong at a path, and what to do about it."""
     if "://" not in path:
-        return f"{path}: {error.strerror or error}; make room there or correct the path, then go on"
+        return f"{path}: {error.strerror or error}; make room there or correct the path, then retry"
     bucket = path.partition("://")[2].partition("/")[0]
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     place = (

@@ -3,7 +3,7 @@
 Every path of the project is a local path or an `s3://bucket/key` URI. A write is all or nothing: local files
 are written aside, flushed to disk and renamed; an object store publishes an object only when its upload is
 complete. Endpoint (`AWS_ENDPOINT_URL`), region and credentials of an object store come from the usual `AWS_*`
-variables. What the store or the disk refuses is a `StorageError`, which says what to check.
+variables. What the store or the disk refuses is a `StorageError`, which names what to check.
 """
 
 import contextlib

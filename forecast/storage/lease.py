@@ -4,10 +4,10 @@ The lock is a lease: a file `OUTPUT/nightly/lock.json` that names its owner and 
 heartbeat, one a minute. A lease without a heartbeat for a quarter of an hour is taken over. On a local disk a
 kernel lock comes first, which ends with its process, so that nobody waits for a dead owner there.
 
-An object store offers us no atomic test-and-set, so a taker writes his name, waits, and reads whether it is
-still his. Two takers who are both slower than that wait could both believe to hold it; the one who lost finds
-out at his next heartbeat and stops before he publishes. Until then both do the same work into the same
-files, each of which is written whole.
+An object store offers no atomic test-and-set, so a run that wants the lock writes its lease, waits, and reads
+whether the lease is still its own. Two runs that are both slower than that wait could both believe they own
+it; the loser finds out at its next heartbeat and stops before it publishes. Until then both do the same work
+into the same files, each of which is written whole.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class LostLockError(LockedError):
 
 @dataclass(frozen=True)
 class Lease:
-    """Who holds the lock; times are Unix times of the holder's clock."""
+    """The owner of the lock; times are Unix times of the owner's clock."""
 
     token: str
     host: str
@@ -77,8 +77,8 @@ class Lock:
         self._look()
         if self._lost is not None:
             raise LostLockError(
-                f"the lock was taken over by {self._lost}, because this run sent no heartbeat; it "
-                "stops here, the other one does the rest"
+                f"the lock was taken over by {self._lost}, because this run sent no heartbeat; "
+                "this run stops, the other one continues"
             )
 
     def release(self) -> None:
@@ -117,11 +117,11 @@ def held(
 
     Args:
         beat: seconds between heartbeats.
-        expiry: seconds without one after which a lease is void.
-        settle: seconds between writing a lease and reading whether it stands.
+        expiry: seconds without one after which a lease has expired.
+        settle: seconds between writing a lease and reading it back.
 
     Raises:
-        LockedError: another run holds it; says who, and since when.
+        LockedError: another run owns it; the message names it and its start.
     """
     path = storage.join(output, "nightly", "lock.json")
     with contextlib.ExitStack() as stack:
@@ -144,7 +144,7 @@ def held(
 
 
 def read_lease(path: str) -> Lease | None:
-    """Who holds the lock; None where nobody does. A damaged lease is nobody's."""
+    """The lease of the lock's owner; None where there is none, or where the file is damaged."""
     try:
         return Lease(**json.loads(storage.read_bytes(path)))
     except FileNotFoundError:

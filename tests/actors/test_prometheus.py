@@ -52,7 +52,7 @@ def test_what_ray_refuses_ends_no_run(tmp_path: Path, monkeypatch: pytest.Monkey
     for _ in range(3):
         metrics.beat()
     metrics.close()
-    assert len(told) == 1 and "no connection" in told[0] and "scoring goes on" in told[0]
+    assert len(told) == 1 and "no connection" in told[0] and "scoring continues" in told[0]
 
 
 # A run with the connection kept until Ray has served its last numbers; then who listens where.

@@ -29,7 +29,7 @@ def test_a_killed_run_is_lost_and_the_next_one_counts_what_it_did(make_config: M
     kill_driver(driver)
     (killed,) = read_runs(str(output), lambda: time.time() + 61)
     assert (killed["state"], killed["units"], killed["job"]) == ("lost", 18, None)
-    assert "the same command goes on" in killed["error"]
+    assert "run the same command again" in killed["error"]
     before = len(list((output / "lake").rglob("*.parquet")))
     assert 2 <= before < 12
 

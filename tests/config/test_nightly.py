@@ -62,7 +62,7 @@ def test_defaults_are_merged_and_folders_are_taken_from_the_file(tmp_path: Path)
         ),
         (
             "{run: a, folder: x}\n  alerts:\n    - {rule: proxy_fell, proxy: entropy__uniform}",
-            "is learned from measured scores",
+            "is unknown before measured scores are there",
         ),
     ],
 )

@@ -552,14 +552,16 @@ class TestModelsThatAreNotUnderstood:
 
         monkeypatch.setattr(torch_engine, "_logit_scale", scaled)
         with pytest.raises(
-            CandidateError, match="'tiny': the output head of LlamaForCausalLM does something"
+            CandidateError, match="'tiny': the output head of LlamaForCausalLM computes something"
         ):
             load(folder)
 
     def test_a_masked_language_model(self, tmp_path: Path) -> None:
         settings = without(shape(), "num_key_value_heads", "pad_token_id", "bos_token_id", "eos_token_id")
         save_model(tmp_path, transformers.BertConfig(**settings))
-        with pytest.raises(CandidateError, match="'tiny': the output head of BertLMHeadModel does something"):
+        with pytest.raises(
+            CandidateError, match="'tiny': the output head of BertLMHeadModel computes something"
+        ):
             load(tmp_path)
 
     def test_a_model_that_sees_later_tokens(self, tmp_path: Path) -> None:

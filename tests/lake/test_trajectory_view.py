@@ -13,7 +13,7 @@ from rich.console import Console
 
 from forecast.errors import ConfigError, InputError, NoDataError
 from forecast.inputs.trajectories import Trajectory
-from forecast.lake.trajectory_view import Reading, read_trajectory, reading_of, reading_view
+from forecast.lake.trajectory_view import CandidateTrajectory, read_trajectory, reading_of, reading_view
 from forecast.plan import Plan, make_plan
 from forecast.report.records import record_of
 
@@ -34,7 +34,7 @@ def texts(solution: str, *n_bytes: int) -> tuple[str, list[str]]:
     return reading.unscored_text, [token.text for token in reading.tokens]
 
 
-def printed(reading: Reading, table: bool = True) -> str:
+def printed(reading: CandidateTrajectory, table: bool = True) -> str:
     stream = io.StringIO()
     Console(file=stream, width=200, force_terminal=True, color_system="truecolor").print(
         reading_view(reading, table)
@@ -42,7 +42,7 @@ def printed(reading: Reading, table: bool = True) -> str:
     return stream.getvalue()
 
 
-def plain(reading: Reading) -> str:
+def plain(reading: CandidateTrajectory) -> str:
     stream = io.StringIO()
     Console(file=stream, width=200).print(reading_view(reading, table=True))
     return stream.getvalue()

@@ -175,7 +175,7 @@ def test_what_cannot_be_watched_is_refused(settings: dict[str, Any], message: st
         ({"watch": [{"run": "a", "folder": "x"}, {"run": "a", "folder": "y"}]}, "must differ; repeated: a"),
         (
             {"watch": [{"run": r, "folder": "x", "candidate": {"family": "f"}} for r in "ab"]},
-            "'a' and 'b' cannot be told apart",
+            "'a' and 'b' cannot be distinguished",
         ),
         (
             {"watch": [{"run": "a", "folder": "x"}], "alerts": [{"rule": "failed_to_load", "run": "b"}]},

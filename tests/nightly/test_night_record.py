@@ -11,8 +11,8 @@ from nights import DAYS, EVIL, before, checkpoint, full_night, night, series
 from forecast.config.nightly import DEFAULT_ALERTS
 from forecast.errors import InputError
 from forecast.nightly.alert_rules import judge
-from forecast.nightly.records import Broken
-from forecast.nightly.report_record import (
+from forecast.nightly.records import (
+    Broken,
     night_bytes,
     night_from_record,
     night_record,

@@ -7,19 +7,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from nights import ALERT, DAYS, EVIL, before, checkpoint, end, full_night, night, series
 
 from forecast import storage
-from forecast.nightly.records import Broken, Night, Value, WatchedRun
-from forecast.nightly.report import report_folder, write_report
-from forecast.nightly.report_content import document
-from forecast.nightly.report_markdown import escaped, markdown
-from forecast.nightly.report_record import (
-    read_report,
-)
+from forecast.nightly.records import Broken, Night, Value, WatchedRun, read_report
+from forecast.nightly.report import document, report_folder, write_report
+from forecast.report import markdown
+from forecast.report.document import Column, Document, Section, Table
+from forecast.report.markdown import escaped
 
 
 def plotted(day: int = 2) -> Night:
@@ -108,7 +107,9 @@ def inline(text: str) -> list[Token]:
 )
 def test_any_text_shows_as_it_is(text: str) -> None:
     shown = re.sub(r"[\x00\x1b\u202e]", "", " ".join(text.split()))
-    for made in (escaped(text), f"- {escaped(text)}", f"| {escaped(text)} |\n| --- |\n| {escaped(text)} |"):
+    table = Table(pl.DataFrame({text: [text]}), (Column(text, text),))
+    in_table = markdown.render(Document("", "", (Section("", (table,)),))).removeprefix("# \n\n")
+    for made in (escaped(text), f"- {escaped(text)}", in_table):
         found = inline(made)
         assert {token.type for token in found} <= {"text", "text_special", "html_inline"} - {"html_inline"}
         contents = [
@@ -137,7 +138,7 @@ def test_the_markdown_of_a_night_with_evil_names() -> None:
         not_forecast=({"run": EVIL, "task": EVIL, "error": EVIL},),
         failed=({EVIL: EVIL, "error": EVIL},),
     )
-    made = markdown(document(evil, (), [replace(ALERT, text=EVIL, rule=EVIL)]), "report.html")
+    made = markdown.render(document(evil, (), [replace(ALERT, text=EVIL, rule=EVIL)]), "report.html")
     found = tokens(made)
     assert {t.type for t in found} <= {
         *("heading_open", "heading_close", "paragraph_open", "paragraph_close", "inline"),
@@ -162,13 +163,13 @@ def test_the_markdown_of_a_night_with_evil_names() -> None:
 
 
 def test_numbers_of_the_markdown_are_those_of_the_tables() -> None:
-    made = markdown(document(full_night(), before(), ()), "report.html")
+    made = markdown.render(document(full_night(), before(), ()), "report.html")
     assert (
-        "| olmo | macro | acc | 100000 | 3000 | 0.5123 | 0.4623 | 0.5623 | 0.56 | -0.0477 | combined |"
+        "| olmo | macro | acc | 100,000 | 3,000 | 0.5123 | 0.4623 | 0.5623 | 0.56 | -0.0477 | combined |"
         in made
     )
-    assert "| olmo | sciq | acc | 100000 | 3000 | 0.61 | 0.56 | 0.66 | – | – | combined |" in made
-    assert "| olmo | gsm8k | cross_entropy__uniform | 3000 | 2.5 | 2000 | 2.75 | -0.25 | better |" in made
+    assert "| olmo | sciq | acc | 100,000 | 3,000 | 0.61 | 0.56 | 0.66 | – | – | combined |" in made
+    assert "| olmo | gsm8k | cross_entropy__uniform | 3,000 | 2.5 | 2,000 | 2.75 | -0.25 | better |" in made
     assert "| 2 | olmo @ 2000 | 80.98 | 3.919 | – | – | – |" in made
     assert "nan" not in made.lower() and "None" not in made.replace("None.", "")
 
@@ -187,7 +188,9 @@ def test_the_page_holds_the_same_and_no_markup_of_others(tmp_path: Path) -> None
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page and "\x00" not in page and "\x1b" not in page and "\u202e" not in page
     assert page.count("<svg") == 3
-    assert "<td class=number>0.5123</td><td class=number>0.4623</td><td class=number>0.5623</td>" in page
+    assert (
+        '<td class="number">0.5123</td><td class="number">0.4623</td><td class="number">0.5623</td>' in page
+    )
     assert page.index("nothing_new: a|b") < page.index("New checkpoints")
     for words in ("no _SUCCESS in it yet", "model.safetensors is cut short", "the hub cannot be reached"):
         assert words in page

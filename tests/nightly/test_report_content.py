@@ -5,8 +5,9 @@ from typing import Any
 from nights import ALERT, DAYS, FINAL, before, full_night, night, ranking, series
 
 from forecast.nightly.records import Night, Value
-from forecast.nightly.report_content import document
-from forecast.nightly.report_parts import Grid, Plot, Section, Text, Warn
+from forecast.nightly.report import document, frames
+from forecast.report.document import Chart, Paragraph, Section, Table, Warning
+from forecast.report.format import MISSING
 
 
 def section(heading: str, of: Night, earlier: list[Night] | None = None) -> Section:
@@ -14,10 +15,13 @@ def section(heading: str, of: Night, earlier: list[Night] | None = None) -> Sect
     return found
 
 
-def rows(heading: str, of: Night, earlier: list[Night] | None = None) -> list[dict[str, Any]]:
-    """The first table of a section."""
-    grid = next(part for part in section(heading, of, earlier).parts if isinstance(part, Grid))
-    return [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
+def rows(name: str, of: Night, earlier: list[Night] | None = None) -> list[dict[str, Any]]:
+    """One table of the report."""
+    return frames(of, earlier[-1] if earlier else None)[name].to_dicts()
+
+
+def rounded(row: dict[str, Any], *names: str) -> list[float]:
+    return [round(row[name], 9) for name in names]
 
 
 def test_what_needs_somebody_comes_first() -> None:
@@ -35,7 +39,7 @@ def test_what_needs_somebody_comes_first() -> None:
         "Ranking",
         "Also failed",
     ]
-    assert found.sections[0].parts == (Warn("olmo: nothing.", "nothing_new"),)
+    assert found.sections[0].parts == (Warning("olmo: nothing.", "nothing_new"),)
     assert found.subtitle == (
         "1 alert, 2 new checkpoints, 1 waiting, 1 broken, 1 failed otherwise; the report before is of "
         f"{DAYS[1]}; nights without a report: {DAYS[1]}"
@@ -50,98 +54,112 @@ def test_a_night_without_anything_says_so() -> None:
         "Forecasts for the end of training",
         "Ranking",
     ]
-    assert all(s.parts == (Text("None."),) for s in found.sections)
+    assert all(s.parts == (Paragraph("None."),) for s in found.sections)
     assert found.subtitle.endswith("0 failed otherwise; the first report")
 
 
 def test_new_waiting_and_broken_checkpoints() -> None:
-    assert rows("New checkpoints", full_night()) == [
+    assert rows("new", full_night()) == [
         {"run": "olmo", "step": 3000, "candidate": "olmo @ 3000", "source": "/checkpoints/olmo/step_3000"},
         {"run": "hub", "step": 7, "candidate": "hub @ 7", "source": "org/name@step7"},
     ]
-    (waiting,) = rows("Waiting", full_night())
-    assert (waiting["step"], waiting["why"]) == (4000, "no _SUCCESS in it yet")
-    (broken,) = rows("Broken", full_night())
+    (waiting,) = rows("waiting", full_night())
+    assert (waiting["step"], waiting["reason"]) == (4000, "no _SUCCESS in it yet")
+    (broken,) = rows("broken", full_night())
     assert (broken["step"], broken["since"]) == (2500, DAYS[1])
     assert broken["error"] == "model.safetensors is cut short."
-    first, second = rows("Watched runs", full_night())
-    assert (first["checkpoints"], first["newest step"], first["final step"]) == (3, 3000, FINAL)
-    assert (second["checkpoints"], second["newest step"], second["final step"]) == (0, None, None)
-    assert second["problem tonight"] == "the hub cannot be reached"
+    first, second = rows("runs", full_night())
+    assert (first["checkpoints"], first["newest_step"], first["final_step"]) == (3, 3000, FINAL)
+    assert (second["checkpoints"], second["newest_step"], second["final_step"]) == (0, None, None)
+    assert second["problem"] == "the hub cannot be reached"
 
 
 def test_forecasts_stand_beside_those_of_the_report_before() -> None:
-    macro, sciq = rows("Forecasts for the end of training", full_night(), before())
-    assert (macro["forecast"], macro["low"], macro["high"]) == (0.5123, 0.4623, 0.5623)
-    assert (macro["at step"], macro["seen up to"]) == (FINAL, 3000)
-    assert (macro["before"], macro["change"]) == (0.56, -0.0477)
+    macro, sciq = rows("forecasts", full_night(), before())
+    assert rounded(macro, "forecast", "low", "high") == [0.5123, 0.4623, 0.5623]
+    assert (macro["step"], macro["fit_until"]) == (FINAL, 3000)
+    assert (macro["earlier"], macro["change"]) == (0.56, -0.0477)
     # The last report had none of sciq; the one before it is not the last.
-    assert (sciq["before"], sciq["change"]) == (None, None)
-    assert rows("Forecasts for the end of training", full_night())[0]["before"] is None
-    (_, left_out) = [
-        p for p in section("Forecasts for the end of training", full_night()).parts if isinstance(p, Grid)
-    ]
-    assert left_out.rows == (("hub", "macro", "no checkpoints"),)
+    assert (sciq["earlier"], sciq["change"]) == (None, None)
+    assert rows("forecasts", full_night())[0]["earlier"] is None
+    assert rows("not_forecast", full_night()) == [{"run": "hub", "task": "macro", "error": "no checkpoints"}]
+    forecasts, left_out = section("Forecasts for the end of training", full_night(), before()).parts
+    assert isinstance(forecasts, Table) and isinstance(left_out, Table)
+    assert forecasts.caption == f"low, high: 90% interval; before: in the report of {DAYS[1]}"
+    assert left_out.cells() == [["hub", "macro", "no checkpoints"]]
 
 
 def test_proxies_and_scores_at_the_newest_checkpoint() -> None:
-    entropy = rows("Proxies at the newest checkpoint", full_night())
-    assert [
-        (r["proxy"], r["step"], r["value"], r["value before"], r["change"], r["now it is"]) for r in entropy
-    ] == [
-        ("cross_entropy__uniform", 3000, 2.5, 2.75, -0.25, "better"),
-        ("top1_accuracy__uniform", 3000, 0.63, 0.62, 0.01, "better"),
-        ("entropy__uniform", 3000, 0.4, 0.5, -0.1, None),  # nobody knows which direction is good
+    entropy = rows("proxies", full_night())
+    assert [(r["metric"], r["step"], r["verdict"]) for r in entropy] == [
+        ("cross_entropy__uniform", 3000, "better"),
+        ("top1_accuracy__uniform", 3000, "better"),
+        ("entropy__uniform", 3000, None),  # direction unknown
     ]
-    (score,) = rows("Measured scores at the newest checkpoint", full_night())
-    assert (score["metric"], score["value"], score["value before"], score["change"]) == (
+    assert [rounded(r, "value", "earlier_value", "change") for r in entropy] == [
+        [2.5, 2.75, -0.25],
+        [0.63, 0.62, 0.01],
+        [0.4, 0.5, -0.1],
+    ]
+    (score,) = rows("scores", full_night())
+    assert (score["metric"], score["value"], score["earlier_value"], score["change"]) == (
         "acc",
         0.375,
         0.3125,
         0.0625,
     )
-    worse = night(0, values=series([2.0, 2.5]))
-    assert rows("Proxies at the newest checkpoint", worse)[0]["now it is"] == "worse"
-    same = night(0, values=series([2.0, 2.0]))
-    assert rows("Proxies at the newest checkpoint", same)[0]["now it is"] == "the same"
+    assert rows("proxies", night(0, values=series([2.0, 2.5])))[0]["verdict"] == "worse"
+    assert rows("proxies", night(0, values=series([2.0, 2.0])))[0]["verdict"] == "the same"
 
 
 def test_a_single_checkpoint_has_no_change_and_no_zero() -> None:
-    (row,) = rows("Proxies at the newest checkpoint", night(0, values=series([2.0])))
-    assert (row["step before"], row["value before"], row["change"], row["now it is"]) == (None,) * 4
+    (row,) = rows("proxies", night(0, values=series([2.0])))
+    assert [row[name] for name in ("earlier_step", "earlier_value", "change", "verdict")] == [None] * 4
 
 
 def test_the_ranking() -> None:
-    first, second = rows("Ranking", full_night())
-    assert first == {
-        "rank": 1.0,
+    assert rows("standings", full_night())[0] == {
+        "forecast_rank": 1.0,
         "candidate": "olmo @ 3000",
         "rank__uniform": 40.49,
         "cross_entropy__uniform": 2.919,
         "measured": 0.405,
-        "± se": 0.03457,
-        "measured rank": 1.0,
+        "measured_stderr": 0.034567,
+        "measured_rank": 1.0,
     }
-    assert (second["measured"], second["± se"], second["measured rank"]) == (None, None, None)
-    parts = section("Ranking", full_night()).parts
-    assert parts[0] == Warn("intervals say nothing about other candidates")
-    assert parts[2].rows == (("mean of measured tasks", 3, 0.81, "rank__uniform", 0.98, 0.25),)
+    warning, standings, targets = section("Ranking", full_night()).parts
+    assert warning == Warning("intervals say nothing about other candidates")
+    assert isinstance(standings, Table) and isinstance(targets, Table)
+    assert [column.label for column in standings.columns] == [
+        "rank",
+        "candidate",
+        "rank__uniform",
+        "cross_entropy__uniform",
+        "measured",
+        "± se",
+        "measured rank",
+    ]
+    assert standings.cells()[0] == ["1", "olmo @ 3000", "40.49", "2.919", "0.405", "0.03457", "1"]
+    assert standings.cells()[1][4:] == [MISSING] * 3
+    assert targets.cells() == [["mean of measured tasks", "3", "0.81", "rank__uniform", "0.98", "0.25"]]
 
 
 def test_a_long_ranking_and_long_tables_say_that_they_are_cut() -> None:
     many = ranking()
     many["candidates"] = [{**many["candidates"][0], "forecast_rank": float(i)} for i in range(31)]
-    grid = section("Ranking", night(0, ranking=many)).parts[1]
-    assert len(grid.rows) == 20
-    assert grid.caption == "the first 20 of 31 candidates, by rank__uniform"
+    table = section("Ranking", night(0, ranking=many)).parts[1]
+    assert isinstance(table, Table) and table.frame.height == 20
+    assert table.caption == "the first 20 of 31 candidates, by rank__uniform"
     failed = tuple({"candidate": str(i), "error": "x"} for i in range(1234))
-    grid, text = section("Also failed", night(0, failed=failed)).parts
-    assert len(grid.rows) == 100 and text == Text("The first 100 of 1,234 rows; all are in night.json.")
+    assert len(rows("failed", night(0, failed=failed))) == 1234
+    table, text = section("Also failed", night(0, failed=failed)).parts
+    assert isinstance(table, Table) and table.frame.height == 100
+    assert text == Paragraph("The first 100 of 1,234 rows; all in night.json.")
 
 
 def test_no_ranking_says_why() -> None:
     assert section("Ranking", night(0, ranking_problem="one candidate")).parts == (
-        Warn("one candidate", "no ranking"),
+        Warning("one candidate", "no ranking"),
     )
 
 
@@ -153,8 +171,8 @@ def data(chart: dict[str, Any], layer: int) -> list[dict[str, Any]]:
 
 def test_plots_of_a_run() -> None:
     plots = section("Run olmo", full_night(), before()).parts
-    assert [type(p) for p in plots] == [Plot, Plot, Plot]
-    proxies, scores, nights = (p.draw().to_dict() for p in plots)
+    assert [type(p) for p in plots] == [Chart, Chart, Chart]
+    proxies, scores, nights = (p.build().to_dict() for p in plots if isinstance(p, Chart))
     assert [panel["title"]["text"] for panel in proxies["concat"]] == [
         "cross_entropy__uniform",
         "top1_accuracy__uniform",
@@ -174,5 +192,5 @@ def test_plots_of_a_run() -> None:
 def test_many_panels_are_cut_and_it_is_said() -> None:
     values = tuple(Value("olmo", 1, f"task{i:02d}", "acc", 0.5) for i in range(30))
     text, plot = section("Run olmo", night(0, values=values)).parts
-    assert text == Text("The first 12 of 30 measured tasks are drawn.")
-    assert len(plot.draw().to_dict()["concat"]) == 12
+    assert text == Paragraph("The first 12 of 30 measured tasks are drawn.")
+    assert len(plot.build().to_dict()["concat"]) == 12

@@ -16,7 +16,7 @@ from forecast.inputs.models.resolve import Candidate, locate_files, resolve_cand
 from forecast.nightly import checkpoint_candidates as watched_module
 from forecast.nightly import run_night as night_module
 from forecast.nightly.checkpoint_candidates import plan_of
-from forecast.nightly.report_record import read_report
+from forecast.nightly.records import read_report
 from forecast.nightly.run_night import prepare
 from forecast.nightly.state import load_state, state_path
 from forecast.plan import Unit

@@ -251,7 +251,7 @@ def test_files_that_vllm_cannot_load(folder: Path, tmp_path: Path) -> None:
 
 def test_no_place_to_hook_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_worker.StatisticsExtension, "forecast_install", lambda self, size: "")
-    with pytest.raises(CandidateError, match=r"'tiny': vLLM .* has no place.*known to work: 0\.32\.0"):
+    with pytest.raises(CandidateError, match=r"'tiny': vLLM .* offers no hook.*known to work: 0\.32\.0"):
         start(folder)
 
 

@@ -1,7 +1,9 @@
 """One description of a report, the same cells from every renderer, and strangers' text shown as text."""
 
 import io
+import re
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
@@ -87,15 +89,70 @@ def test_markdown_has_every_column_and_active_characters_escaped() -> None:
     assert "- careful" in text
 
 
-def test_charts_of_one_page_keep_their_ids_apart() -> None:
+class PageReader(HTMLParser):
+    """Tags, attributes and text of a page; fails on tags that do not match."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_page_with_charts_is_whole_and_fetches_nothing() -> None:
     import altair as alt
 
-    def build() -> alt.Chart:
-        return alt.Chart(pl.DataFrame({"x": [1, 2]})).mark_point(clip=True).encode(x="x")
+    evil = "<script>alert('x')</script>\" onload=\"x"
 
-    page = html.render(document(Chart(build, "below", 'says "it"'), Chart(build, "below", "again")))
-    assert page.count("<svg") == 2 and 'aria-label="says &quot;it&quot;"' in page
-    assert 'id="s0c0-' in page and 'id="s0c1-' in page
+    def build() -> alt.Chart:
+        return (
+            alt.Chart(pl.DataFrame({"x": [1, 2]}))
+            .mark_line(clip=True)
+            .encode(x="x", y="x")
+            .properties(title=evil)
+        )
+
+    frame = pl.DataFrame({evil: [evil]})
+    section = Section(
+        evil,
+        (
+            Paragraph(evil),
+            Warning(evil, evil),
+            Table(frame, (Column(evil, evil, help=evil),), evil),
+            Chart(build, "below", 'says "it"'),
+            Chart(build, evil, evil),
+        ),
+    )
+    page = html.render(Document(evil, evil, (section,)))
+    read = PageReader(page)
+    assert read.open == []
+    assert read.words.count("<script>") >= 11, "shown as text"
+    assert "script" not in {tag for tag, _ in read.tags}
+    assert all("onload" not in attributes for _, attributes in read.tags)
+    assert 'aria-label="says &quot;it&quot;"' in page
+    # Nothing comes from elsewhere, and the names inside the two drawings do not meet.
+    urls = [at[name] for _, at in read.tags for name in ("src", "href", "xlink:href") if name in at]
+    assert all(url is None or url.startswith("#") for url in urls)
+    assert not re.search(r"@import|url\((?!#)", page)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    used = re.findall(r"url\(#([^)]+)\)", page)
+    assert ids and len(ids) == len(set(ids))
+    assert used and set(used) <= set(ids)
 
 
 @dataclass(frozen=True)

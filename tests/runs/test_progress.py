@@ -44,10 +44,10 @@ def test_a_log_has_a_line_every_ten_seconds_and_at_the_end(tmp_path: Path) -> No
         watcher.committed(one[3], receipt(0))
         status.ended("done")
     assert log.getvalue().splitlines() == [
-        "1 of 8 units were done before",
+        "1 of 8 units were already done",
         "2/8 units, 6 tokens/s, 1:00 left ([bold] one)",  # 60 tokens and 1 of 7 units in 10 s
         "3/8 units, 6 tokens/s, 0:50 left ([bold] one)",  # 2 of 7 in 20 s; then nothing new
-        "candidate '[bold] one': 1 unit of task 't' tried again: [red] it died",
+        "candidate '[bold] one': 1 unit of task 't' retried: [red] it died",
         "candidate 'two' is [red]damaged[/red]",
         "4/8 units, 2 tokens/s ([bold] one)",
         "retries: 1, processes that died: 1",

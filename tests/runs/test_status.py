@@ -9,7 +9,7 @@ from watched import TOKENS_A_UNIT, Clock, plan_of, receipt, units_of
 
 from forecast.plan import Failure
 from forecast.runs.status import RunStatus, new_run_id
-from forecast.runs.throughput import Pace
+from forecast.runs.throughput import RecentRate
 
 
 def by_name(status: RunStatus) -> dict[str, dict]:
@@ -190,7 +190,7 @@ def reference_rate(commits: list[tuple[float, float]], now: float) -> float:
 @pytest.mark.parametrize("gap", [1.0, 20.0, 200.0])
 def test_the_pace_is_that_of_late(gap: float) -> None:
     dice = random.Random(5)
-    pace, commits, at = Pace(), [], 0.0
+    pace, commits, at = RecentRate(), [], 0.0
     assert pace.rate(10.0) is None
     for _ in range(700):
         at += dice.uniform(1.0, 2.0) * gap
@@ -201,7 +201,7 @@ def test_the_pace_is_that_of_late(gap: float) -> None:
 
 
 def test_the_pace_of_many_small_units_takes_little_memory() -> None:
-    pace = Pace()
+    pace = RecentRate()
     for i in range(400_000):
         pace.add(i / 1000, 1.0)
     assert pace.rate(400.0) == pytest.approx(1000.0, rel=1e-3)

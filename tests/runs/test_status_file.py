@@ -80,7 +80,7 @@ def test_storage_that_fails_is_said_once_a_path(tmp_path: Path) -> None:
             time.sleep(0.002)
     outbox.close()
     (said,) = told
-    assert str(bad) in said and said.endswith("scoring goes on without it")
+    assert str(bad) in said and said.endswith("scoring continues without it")
 
 
 def test_storage_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,9 @@ def main() -> None:
     recorder = Recorder(Path(os.environ["FORECAST_SOAK_EVENTS"]))
     score_plan = scheduler.score_plan
 
-    def recorded(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> scheduler.Outcome:
+    def recorded(
+        plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None
+    ) -> scheduler.ScoringResult:
         return score_plan(plan, units, Watchers([watcher or Watcher(), recorder]))
 
     scheduler.score_plan = recorded

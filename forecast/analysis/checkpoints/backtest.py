@@ -1,19 +1,17 @@
 """Rolling origins inside the window: fit up to an earlier checkpoint, compare with the rest of the window.
 
-This is all that choices and weights may be based on. Horizons inside a window are shorter than the horizon
-asked for (2x where 18x is wanted), so every comparison counts by the logarithm of its horizon.
+Choices and weights may be based on nothing else. Horizons inside a window are shorter than the requested one
+(2x where 18x is requested), so every error is weighted by the logarithm of its horizon.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN, MEMORY, Points, Window
 from forecast.analysis.checkpoints.methods import Fit, Key, fit_window
-
-Array = NDArray[np.float64]
+from forecast.analysis.stats.curve_fitting import Array
 
 MOST_ORIGINS = 10  # more of them overlap almost wholly and cost time
 
@@ -25,7 +23,7 @@ class Origin:
     u: float  # in lengths of the whole window
     window: Window
     fits: Mapping[str, Mapping[Key, Fit]]  # by task
-    held: Mapping[str, Points]  # by task: the window's checkpoints behind the origin, u in its lengths
+    held: Mapping[str, Points]  # by task: the window's checkpoints after the origin, u in its lengths
 
     def horizon(self, task: str) -> Array:
         """[m], above 1."""
@@ -51,7 +49,7 @@ def roll(window: Window, on_origin: Callable[[int, int], None] | None = None) ->
     """Fit everything at every origin.
 
     Args:
-        on_origin: called with how many are done, of how many.
+        on_origin: called with how many are done, and of how many.
     """
     places = origins_of(window)
     found = []
@@ -62,9 +60,9 @@ def roll(window: Window, on_origin: Callable[[int, int], None] | None = None) ->
         held = {}
         for task in ready:
             points = window.targets[task]
-            behind = points.u > u * (1 + 1e-12)
-            if behind.any():
-                held[task] = Points(points.u[behind], points.y[behind])
+            after = points.u > u * (1 + 1e-12)
+            if after.any():
+                held[task] = Points(points.u[after], points.y[after])
         found.append(Origin(u, earlier, fit_window(earlier), held))
         if on_origin is not None:
             on_origin(done + 1, len(places))

@@ -20,30 +20,28 @@ _PANEL = (220, 130)  # pixels
 _CURVE = 40  # points of a drawn curve
 
 
-def error_chart(lines: Sequence[SummaryRow]) -> "alt.TopLevelMixin":
+def error_chart(shown: Sequence[SummaryRow]) -> "alt.TopLevelMixin":
     """RMSE of every method against the horizon, both axes logarithmic; the combination in blue."""
     import altair as alt
 
-    rows = [{"method": x.method, "horizon": x.horizon, "rmse": x.rmse} for x in lines]
-    names = list(dict.fromkeys(x.method for x in lines))
+    rows = [{"method": x.method, "horizon": x.horizon, "rmse": x.rmse} for x in shown]
+    names = list(dict.fromkeys(x.method for x in shown))
     colours = [_COMBINED if name == COMBINED else _OTHER for name in names]
-    across = alt.Scale(type="log", domain=[min(x.horizon for x in lines), max(x.horizon for x in lines)])
-    up = alt.Scale(type="log", domainMin=0.95 * min(x.rmse for x in lines), nice=False)
-    last = max(x.horizon for x in lines)
-    places = _label_places([row for row in rows if row["horizon"] == last], [x.rmse for x in lines])
+    colour = alt.Color("method:N", scale=alt.Scale(domain=names, range=colours), legend=None)
+    across = alt.Scale(type="log", domain=[min(x.horizon for x in shown), max(x.horizon for x in shown)])
+    up = alt.Scale(type="log", domainMin=0.95 * min(x.rmse for x in shown), nice=False)
+    last = max(x.horizon for x in shown)
+    places = _label_places([row for row in rows if row["horizon"] == last], [x.rmse for x in shown])
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("horizon:Q", scale=across, title="horizon, t / window"),
         y=alt.Y("rmse:Q", scale=up, title="RMSE of the accuracy"),
-        color=alt.Color("method:N", scale=alt.Scale(domain=names, range=colours), legend=None),
+        color=colour,
     )
     labels = (
         alt.Chart(alt.Data(values=places))
         .mark_text(align="left", dx=8, fontSize=10, clip=False)
         .encode(
-            x=alt.X("horizon:Q", scale=across),
-            y=alt.Y("place:Q", scale=up),
-            text="method:N",
-            color=alt.Color("method:N", scale=alt.Scale(domain=names, range=colours), legend=None),
+            x=alt.X("horizon:Q", scale=across), y=alt.Y("place:Q", scale=up), text="method:N", color=colour
         )
     )
     return alt.layer(base.mark_line(point=True), labels).properties(width=480, height=320)

@@ -4,12 +4,12 @@ An error at horizon h (in window lengths) is measured in units of
 
     scale(h) = sqrt(noise^2 + (drift ln h)^2 + spread(h)^2),
 
-the checkpoint's noise, a drift that is learnt from the errors of the task itself and of all tasks of the run,
-and, for the combination, how far its members lie apart. The interval is the forecast plus and minus the scale
-times a quantile of all scaled errors of the run. It is for a single later checkpoint, noise included.
+the checkpoint's noise, a drift that is estimated from the errors of the task and of all tasks of the run,
+and, for the combination, the spread of its members. The interval is the forecast plus and minus the scale
+times a quantile of all scaled errors of the run. It holds for a single later checkpoint, noise included.
 
-Errors of overlapping windows are not exchangeable, and the horizon asked for is longer than any inside the
-window, so the rate is not guaranteed: `tests/checkpoints` states what it is in simulation.
+Errors of overlapping windows are not exchangeable, and the requested horizon is longer than any inside the
+window, so coverage is not guaranteed: `tests/analysis/checkpoints` measures it in simulation.
 """
 
 import math
@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
-Array = NDArray[np.float64]
+from forecast.analysis.stats.curve_fitting import Array
+
 Spread = Callable[[Array], Array]  # [n] of u, in lengths of its window -> [n]
 
 _POOLED = 0.5  # share of the run's drift in a task's
-_MOST = 4.0  # a quantile of few scaled errors is held below this
+_MOST = 4.0  # upper bound of a quantile of few scaled errors
 _NOISE_FLOOR = 1e-4  # accuracy; keeps a series without noise from dividing by zero
 
 
@@ -62,7 +62,7 @@ def scales_of(
     """Scales of one method on every task.
 
     Args:
-        errors: by task, all that are to get a scale.
+        errors: by task; each gets a scale.
         noise: by task, of a single checkpoint.
         decide: tasks whose drift and scaled errors are pooled.
     """
@@ -86,7 +86,7 @@ def scales_of(
 
 
 def _drift(errors: Errors, noise: float) -> float | None:
-    """Squared drift: what the errors are beyond noise and spread, per squared ln h. None without errors."""
+    """Squared drift: squared error in excess of noise and spread, per squared ln h. None without errors."""
     reach = np.log(errors.horizon)
     if not len(reach) or (reach**2).sum() == 0:
         return None

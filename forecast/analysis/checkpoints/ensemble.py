@@ -1,29 +1,26 @@
 """The combined forecast: members weighted by their errors at rolling origins inside the window.
 
-All tasks of a run decide on one set of weights: ten checkpoints of one task say little about which member is
-best, twenty tasks together say something. The weights are a softmax of minus the pooled log error, so they
-stay near equal where members do about equally well, which averages do better than picks of the apparent
-winner.
+All tasks of a run share one set of weights: ten checkpoints of one task are too few to rank the members. The
+weights are a softmax of minus the pooled log error, so they stay near equal where members do about equally
+well; then an average is better than the apparent winner.
 
 The members, the exponent and the prior weights below were chosen on simulated runs, on nine tasks of runs of
-Pythia and on prefixes (up to step 50k) of the OLMo-2 7B run; nothing behind that step was looked at.
+Pythia and on prefixes (up to step 50k) of the OLMo-2 7B run; no later step was used.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.backtest import Origin
 from forecast.analysis.checkpoints.fit_window import Points
 from forecast.analysis.checkpoints.methods import Fit, Key
 from forecast.analysis.checkpoints.noise import level
+from forecast.analysis.stats.curve_fitting import Array
 from forecast.analysis.stats.figures import mean_known
 
-Array = NDArray[np.float64]
-
-# A straight line runs away over long horizons; at half weight it made up for members that level off too soon.
+# A straight line overshoots at long horizons; at half weight it offsets members that level off too soon.
 PRIOR_WEIGHTS = {
     "compute_power_law": 1.0,
     "cross_entropy_logistic": 1.0,
@@ -44,19 +41,19 @@ class Combination:
 
     weights: Mapping[Key, float]  # sum to 1
     proxy: str | None  # the chosen one; None where there is none
-    # Squared error at rolling origins against the median member's, geometric mean over tasks.
+    # Squared error at rolling origins / the median member's, geometric mean over tasks.
     errors: Mapping[Key, float]
-    n_tasks: int  # that decided
+    n_tasks: int  # on which the weights are based
     n_origins: int
 
 
 def pooled_errors(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]) -> tuple[Array, int]:
     """Mean over tasks of the log of each method's squared error, relative to the median method's.
 
-    Errors at an origin count ln(horizon), an origin's checkpoints together as one.
+    Errors are weighted by ln(horizon); the checkpoints of an origin count as one together.
 
     Returns:
-        [keys], NaN for a method without any error; and how many tasks decided.
+        [keys], NaN for a method without any error; and the number of tasks used.
     """
     logs = []
     for task in tasks:
@@ -93,7 +90,7 @@ def combine(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]
     proxy = _best_proxy(error)
     members = [key for key in members if key.proxy in (None, proxy)]
     found = np.array([error[key] for key in members])
-    # A member that no origin could try is taken as one of the middle.
+    # A member that could be fitted at no origin counts as a median one.
     found = np.where(np.isfinite(found), found, 0.0)
     weight = np.array([PRIOR_WEIGHTS[key.method] for key in members]) * np.exp(
         -SHARPNESS * (found - found.min())
@@ -104,7 +101,7 @@ def combine(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]
 
 
 def combined_fit(fits: Mapping[Key, Fit], combination: Combination) -> Fit:
-    """The weighted mean of what members there are for a task."""
+    """The weighted mean of the members that could be fitted to a task."""
     parts = [(weight, fits[key]) for key, weight in combination.weights.items() if fits[key].at is not None]
     if not parts:
         reasons = dict.fromkeys(fits[key].reason for key in combination.weights)
@@ -114,7 +111,7 @@ def combined_fit(fits: Mapping[Key, Fit], combination: Combination) -> Fit:
 
 
 def spread(fits: Mapping[Key, Fit], combination: Combination, u: Array) -> Array:
-    """How far the members lie apart: weighted standard deviation at u, [n]."""
+    """Weighted standard deviation of the members at u: [n]."""
     parts = [(weight, fits[key].forecast(u)) for key, weight in combination.weights.items() if fits[key].at]
     if not parts:
         return np.full(len(u), np.nan)
@@ -125,13 +122,13 @@ def spread(fits: Mapping[Key, Fit], combination: Combination, u: Array) -> Array
 
 
 def level_fit(points: Points) -> Fit:
-    """What stands in for the combination where a task shows no signal: its level now."""
+    """The combination of a task without signal: its current level."""
     now = level(points.recent())
     return Fit(lambda u: np.full(len(u), now), parameters={"a": now})
 
 
 def _best_proxy(error: Mapping[Key, float]) -> str | None:
-    """The proxy with the lowest mean pooled error of its members; the first by name where none was tried."""
+    """The proxy with the lowest mean pooled error of its members; the first by name where none was fitted."""
     proxies = sorted({key.proxy for key in error if key.proxy is not None})
 
     def mean(proxy: str) -> float:

@@ -1,18 +1,15 @@
-"""What may be looked at: the checkpoints of a run up to a step, with t measured in window lengths.
+"""The checkpoints of a run up to a step, with t in window lengths.
 
-Everything that fits, chooses or weighs gets a `Window` and nothing else, so nothing behind its end can leak
-into a forecast.
+All fitting, selection and weighting sees a `Window` only, so no later checkpoint can leak into a forecast.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.training_runs import Run
-
-Array = NDArray[np.float64]
+from forecast.analysis.stats.curve_fitting import Array
 
 # Fits see checkpoints later than t_end / 32, at least five. Earlier ones belong to the warm-up and to
 # accuracies at chance, on another curve: in 33 runs of Pythia, whose checkpoints begin at step 1, a power law
@@ -47,7 +44,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Window:
-    """A run as far as it may be known."""
+    """The part of a run that forecasts may use."""
 
     targets: Mapping[str, Points]  # by task
     proxies: Mapping[str, Mapping[str, Points]]  # by metric and task
@@ -55,7 +52,7 @@ class Window:
     chance: Mapping[str, float]  # by task, where it is known
 
     def until(self, u: float) -> "Window":
-        """The same run at an earlier moment; tasks with nothing yet are left out."""
+        """The same run at an earlier u; tasks without checkpoints by then are left out."""
 
         def cut(points: Mapping[str, Points]) -> dict[str, Points]:
             found = {name: p.until(u) for name, p in points.items()}
@@ -85,8 +82,8 @@ def window_of(
         loss: metric of generic texts; None: there are none.
         since: the step of the last break of the learning-rate schedule: fits begin there.
 
-    A task whose target is known needs its proxy under the same name; a proxy that only other tasks have
-    (one text for all) is their mean, and serves every task.
+    A target is matched with the proxy of the task with the same name; where only other tasks have the proxy
+    (one text for all), their mean is used for every task.
     """
     known = run.until(fit_until)
     targets = {task: s.started() for task, s in known.of(target).items()}

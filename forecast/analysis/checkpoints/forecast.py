@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -16,7 +16,10 @@ from forecast.analysis.checkpoints.training_runs import Run, Runs
 from forecast.errors import InputError, NoDataError, did_you_mean
 from forecast.report.records import frame_of, frame_with
 
-# Metrics that are taken as the cross-entropy of generic texts where none is named.
+if TYPE_CHECKING:
+    from forecast.report.document import Document
+
+# Names of the cross-entropy of generic texts, tried in this order where none is given.
 GENERIC = ("cross_entropy", "cross_entropy_loss", "crossentropyloss", "ce", "loss", "nll", "validation_loss")
 
 _SHOWN = 10  # failures in one message
@@ -42,6 +45,12 @@ class CheckpointsResult:
     decisions: RunDecisions
     warnings: tuple[str, ...]
     failed: tuple[dict[str, str], ...]
+
+    def report(self, source: str = "table") -> "Document":
+        """`.save("report.html")`, and HTML in a notebook; `source` names the data in the title."""
+        from forecast.analysis.checkpoints.report import document
+
+        return document(self, source, members=True)
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """`forecasts`, `summary`, `weights`, `duels`, `stops`, `keeps` and `failed`, a row each."""
@@ -195,8 +204,7 @@ def _window_warnings(table: Runs, options: CheckpointsOptions) -> list[str]:
         elif max(steps) < options.fit_until:
             found.append(
                 f"run {run.name} ends at step {max(steps):g}, before --fit-until {options.fit_until:g}: "
-                "all of it "
-                "is the window, horizons count from its end, and there is nothing to compare with"
+                "all of it is the window, horizons count from its end, and there is nothing to compare with"
             )
     return found
 
@@ -210,16 +218,14 @@ def _run_warnings(run: Run, found: RunForecast, options: CheckpointsOptions) -> 
         warnings.append(
             f"run {run.name}: {len(weak)} of {len(found.tasks) - (found.macro is not None)} tasks show too "
             f"little up to step {options.fit_until:g} (no change beyond noise), are forecast by their level "
-            "now "
-            f"and left out of macro and summary: {', '.join(weak)}"
+            f"now and left out of macro and summary: {', '.join(weak)}"
         )
     if any(s.step[0] == 0 for s in run.of(options.target).values() if len(s.step)):
         warnings.append(f"run {run.name}: step 0 is not fitted, it has no place on a logarithmic axis")
     if not found.origins:
         warnings.append(
             f"run {run.name}: too few checkpoints for rolling origins, so the combination has its prior "
-            "weights and "
-            "intervals come from noise and the members' spread alone"
+            "weights and intervals come from noise and the members' spread alone"
         )
     unproxied = [
         task

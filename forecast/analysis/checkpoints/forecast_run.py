@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.backtest import Origin, roll
 from forecast.analysis.checkpoints.conformal import Errors, Scale, scales_of
@@ -13,8 +12,7 @@ from forecast.analysis.checkpoints.fit_window import LEAST, Points, Window, mean
 from forecast.analysis.checkpoints.methods import COMBINED, METHOD, Fit, Key, fit_window, keys_of
 from forecast.analysis.checkpoints.noise import no_signal, noise
 from forecast.analysis.checkpoints.training_runs import Run
-
-Array = NDArray[np.float64]
+from forecast.analysis.stats.curve_fitting import Array
 
 MACRO = "macro"
 COMBINED_KEY = Key(COMBINED)
@@ -43,7 +41,7 @@ class CheckpointsOptions:
 
     @property
     def before(self) -> float:
-        """Forecasts are compared up to here: the first break behind the window."""
+        """Forecasts are compared up to here: the first break after the window."""
         return min((b for b in self.breaks if b > self.fit_until), default=np.inf)
 
 
@@ -53,7 +51,7 @@ class TaskForecast:
 
     task: str
     points: Points  # of the window
-    left_out: str | None  # why it shows too little to be forecast
+    left_out: str | None  # why it has too little signal to be forecast
     fits: Mapping[Key, Fit]  # the combination among them
     scales: Mapping[Key, Scale]
     validation: Mapping[Key, float | None]  # RMSE at rolling origins
@@ -89,25 +87,20 @@ class RunForecast:
     tasks: Mapping[str, TaskForecast]
     macro: str | None  # the name of the macro among the tasks
     origins: tuple[Origin, ...]  # without the macro
-    failed: Mapping[str, str]  # tasks that nothing could be fitted to
+    failed: Mapping[str, str]  # by task, why it could not be fitted
 
 
 def forecast_run(
     run: Run, options: CheckpointsOptions, on_origin: Callable[[int, int], None] | None = None
 ) -> RunForecast:
-    """Forecast every task of a run; looks at nothing behind `options.fit_until`."""
+    """Forecast every task of a run; uses no checkpoint after `options.fit_until`."""
+    until = options.fit_until
     window, t_end = window_of(
-        run,
-        options.target,
-        options.proxies,
-        options.loss,
-        options.fit_until,
-        options.chance,
-        options.since,
+        run, options.target, options.proxies, options.loss, until, options.chance, options.since
     )
-    known = run.until(options.fit_until).of(options.target)
+    known = run.until(until).of(options.target)
     step_end = max((float(s.step[-1]) for s in known.values()), default=0.0)
-    # Tasks that begin behind the window are named, so that none is missing silently.
+    # Tasks that begin after the window are listed, so that none is missing silently.
     failed = {
         task: _too_few(len(window.targets[task].u) if task in window.targets else 0, options)
         for task in run.of(options.target)
@@ -135,10 +128,7 @@ def forecast_window(
     strong = [task for task, reason in left_out.items() if reason is None]
     combination = combine(origins, keys, strong or list(window.targets))
     kept = _with_combination(fit_window(window) if fits is None else fits, window, combination, left_out)
-    held = [
-        replace(origin, fits=_with_combination(origin.fits, origin.window, combination, left_out))
-        for origin in origins
-    ]
+    held = [replace(o, fits=_with_combination(o.fits, o.window, combination, left_out)) for o in origins]
     macro = None
     if len(strong) > 1:
         macro = MACRO if MACRO not in window.targets else f"{MACRO} of {len(strong)} tasks"
@@ -170,7 +160,7 @@ def forecast_window(
 
 
 def known_at(origins: Sequence[Origin], u: float) -> tuple[Origin, ...]:
-    """The origins before a moment, with what they were compared with by then; u stays as it is."""
+    """The origins before u, with the actual values known by then; their u are unchanged."""
     found = []
     for origin in origins:
         if origin.u >= u * (1 - 1e-12):
@@ -207,7 +197,7 @@ def _with_combination(
 
 
 def _mean_fits(fits: Sequence[Mapping[Key, Fit]]) -> dict[Key, Fit]:
-    """The mean over tasks of every method; a method that lacks on one task has no mean."""
+    """The mean over tasks of every method; none where a task lacks the method."""
     found = {}
     for key in fits[0]:
         parts = [own[key] for own in fits]
@@ -233,7 +223,7 @@ def _origin_with_macro(origin: Origin, strong: Sequence[str], macro: str) -> Ori
 def _spread(
     fits: Mapping[Key, Fit], combination: Combination, left_out: str | None
 ) -> Callable[[Array], Array]:
-    if left_out is not None:  # its forecast is its level, no matter where the members go
+    if left_out is not None:  # its forecast is its level, whatever the members forecast
         return lambda u: np.zeros(len(u))
     return lambda u: spread(fits, combination, u)
 
@@ -260,8 +250,8 @@ def _all_scales(
 
 
 def _errors(origins: Sequence[Origin], task: str, key: Key, combination: Combination | None) -> Errors:
-    """`combination`: None where the spread of the members says nothing."""
-    horizons, errors, spreads = [np.empty(0)], [np.empty(0)], [np.empty(0)]
+    """`combination`: None where the spread of the members does not enter the interval."""
+    parts = [np.empty((3, 0))]
     for origin in origins:
         if task not in origin.held:
             continue
@@ -270,10 +260,8 @@ def _errors(origins: Sequence[Origin], task: str, key: Key, combination: Combina
         apart = np.zeros(len(horizon))
         if key == COMBINED_KEY and combination is not None:
             apart = spread(origin.fits[task], combination, horizon)
-        horizons.append(horizon[known])
-        errors.append(error[known])
-        spreads.append(apart[known])
-    return Errors(np.concatenate(horizons), np.concatenate(errors), np.concatenate(spreads))
+        parts.append(np.stack([horizon, error, apart])[:, known])
+    return Errors(*np.concatenate(parts, axis=1))
 
 
 def _rmse(origins: Sequence[Origin], task: str, key: Key) -> float | None:

@@ -1,23 +1,20 @@
-"""Breaks of the learning-rate schedule: an annealing phase lies on another curve than the run before it.
+"""Breaks of the learning-rate schedule: an annealing phase lies on another curve than the steps before it.
 
-A break that is known is given (`--break STEP`): fits begin at the last one inside the window, and forecasts
-are compared with nothing behind the next one. One that is not known can only be suspected: the smooth series
-of the run (cross-entropies, proxies) leave their power law at the same step, for the better.
+Known breaks are given (`--break STEP`): fits begin at the last one inside the window, and forecasts are
+compared only with checkpoints before the next one. An unknown break can only be suspected: the smooth series
+of the run (cross-entropies, proxies) improve on their power law from the same step on.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.fit_window import Points, mean_points
 from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions, RunForecast
 from forecast.analysis.stats.curve_fitting import fit_power
 
-Array = NDArray[np.float64]
-
-_LEAST_BEFORE, _LEAST_BEHIND = 5, 2  # checkpoints
+_LEAST_BEFORE, _LEAST_AFTER = 5, 2  # checkpoints
 # Of the F statistic of one more slope from a step on. Real runs are smoother than any model of them, so this
-# is far above what chance would need: 112 windows of Pythia and 60 simulated runs without a break stay below,
-# all of 40 simulated annealings (0.05 nats over the last third, noise 0.003) reach it.
+# is far above the quantiles of F: 112 windows of Pythia and 60 simulated runs without a break
+# stay below, all of 40 simulated annealings (0.05 nats over the last third, noise 0.003) reach it.
 _SUSPICIOUS = 50.0
 
 
@@ -35,15 +32,15 @@ def suspected_breaks(found: RunForecast, options: CheckpointsOptions) -> list[fl
 def bend(points: Points) -> float | None:
     """Where one more slope in t, from a checkpoint on, makes a power law fit far better; None if nowhere.
 
-    Only bends that speed learning up count: the learning rate falls at the end of a run.
+    Only bends towards faster learning count: the learning rate falls at the end of a run.
     """
     u, y = points.u, points.y
     n = len(u)
-    if n < _LEAST_BEFORE + _LEAST_BEHIND:
+    if n < _LEAST_BEFORE + _LEAST_AFTER:
         return None
     best: tuple[float, float] | None = None
     curve, direction = fit_power(u, y), np.sign(y[-1] - y[0])
-    for first in range(_LEAST_BEFORE - 1, n - _LEAST_BEHIND):
+    for first in range(_LEAST_BEFORE - 1, n - _LEAST_AFTER):
         ramp = np.maximum(u - u[first], 0.0)
         # The ramp beside the power law with the exponent of the checkpoints before it.
         before = fit_power(u[: first + 1], y[: first + 1])

@@ -1,14 +1,13 @@
-"""Ways to carry an accuracy beyond the window: baselines, proxies, and the members of the combined forecast.
+"""Methods that extrapolate an accuracy beyond the window: baselines, proxies, members of the combination.
 
-Each sees one `Window` and gives a line over u = t / t_end. All use the checkpoints that `Points.recent`
-leaves, all end within 0..1, and one that cannot be fitted is a reason, not a number.
+Each sees one `Window` and returns a curve over u = t / t_end, within 0..1. All use the checkpoints of
+`Points.recent`. Where a method cannot be fitted, there is a reason instead of a number.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.fit_window import Points, Window, mean_points
 from forecast.analysis.checkpoints.shape_averaging import (
@@ -19,6 +18,7 @@ from forecast.analysis.checkpoints.shape_averaging import (
 )
 from forecast.analysis.stats.curve_fitting import (
     UNIT,
+    Array,
     Bounds,
     Curve,
     FitError,
@@ -28,12 +28,10 @@ from forecast.analysis.stats.curve_fitting import (
     fit_sigmoid,
 )
 
-Array = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Method:
-    """A way to forecast."""
+    """A forecasting method."""
 
     name: str
     kind: str  # baseline, proxy, member (of the combined forecast only), reference, combined
@@ -68,14 +66,14 @@ RECENT_LINE = 4.0  # the last fourfold of t: two doublings
 
 @dataclass(frozen=True)
 class Fit:
-    """One method on one task; either a line or the reason why there is none."""
+    """One method on one task: a curve, or the reason why there is none."""
 
     at: Line | None
     reason: str | None = None
     parameters: Mapping[str, float] = field(default_factory=dict)
 
     def forecast(self, u: Array) -> Array:
-        """Within 0..1; NaN where there is no line."""
+        """Within 0..1; NaN where there is no curve."""
         if self.at is None:
             return np.full(len(u), np.nan)
         return np.clip(self.at(u), 0.0, 1.0)
@@ -93,7 +91,7 @@ class Key:
 
 
 def keys_of(window: Window) -> tuple[Key, ...]:
-    """Everything but the combination that is tried on a window."""
+    """All methods that are fitted to a window, without the combination."""
     found = []
     for method in METHODS:
         if method.name == COMBINED:
@@ -107,7 +105,7 @@ def keys_of(window: Window) -> tuple[Key, ...]:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a two-step forecast runs through: a series, its fitted curve and its averaged one."""
+    """The first step of a two-step forecast: a series, its fitted curve and its averaged curve."""
 
     points: Points
     curve: Curve

@@ -1,15 +1,12 @@
-"""Noise of a series from its neighbouring checkpoints, its level now, and whether it shows anything yet."""
+"""Noise of a series from its neighbouring checkpoints, its current level, and whether it has signal yet."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from forecast.analysis.checkpoints.fit_window import LEAST, Points
 
-Array = NDArray[np.float64]
-
-_SURE = 0.99  # that a task has changed
-_LEVEL = 3  # checkpoints that the level now is the mean of
+_SURE = 0.99  # confidence that a task has changed
+_LEVEL = 3  # checkpoints whose mean is the current level
 
 
 def noise(points: Points) -> float | None:
@@ -47,17 +44,17 @@ def smooth(points: Points, width: float = 0.35) -> Points:
 
 
 def level(points: Points) -> float:
-    """The mean of the last three checkpoints: what the series is now, its noise damped."""
+    """The mean of the last three checkpoints: the current level, with less noise."""
     return float(points.y[-_LEVEL:].mean())
 
 
 def no_signal(points: Points, chance: float | None = None) -> str | None:
-    """Why a task shows too little yet to be forecast; None where it shows enough.
+    """Why a task has too little signal to be forecast; None where it has enough.
 
     Enough: the last third of the window's checkpoints differs from the first third, or, where the chance
     level is known, lies above chance, by more than noise explains (99 %, two-sided, Student's t with n - 2
-    degrees of freedom, for so many residuals the noise is estimated from). Of a hundred tasks at chance about
-    one passes.
+    degrees of freedom: the noise is estimated from n - 2 residuals). About one in a hundred tasks at chance
+    passes.
     """
     n = len(points.u)
     if n < LEAST:

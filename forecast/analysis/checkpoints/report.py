@@ -174,10 +174,10 @@ def _run(
     by_task = by_task.with_columns(
         now=pl.col("task").replace_strict(now, default=None, return_dtype=pl.Float64)
     )
-    steps = [f"{h:.3g}x: step {h * forecast.step_end:,.0f}" for h in horizons]
     columns = [Column("label", "task"), Column("now", "now", fixed(3))]
-    for i, label in enumerate(steps):
+    for i, h in enumerate(horizons):
         also = tuple(f"{name}_{i}" for name in fields[1:])
+        label = f"{h:.3g}x: step {h * forecast.step_end:,.0f}"
         columns.append(Column(f"predicted_{i}", label, _FORECAST, also=also))
     title = (
         f"combined forecast from step {forecast.step_end:g}, {confidence} interval of one checkpoint; "

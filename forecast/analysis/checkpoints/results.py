@@ -1,10 +1,9 @@
-"""Rows of the result: one per run, task, method and horizon, compared with later checkpoints where known."""
+"""Rows of the result: one per run, task, method and horizon, with the actual value where it is known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.forecast_run import (
     COMBINED_KEY,
@@ -14,9 +13,8 @@ from forecast.analysis.checkpoints.forecast_run import (
 )
 from forecast.analysis.checkpoints.methods import METHOD, Key
 from forecast.analysis.checkpoints.training_runs import Run, Series
+from forecast.analysis.stats.curve_fitting import Array
 from forecast.analysis.stats.figures import number
-
-Array = NDArray[np.float64]
 
 # A checkpoint within 5 % of a horizon's t stands for it; a run rarely has one exactly there.
 NEAR = 1.05
@@ -41,18 +39,18 @@ class ForecastRow:
     actual: float | None  # at the checkpoint nearest to the horizon, within 5 % of its t
     actual_step: float | None
     error: float | None  # predicted minus actual
-    rmse: float | None  # over all checkpoints behind the window and up to this horizon
-    covered: float | None  # share of these inside the interval
-    n_checkpoints: int  # these
+    rmse: float | None  # over all checkpoints after the window and up to this horizon
+    covered: float | None  # share of the same checkpoints inside the interval
+    n_checkpoints: int  # over which `rmse` and `covered` are taken
     validation_rmse: float | None  # at rolling origins inside the window
-    signal: bool  # False: the task shows too little; left out of macro and summary
+    signal: bool  # False: too little of it; the task is left out of macro and summary
     reason: str | None  # why something is null
-    note: str | None  # what to beware of
+    note: str | None  # a caution
 
 
 @dataclass(frozen=True)
 class Later:
-    """The checkpoints of a task behind the window."""
+    """Actual values after the window."""
 
     horizon: Array  # [m] t / t_end, above 1
     step: Array  # [m]
@@ -60,7 +58,7 @@ class Later:
 
 
 def later_of(run: Run, found: RunForecast, options: CheckpointsOptions) -> dict[str, Later]:
-    """The checkpoints behind the window, by task; the macro at those that all its tasks have."""
+    """The checkpoints after the window, by task; the macro at those that all its tasks have."""
     tasks = run.of(options.target)
     later = {}
     for task in found.tasks:
@@ -78,13 +76,13 @@ def later_of(run: Run, found: RunForecast, options: CheckpointsOptions) -> dict[
 
 
 def _later(series: Series, t_end: float, options: CheckpointsOptions) -> Later:
-    behind = series.after(options.fit_until)
-    keep = behind.step < options.before
-    return Later(behind.t[keep] / t_end, behind.step[keep], behind.value[keep])
+    after = series.after(options.fit_until)
+    keep = after.step < options.before
+    return Later(after.t[keep] / t_end, after.step[keep], after.value[keep])
 
 
 def horizons_of(later: dict[str, Later], options: CheckpointsOptions) -> tuple[float, ...]:
-    """Those asked for, and the end of the run where none of them is near it."""
+    """Those requested, and the end of the run where none of them is near it."""
     ends = [float(found.horizon[-1]) for found in later.values() if len(found.horizon)]
     wanted = sorted(set(options.horizons))
     if ends:
@@ -100,7 +98,7 @@ def rows_of(
     """All rows of a run.
 
     Args:
-        members: those of the combination's members, too.
+        members: also those of the combination's members.
     """
     later = later_of(run, found, options)
     horizons = horizons_of(later, options)
@@ -173,7 +171,7 @@ def _nothing_later(found: RunForecast, later: Later, options: CheckpointsOptions
 
 
 def failed_rows(found: RunForecast, options: CheckpointsOptions, keys: Sequence[Key]) -> list[ForecastRow]:
-    """Rows of the tasks that nothing could be fitted to: nulls with the reason."""
+    """Rows of the tasks that could not be fitted: nulls with the reason."""
     nothing = (None,) * 3
     return [
         ForecastRow(

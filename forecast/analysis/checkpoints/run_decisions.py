@@ -1,13 +1,13 @@
-"""What to do: which run ends above, since when that was sure, when to stop, which checkpoint to keep."""
+"""Decisions: which run ends higher and since when that was clear, when to stop, which checkpoint to keep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
+from forecast.analysis.checkpoints.backtest import Origin
 from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN
 from forecast.analysis.checkpoints.forecast_run import (
     COMBINED_KEY,
@@ -18,10 +18,8 @@ from forecast.analysis.checkpoints.forecast_run import (
 )
 from forecast.analysis.checkpoints.noise import noise, smooth
 
-Array = NDArray[np.float64]
-
 SURE = 0.95
-_SAME = 1.05  # two runs' checkpoints this near in t are one moment
+_SAME = 1.05  # checkpoints of two runs within 5 % of t are compared
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,12 @@ class Duel:
     difference: float  # first minus second, expected
     sd: float
     probability: float  # that the first is measured above the second
-    sure_since: float | None  # step of the first run from which on this was 95 % sure, one way or the other
+    sure_since: float | None  # step of the first run since when P was above 95 %, for either run
 
 
 @dataclass(frozen=True)
 class Stop:
-    """What going on with a run is expected to bring."""
+    """The expected gain from continuing a run."""
 
     run: str
     what: str  # the macro or the only task
@@ -60,12 +58,12 @@ class Keep:
     what: str
     step: float  # best after smoothing
     value: float  # smoothed
-    ties: tuple[float, ...]  # steps of the others that cannot be told from it at 90 %
+    ties: tuple[float, ...]  # steps of others that do not differ from it at 90 %
 
 
 @dataclass(frozen=True)
 class RunDecisions:
-    """All of a report."""
+    """All decisions of a result."""
 
     duels: tuple[Duel, ...]
     stops: tuple[Stop, ...]
@@ -73,7 +71,7 @@ class RunDecisions:
 
 
 def decide(forecasts: Sequence[RunForecast], options: CheckpointsOptions) -> RunDecisions:
-    """Everything that can be decided from the combined forecasts."""
+    """All decisions that the combined forecasts allow."""
     usable = [found for found in forecasts if found.tasks]
     duels = [duel for a, b in combinations(usable, 2) if (duel := _duel(a, b, options)) is not None]
     stops = [stop for found in usable if (stop := _stop(found, options)) is not None]
@@ -87,6 +85,7 @@ def _duel(a: RunForecast, b: RunForecast, options: CheckpointsOptions) -> Duel |
         return None
     t = max(options.horizons) * min(a.t_end, b.t_end)
     difference, sd = _difference(a, b, tasks, t)
+    probability = float(norm.cdf(difference / sd))
     return Duel(
         a.run,
         b.run,
@@ -95,8 +94,8 @@ def _duel(a: RunForecast, b: RunForecast, options: CheckpointsOptions) -> Duel |
         t / a.t_end * a.step_end,
         difference,
         sd,
-        float(norm.cdf(difference / sd)),
-        _sure_since(a, b, t, options),
+        probability,
+        _sure_since(a, b, t, probability, options),
     )
 
 
@@ -117,7 +116,7 @@ def _difference(a: RunForecast, b: RunForecast, tasks: Sequence[str], t: float) 
         means.append(float(np.mean(values)))
         if found.macro is not None and sorted(tasks) == sorted(_strong(found)):
             sd = found.tasks[found.macro].sd(horizon)
-        else:  # errors of a run's tasks go together: as if they were one
+        else:  # errors of a run's tasks are taken as fully correlated
             sds = [found.tasks[k].sd(horizon) for k in tasks]
             sd = float(np.mean([s for s in sds if s is not None]))
         assert sd is not None  # the combination has a scale on every task
@@ -125,27 +124,25 @@ def _difference(a: RunForecast, b: RunForecast, tasks: Sequence[str], t: float) 
     return means[0] - means[1], float(np.sqrt(sum(variances)))
 
 
-def _sure_since(a: RunForecast, b: RunForecast, t: float, options: CheckpointsOptions) -> float | None:
-    """From rolling origins, each with what was known then."""
+def _sure_since(
+    a: RunForecast, b: RunForecast, t: float, now: float, options: CheckpointsOptions
+) -> float | None:
+    """From rolling origins, each with the checkpoints known then; `now`: P(first above second)."""
     moments: list[tuple[float, float]] = []  # step, P(first above second)
     for origin in a.origins:
         then = origin.u * a.t_end
-        partner = next(
-            (o for o in b.origins if then / _SAME <= o.u * b.t_end <= then * _SAME),
-            None,
-        )
+        partner = next((o for o in b.origins if then / _SAME <= o.u * b.t_end <= then * _SAME), None)
         if partner is None:
             continue
-        early = [_as_known(found, u, options) for found, u in ((a, origin.u), (b, partner.u))]
+        early = [_as_known(found, o, options) for found, o in ((a, origin), (b, partner))]
         tasks = _common(*early)
         if not tasks:
             continue
         difference, sd = _difference(early[0], early[1], tasks, t)
         moments.append((origin.u * a.step_end, float(norm.cdf(difference / sd))))
-    difference, sd = _difference(a, b, _common(a, b), t)
-    moments.append((a.step_end, float(norm.cdf(difference / sd))))
+    moments.append((a.step_end, now))
     since = None
-    above = moments[-1][1] > 0.5
+    above = now > 0.5
     for step, p in reversed(moments):
         if (p if above else 1 - p) < SURE:
             break
@@ -153,11 +150,10 @@ def _sure_since(a: RunForecast, b: RunForecast, t: float, options: CheckpointsOp
     return since
 
 
-def _as_known(found: RunForecast, u: float, options: CheckpointsOptions) -> RunForecast:
-    """The forecast that one would have made at an earlier moment."""
-    origin = next(o for o in found.origins if o.u == u)
-    earlier = known_at(found.origins, u)
-    t_end, step_end = found.t_end * u, found.step_end * u
+def _as_known(found: RunForecast, origin: Origin, options: CheckpointsOptions) -> RunForecast:
+    """The forecast as of an earlier origin."""
+    earlier = known_at(found.origins, origin.u)
+    t_end, step_end = found.t_end * origin.u, found.step_end * origin.u
     asked = replace(options, fit_until=step_end)
     return forecast_window(found.run, origin.window, earlier, asked, t_end, step_end, fits=origin.fits)
 

@@ -1,4 +1,4 @@
-"""Runs from a run's own warehouse: candidates with a `step` that are checkpoints of one training run."""
+"""Training runs from the warehouse: candidates with a `step` are checkpoints of a training run."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ def runs_of(
     their own names as metrics, measured scores theirs.
 
     Args:
-        target: metric of the measured scores; None: the one that most cells have.
+        target: metric of the measured scores; None: the most frequent one.
 
     Raises:
         NoDataError: no candidate has a step, or nothing is measured.
@@ -28,8 +28,7 @@ def runs_of(
     """
     rows = db.execute(
         "SELECT candidate, candidate_id, family, corpus, seed, quantize_bits, drop_layers, step, "
-        "training_tokens "
-        "FROM candidates WHERE status = 'complete' AND step IS NOT NULL ORDER BY place"
+        "training_tokens FROM candidates WHERE status = 'complete' AND step IS NOT NULL ORDER BY place"
     ).fetchall()
     if not rows:
         raise NoDataError(
@@ -44,8 +43,7 @@ def runs_of(
         both = [c for c in names if (names[c], steps[c]) == many]
         raise InputError(
             f"candidates {', '.join(both)} are all step {many[1]} of run {many[0]!r}; give them different "
-            "`family`, "
-            "`corpus` or `seed`"
+            "`family`, `corpus` or `seed`"
         )
     measured = db.execute("SELECT candidate, task, metric, value FROM measured ORDER BY ALL").fetchall()
     measured = [row for row in measured if row[0] in names]

@@ -1,9 +1,9 @@
-"""Curves averaged over their shape, for windows too short and too noisy to tell it.
+"""Curves averaged over their shape, for windows too short and too noisy to determine it.
 
 Ten noisy checkpoints fit a power law with exponent 0.1 nearly as well as one with 0.9, and at 18 times the
 window these are far apart. The best fit then follows the noise; the mean over all shapes, weighted by how
-well each fits, does not. What the series of one run have in common (the spread of their exponents) is learnt
-from all of them and lent to each (empirical Bayes).
+well each fits, does not. The distribution of exponents within a run is estimated from all its series and
+used as the prior of each (empirical Bayes).
 
 The weight of a shape is its prior times SSE^(-(n - p) / 2): the likelihood of normal noise whose size is
 unknown, p parameters being free beside the shape.
@@ -12,18 +12,16 @@ unknown, p parameters being free beside the shape.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from forecast.analysis.checkpoints.fit_window import Points
-from forecast.analysis.stats.curve_fitting import FREE, UNIT, Bounds, FitError, best_ends, best_line
+from forecast.analysis.stats.curve_fitting import FREE, UNIT, Array, Bounds, FitError, best_ends, best_line
 
-Array = NDArray[np.float64]
 Line = Callable[[Array], Array]  # [n] of u or of a proxy -> [n]
 
 _LOG_C = np.linspace(np.log(0.03), np.log(3.0), 31)
 _C = np.exp(_LOG_C)
-# Loss against tokens falls with exponents of 0.2 to 0.6 within a run; broad enough to be overruled.
+# Loss against tokens falls with exponents of 0.2 to 0.6 within a run; broad enough for data to overrule.
 _PRIOR = np.exp(-0.5 * ((_LOG_C - np.log(0.35)) / 0.7) ** 2)
 _PRIOR /= _PRIOR.sum()
 _KERNEL = np.exp(-0.5 * ((_LOG_C[:, None] - _LOG_C) / 0.25) ** 2)

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.methods import COMBINED, METHODS
 from forecast.analysis.checkpoints.results import ForecastRow
+from forecast.analysis.stats.curve_fitting import Array
 from forecast.analysis.stats.figures import number
-
-Array = NDArray[np.float64]
 
 ALL_RUNS = "all runs"
 _DRAWS = 2000
@@ -25,11 +23,11 @@ class SummaryRow:
     method: str
     kind: str
     horizon: float
-    n: int  # tasks (over all runs: tasks of runs) on which every method shown has an error
+    n: int  # tasks (over all runs: pairs of run and task) on which every method has an error
     rmse: float  # mean over tasks of the RMSE
     error_at_horizon: float  # mean over tasks of |predicted - actual|
     covered: float | None  # share of later checkpoints inside the intervals, mean over tasks
-    skill: float | None  # 1 - rmse / rmse of the best baseline; the baseline is picked afterwards
+    skill: float | None  # 1 - rmse / rmse of the best baseline; the baseline is selected post hoc
     skill_low: float | None
     skill_high: float | None
     best_baseline: str | None
@@ -38,26 +36,26 @@ class SummaryRow:
 def summarise(
     rows: Sequence[ForecastRow], tasks_of_macro: Sequence[str], confidence: float
 ) -> list[SummaryRow]:
-    """Lines for every run, then for all runs together where there are several.
+    """Rows for every run, then for all runs together where there are several.
 
     Args:
         tasks_of_macro: names that are means over tasks, not tasks.
 
-    The interval of a skill draws tasks again (2,000 times, percentiles), the best baseline picked anew in
-    each draw. It says how much the figure depends on which tasks there are, not on which run it is.
+    The interval of a skill is a bootstrap over tasks (2,000 resamples, percentiles), with the best baseline
+    selected in each resample. It covers the choice of tasks, not the choice of the run.
     """
     usable = [r for r in rows if r.signal and r.task not in tasks_of_macro and r.rmse is not None]
     runs = list(dict.fromkeys(r.run for r in usable))
-    lines = []
+    found = []
     for run in runs:
-        lines += _lines(run, [r for r in usable if r.run == run], confidence)
+        found += _rows_of(run, [r for r in usable if r.run == run], confidence)
     if len(runs) > 1:
-        lines += _lines(ALL_RUNS, usable, confidence)
-    return lines
+        found += _rows_of(ALL_RUNS, usable, confidence)
+    return found
 
 
-def _lines(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[SummaryRow]:
-    lines = []
+def _rows_of(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[SummaryRow]:
+    found = []
     for horizon in sorted({r.horizon for r in rows}):
         here = [r for r in rows if r.horizon == horizon]
         methods = [m for m in METHODS if any(r.method == m.name for r in here)]
@@ -73,7 +71,7 @@ def _lines(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[Su
         for i, m in enumerate(methods):
             errors = [abs(_known(r.error)) for r in table[m.name]]
             inside = [r.covered for r in table[m.name] if r.covered is not None]
-            lines.append(
+            found.append(
                 SummaryRow(
                     name,
                     m.name,
@@ -89,13 +87,13 @@ def _lines(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[Su
                     None if best is None else methods[best].name,
                 )
             )
-    return lines
+    return found
 
 
 def _skills(
     rmse: Array, baselines: Sequence[int], confidence: float
 ) -> tuple[Array, Array, Array, int | None]:
-    """Skill of every method, and percentiles over draws of tasks: [methods] each, NaN where there is none."""
+    """Skill of every method, percentiles over resamples of tasks: [methods] each, NaN where missing."""
     n_methods, n = rmse.shape
     nothing = np.full(n_methods, np.nan)
     if not baselines:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -17,6 +17,9 @@ from forecast.analysis.corpora.results import DecisionRow, as_number
 from forecast.analysis.corpora.scaling_law_rows import LawRow
 from forecast.analysis.corpora.targets import Targets
 from forecast.report.records import frame_of, frame_with
+
+if TYPE_CHECKING:
+    from forecast.report.document import Document
 
 # Columns of frames; see `frame_with`.
 _WAY = "metric:s kind:s size:s step:s n_runs:i cost_fraction:f decision_accuracy:f"
@@ -65,6 +68,12 @@ class CorporaResult:
     laws: tuple[LawRow, ...]
     choices: tuple[BudgetChoice, ...]
     warnings: tuple[str, ...]
+
+    def report(self, source: str = "table") -> "Document":
+        """`.save("report.html")`, and HTML in a notebook; `source` names the data in the title."""
+        from forecast.analysis.corpora.report import document
+
+        return document(self, source)
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """`decisions`, `best_of_many` (a row per task), `noise_ceilings`, `noise_ceiling_seeds`, `frontiers`,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import polars as pl
@@ -25,6 +25,9 @@ from forecast.config.schema import Config
 from forecast.errors import ForecastError
 from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_sources
 from forecast.report.records import record_of
+
+if TYPE_CHECKING:
+    from forecast.report.document import Document
 
 
 class Advancing(Protocol):
@@ -79,6 +82,12 @@ class DiagnoseResult:
     contamination: Contamination
     warnings: tuple[str, ...]
     failed: tuple[dict[str, str], ...]
+
+    def report(self, source: str = "") -> "Document":
+        """`.save("report.html")`, and HTML in a notebook; `source` names the data in the title."""
+        from forecast.analysis.diagnostics.report import document
+
+        return document(self, source or None)
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """A frame for each table; see `frames`."""

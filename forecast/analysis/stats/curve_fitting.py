@@ -1,12 +1,12 @@
 """Curves of a number along a run: power law, straight line in log t, sigmoid in log t, monotone spline.
 
-Every curve is a function of u = t / t_end, where t_end is the end of the window: with u, not t, the same
-numbers come out for steps, tokens and FLOPs, and the exponents are of the size that the starts suppose.
+Every curve is a function of u = t / t_end, where t_end is the end of the window. Results are then the same
+for steps, tokens and FLOPs, and parameters have the scale that the starting values assume.
 
 All of them are linear in two of their parameters. For fixed shape (the exponent; the steepness and the
-middle) these two have a closed form, also within bounds, so the search runs over the shape alone: a grid
-finds the valleys, and bounded non-linear least squares goes down from the best few (variable projection,
-Golub and Pereyra 1973). No start is drawn at random, so a fit is the same every time.
+middle) these two have a closed form, also within bounds, so the search runs over the shape alone: bounded
+non-linear least squares from the best local minima of a grid (variable projection, Golub and Pereyra 1973).
+No start is random: a fit is deterministic.
 """
 
 from collections.abc import Callable
@@ -26,14 +26,14 @@ UNIT: Bounds = (0.0, 1.0)  # accuracies
 
 EXPONENTS: Bounds = (0.01, 3.0)  # of power laws; 0.01 is a straight line in log t to within 2 % over 18x
 _EXPONENT_GRID = np.geomspace(*EXPONENTS, 33)
-_STEEPNESS_GRID = np.geomspace(0.1, 12.0, 13)  # of sigmoids, per standard deviation of what they run over
+_STEEPNESS_GRID = np.geomspace(0.1, 12.0, 13)  # of sigmoids, per standard deviation of x
 _MIDDLE_GRID = np.linspace(-3.0, 6.0, 28)  # in standard deviations
 _STARTS = 2
-_MOST_STEPS = 25  # of a descent; in flat valleys the rest changes no digit that matters
+_MOST_STEPS = 25  # of a descent; further steps change no digit that matters
 
 
 class FitError(Exception):
-    """A curve cannot be fitted; the message says why and becomes the reason of a null."""
+    """A curve cannot be fitted; the message becomes the reason of a null."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ def fit_log_linear(u: Array, y: Array) -> Curve:
 
 
 def fit_sigmoid(x: Array, y: Array, floor: Bounds = UNIT, ceiling: Bounds = UNIT) -> Curve:
-    """`low + (high - low) / (1 + exp(-k (x - m)))`; rising or falling, as the points lie.
+    """`low + (high - low) / (1 + exp(-k (x - m)))`; rising or falling, as the points do.
 
     Args:
-        x: [n] what it runs over: ln u, or a proxy.
+        x: [n] ln u, or a proxy.
         floor: bounds of `low`, the chance level; equal ones fix it.
         ceiling: bounds of `high`.
 
@@ -128,7 +128,7 @@ def fit_sigmoid(x: Array, y: Array, floor: Bounds = UNIT, ceiling: Bounds = UNIT
 
 
 def fit_monotone_spline(u: Array, y: Array) -> Curve:
-    """A monotone cubic through the best monotone points, level beyond the last: a reference, no forecast.
+    """A monotone cubic through the best monotone points, constant beyond the last: a reference, no forecast.
 
     Raises:
         FitError: fewer than two different u, or numbers that are not finite.
@@ -183,31 +183,22 @@ def best_ends(share: Array, y: Array, floor: Bounds, ceiling: Bounds) -> tuple[A
         (det > tiny) & (low >= floor[0]) & (low <= floor[1]) & (high >= ceiling[0]) & (high <= ceiling[1])
     )
     # Else the minimum is on an edge: one end at a bound, the other free within its own.
-    best_low, best_high = low, high
     best = np.where(inside, -np.inf, np.inf)
+    edges = []
     for end in dict.fromkeys(floor):
-        other = np.clip((qy - end * pq) / np.maximum(qq, tiny), *ceiling)
-        best_low, best_high, best = _better(
-            best_low, best_high, best, np.full_like(other, end), other, share, v
-        )
+        edges.append((np.full_like(low, end), np.clip((qy - end * pq) / np.maximum(qq, tiny), *ceiling)))
     for end in dict.fromkeys(ceiling):
-        other = np.clip((py - end * pq) / np.maximum(pp, tiny), *floor)
-        best_low, best_high, best = _better(
-            best_low, best_high, best, other, np.full_like(other, end), share, v
-        )
-    return best_low, best_high
-
-
-def _better(
-    low: Array, high: Array, cost: Array, new_low: Array, new_high: Array, share: Array, v: Array
-) -> tuple[Array, Array, Array]:
-    new = ((new_low + (new_high - new_low) * share - v) ** 2).sum(axis=0)
-    take = new < cost
-    return np.where(take, new_low, low), np.where(take, new_high, high), np.where(take, new, cost)
+        edges.append((np.clip((py - end * pq) / np.maximum(pp, tiny), *floor), np.full_like(low, end)))
+    for new_low, new_high in edges:
+        cost = ((new_low + (new_high - new_low) * share - v) ** 2).sum(axis=0)
+        take = cost < best
+        low, high = np.where(take, new_low, low), np.where(take, new_high, high)
+        best = np.where(take, cost, best)
+    return low, high
 
 
 def _valleys(costs: Array, width: int | None = None) -> list[int]:
-    """Places of the lowest local minima of a grid; `width` of its last axis where it has two."""
+    """Indices of the lowest local minima of a grid; `width` of its last axis where it has two."""
     grid = costs.reshape(-1, width) if width else costs[None]
     padded = np.pad(grid, 1, constant_values=np.inf)
     lowest = np.ones(grid.shape, bool)
@@ -221,7 +212,7 @@ def _valleys(costs: Array, width: int | None = None) -> list[int]:
 def _descend(
     residuals: Callable[[Array], Array], starts: list[Array], bounds: tuple[list[float], list[float]]
 ) -> list[float]:
-    """The best end of bounded least squares from several starts."""
+    """The best solution of bounded least squares from several starts."""
     found = [
         least_squares(residuals, start, bounds=bounds, xtol=1e-9, ftol=1e-9, max_nfev=_MOST_STEPS)
         for start in starts

@@ -148,8 +148,8 @@ def _from_hub(settings: CandidateConfig) -> Path:
         )
     except Exception as error:  # offline, not found, gated and malformed ids each have types of their own
         raise CandidateError(
-            f"candidate {settings.name!r}: {settings.source!r} is neither a folder on this machine "
-            f"nor could it be had from the model hub: {error}"
+            f"candidate {settings.name!r}: {settings.source!r} is not a folder on this machine "
+            f"and could not be downloaded from the model hub: {error}"
         ) from error
     return Path(folder)
 

@@ -58,7 +58,7 @@ def read_score_table(path: str) -> ScoreTable:
             raise InputError(f"{path}: {frame[name].null_count()} rows have no {name!r}")
     repeated = frame[_MODEL].filter(frame[_MODEL].is_duplicated())
     if len(repeated):
-        raise InputError(f"{path}: model {repeated[0]!r} stands there more than once; keep one row of each")
+        raise InputError(f"{path}: model {repeated[0]!r} occurs more than once; keep one row of each")
     models = tuple(map(str, frame[_MODEL]))
     numbers = frame.select(pl.col(*_SIZES, *benchmarks).cast(pl.Float64))
     sizes = [numbers[name].to_numpy() * unit for name, unit in _SIZES.items()]

@@ -55,7 +55,7 @@ def test_a_lost_connection_is_taken_up_where_it_was() -> None:
     end, texts, troubles, sleeps = followed(MadeUpHead(*scenes))
     assert end.status == "FAILED"
     assert texts == ["one\n", "two\n", "x"]
-    assert len(troubles) == 2 and "the job goes on" in troubles[0] and troubles[1] == "connected again"
+    assert len(troubles) == 2 and "the job continues" in troubles[0] and troubles[1] == "connected again"
     assert sleeps[1:4] == [1.0, 2.0, 4.0], "asks less and less often"
 
 

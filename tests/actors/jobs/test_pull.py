@@ -69,7 +69,7 @@ def test_nothing_to_pull(tmp_path: Path) -> None:
     with pytest.raises(NoDataError, match="left no list of results"):
         pull(nothing, job("STOPPED"), tmp_path)
     gone: Any = serving({}, FILES)
-    with pytest.raises(NoDataError, match=r"ranking.json of forecast-x-1 is gone"):
+    with pytest.raises(NoDataError, match=r"ranking.json of forecast-x-1 is no longer"):
         pull(gone, job(), tmp_path)
 
 

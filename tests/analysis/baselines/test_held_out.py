@@ -130,7 +130,7 @@ def test_unknown_names_and_single_families_are_refused(published: ScoreTable) ->
         (("Model Family", "Family"), "no column 'Model Family'"),
         (
             ("huggyllama/llama-7b", "meta-llama/Llama-2-7b-hf"),
-            "'meta-llama/Llama-2-7b-hf' stands there more than once",
+            "'meta-llama/Llama-2-7b-hf' occurs more than once",
         ),
         (("0.4379609636092418", "43.79609636092418"), "'MMLU': score 43.7961 is outside 0..1"),
         (("0.4379609636092418", "n/a"), "column 'MMLU' holds texts"),

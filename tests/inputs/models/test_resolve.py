@@ -300,7 +300,7 @@ def test_a_hub_id_is_found_in_the_hub_cache_without_network(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert resolved("org/model").candidate_id == resolved(folder).candidate_id
     assert (
-        "'org/none' is neither a folder on this machine nor could it be had from the model hub"
+        "'org/none' is not a folder on this machine and could not be downloaded from the model hub"
         in complaint("org/none")
     )
 
