@@ -22,6 +22,7 @@ from forecast.api import RunRanking
 from forecast.cli.main import app
 from forecast.errors import ConfigError, InputError, NoDataError
 from forecast.proxies.token_proxies import PROXIES
+from forecast.report.records import record_of
 
 QUICK = {"permutations": 9, "bootstraps": 50, "scorer": "univariate"}
 
@@ -166,7 +167,7 @@ def test_held_out_of_a_run_reports_its_progress(run: forecast.Run) -> None:
 def test_a_trajectory_is_the_one_that_the_command_shows(run: forecast.Run, config: Path) -> None:
     code, out, err = run_forecast("show", config, "--candidate", "m2", "--json")
     assert code == 0, err
-    assert json.loads(out) == json.loads(json.dumps(run.show(candidate="m2").as_record()))
+    assert json.loads(out) == record_of(run.show(candidate="m2"))
 
 
 def test_diagnosis_of_a_run(run: forecast.Run) -> None:
@@ -181,7 +182,7 @@ def test_a_frame_ranks_as_its_file(table: Path) -> None:
 
 def test_a_mistake_in_a_frame_is_named_by_row() -> None:
     frame = pl.DataFrame({"candidate": ["a", "a"], "task": ["t", "t"], "score": [1.0, 2.0], "f": [1.0, 2.0]})
-    with pytest.raises(InputError, match=r"^table: row 2: 'a' has a second row"):
+    with pytest.raises(InputError, match=r"^table: row 2: a second row for a / t"):
         forecast.rank_table(frame)
 
 

@@ -135,10 +135,11 @@ def show(
 ) -> None:
     """Show one trajectory as a candidate read it, every token coloured by its probability."""
     from forecast.lake.trajectory_view import reading_view
+    from forecast.report.records import record_of
 
     reading = api.load(config).show(candidate, task, instance, expert)
     if json_:
-        print_json(reading.as_record())
+        print_json(record_of(reading))
     else:
         out.print(reading_view(reading, table))
 
