@@ -55,12 +55,9 @@ def main() -> None:
     """Entry point; turns errors that a user can act on into messages and exit codes."""
     try:
         app()
-    except ConfigError as error:
-        _fail(str(error), 2)
-    except InterruptedRun as error:
-        _fail(str(error), 130)
     except ForecastError as error:
-        _fail(str(error), 1)
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 130 if isinstance(error, InterruptedRun) else 1)
 
 
 @app.command(epilog="Example: forecast run configs/demo.yaml")
@@ -216,11 +213,6 @@ def _own_name() -> str:
         return "forecast"
     here = Path.cwd()
     return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    err.print("error: " + message, style="red", markup=False, soft_wrap=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":
