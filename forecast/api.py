@@ -1,7 +1,8 @@
 """The public Python interface: what the command line does, with the same names, defaults and errors.
 
 Nothing here prints. Progress is a callback: `on_event` for scoring, `on_progress` for long computations. An
-argument is called as its option is; where an option may be repeated, one value or several may be given.
+argument is called as its option is, also in messages. Where an option may be repeated, one value or several
+may be given; where it takes `NAME=NUMBER`, a mapping or such texts.
 """
 
 import json
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
 TableSource = Union[str, Path, "pl.DataFrame"]  # a file (CSV, JSONL, Parquet) or a frame
 Names = str | Sequence[str]
 Numbers = float | Sequence[float]
+ByName = Mapping[str, float] | Names
 # `event` names it. `released` comes with a count, `setup` with a label, `failed` and `trouble` with an error;
 # the others are the lines of OUTPUT/runs/RUN.log.jsonl, see `forecast.runs.event_log`.
 Event = dict[str, Any]
@@ -365,8 +367,8 @@ def compare_corpora(
     target_metric: str | None = None,
     target_size: str | None = None,
     budget: Numbers = (),
-    parameters: Mapping[str, float] | None = None,
-    training_tokens: Mapping[str, float] | None = None,
+    parameters: ByName = (),
+    training_tokens: ByName = (),
     scored_tokens: float | None = None,
     expert_parameters: float | None = None,
     expert_tokens: float | None = None,
@@ -402,6 +404,9 @@ def compare_corpora(
         raise ConfigError(f"--budget {bad[0]:g}: expected a share of the target's compute above 0, e.g. 1e-3")
     if (expert_parameters is None) != (expert_tokens is None):
         raise ConfigError("--expert-parameters and --expert-tokens go together; give both")
+    expected = "SIZE=NUMBER, e.g. 150M=151898880"
+    active = _by_name("--parameters", parameters, expected, lambda n: 0 < n < math.inf)
+    tokens = _by_name("--training-tokens", training_tokens, expected, lambda n: 0 < n < math.inf)
     from forecast.analysis.corpora import compare
     from forecast.analysis.corpora.compute_cost import Given
     from forecast.analysis.corpora.corpora_result import CorporaOptions
@@ -425,8 +430,8 @@ def compare_corpora(
         target_metric=target_metric,
         budgets=budgets,
         given=Given(
-            parameters=parameters or {},
-            tokens=training_tokens or {},
+            parameters=active,
+            tokens=tokens,
             scored_tokens=scored_tokens,
             target_size=target_size,
             expert_parameters=expert_parameters,
@@ -450,7 +455,7 @@ def forecast_checkpoints(
     fit_until: float | None = None,
     horizon: Numbers = (),
     cross_entropy: str | None = None,
-    chance: Mapping[str, float] | None = None,
+    chance: ByName = (),
     axis: str | None = None,
     break_: Numbers = (),
     confidence: float = 0.9,
@@ -468,19 +473,21 @@ def forecast_checkpoints(
         fit_until: last step that may be looked at; None: the last there is.
         horizon: in lengths of the window; (): 2, 4, 8 and 18.
         cross_entropy: `METRIC` or `METRIC:TASK` of generic texts, for the two-step baselines.
-        chance: chance level by task.
+        chance: chance level by task, 0 to below 1.
         axis: what t counts: steps, tokens or flops; None: tokens where all rows have them.
         break_: steps at which the learning-rate schedule breaks.
         min_gain: smallest gain in accuracy that makes continuing a run worth it.
 
     Raises:
-        ConfigError: a horizon of 1 or less; a table without a target.
+        ConfigError: an argument is out of range; a table without a target.
         InputError: the table is wrong, or no run has a metric.
         NoDataError: no run has enough checkpoints up to `fit_until`.
     """
     horizons, proxies = _numbers(horizon), _names(proxy)
     if bad := [h for h in horizons if not h > 1]:
         raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
+    expected = "TASK=P with P from 0 to below 1, e.g. arc_easy=0.25"
+    levels = _by_name("--chance", chance, expected, lambda p: 0 <= p < 1)
     from forecast.analysis.checkpoints import forecast
     from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions
 
@@ -507,7 +514,7 @@ def forecast_checkpoints(
         loss=metric or None,
         loss_task=task or None,
         horizons=horizons or CheckpointsOptions.horizons,
-        chance=chance or {},
+        chance=levels,
         breaks=_numbers(break_),
         confidence=confidence,
         min_gain=min_gain,
@@ -524,7 +531,7 @@ def diagnose(
     ngram: int | None = None,
     ngram_of: Literal["words", "characters"] = "words",
     min_k: float = 20.0,
-    windows: Sequence[int] = (100, 250, 500, 1000),
+    windows: Sequence[int] | str = (100, 250, 500, 1000),
     watch: "Watch | None" = None,
 ) -> "DiagnoseResult":
     """What could make a run's ranking look better than it is: experts, ties, windows, tokenizers, leaks.
@@ -534,17 +541,27 @@ def diagnose(
         corpus: files or folders in which the trajectories are looked up.
         ngram: length of a match; None: 13 words or 50 characters.
         min_k: percent of least likely tokens in Min-K%.
-        windows: compared with all scored tokens: their last n.
+        windows: compared with all scored tokens: their last n; numbers, or a text with commas between them.
         watch: makes a progress display, once for each of the long parts.
 
     Raises:
+        ConfigError: a window below 1; no such proxy.
         NoDataError: nothing to rank by.
     """
+    texts = [n for n in windows.split(",") if n.strip()] if isinstance(windows, str) else windows
+    try:
+        lengths = tuple(int(n) for n in texts)
+    except ValueError:
+        lengths = (0,)
+    if any(n < 1 for n in lengths):
+        raise ConfigError(
+            f"--windows {windows}: expected numbers of tokens, 1 or more, with commas, e.g. 100,500"
+        )
     from forecast.analysis.diagnostics import diagnose as home
 
     options = home.DiagnoseOptions(
         proxies=_names(proxy),
-        windows=tuple(windows),
+        windows=lengths,
         min_k_percent=min_k,
         corpus=_names(corpus),
         corpus_column=corpus_column,
@@ -676,6 +693,21 @@ def _names(given: Names) -> tuple[str, ...]:
 def _numbers(given: Numbers) -> tuple[float, ...]:
     """Each once, in ascending order."""
     return (given,) if isinstance(given, int | float) else tuple(sorted(set(given)))
+
+
+def _by_name(option: str, given: ByName, expected: str, valid: Callable[[float], bool]) -> dict[str, float]:
+    """Numbers by name, from a mapping or from texts `NAME=NUMBER`."""
+    texts = [f"{name}={n}" for name, n in given.items()] if isinstance(given, Mapping) else _names(given)
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            found[name.strip()] = math.nan
+        if not name or not valid(found[name.strip()]):
+            raise ConfigError(f"{option} {text}: expected {expected}")
+    return found
 
 
 def _cores() -> int:

@@ -171,6 +171,8 @@ def test_a_trajectory_is_the_one_that_the_command_shows(run: forecast.Run, confi
 
 
 def test_diagnosis_of_a_run(run: forecast.Run) -> None:
+    with pytest.raises(ConfigError, match=r"--windows \[0\]: expected numbers of tokens"):
+        forecast.diagnose(run, windows=[0])
     assert forecast.diagnose(run, windows=(5,)).name == "small"
 
 
@@ -225,6 +227,14 @@ def test_corpora_and_checkpoints_check_their_arguments(table: Path) -> None:
         forecast.compare_corpora(table, table, budget=0.0)
     with pytest.raises(ConfigError, match="--expert-tokens"):
         forecast.compare_corpora(table, table, expert_parameters=1.0)
+    with pytest.raises(ConfigError, match=r"--parameters 4M=-1\.0: expected SIZE=NUMBER"):
+        forecast.compare_corpora(table, table, parameters={"4M": -1.0})
+    with pytest.raises(ConfigError, match="--chance t=1: expected TASK=P"):
+        forecast.forecast_checkpoints(table, target="accuracy", chance="t=1")
+    with pytest.raises(ConfigError, match="--table needs --target METRIC"):
+        forecast.forecast_checkpoints(table)
+    with pytest.raises(ConfigError, match=r"--targets \(large runs\) go together"):
+        forecast.compare_corpora(table)
     with pytest.raises(ConfigError, match="--horizon 1"):
         forecast.forecast_checkpoints(table, target="accuracy", horizon=1.0)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from forecast import api
-from forecast.cli.options import Confidence, Html, Json, numbers_by_name, one_source
+from forecast.cli.options import Confidence, Html, Json, one_source
 from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
@@ -105,7 +105,6 @@ def extrapolate(
 ) -> None:
     """Forecast a training run from its first checkpoints, with confidence intervals."""
     source = one_source(config, table)
-    expected = "TASK=P with P from 0 to below 1, e.g. arc_easy=0.25"
     with WorkProgress(err, "fits at rolling origins") as progress:
         result = api.forecast_checkpoints(
             source,
@@ -114,7 +113,7 @@ def extrapolate(
             fit_until=fit_until,
             horizon=horizon or (),
             cross_entropy=cross_entropy,
-            chance=numbers_by_name("--chance", chance, expected, lambda p: 0 <= p < 1),
+            chance=chance or (),
             axis=axis,
             break_=break_ or (),
             confidence=confidence,

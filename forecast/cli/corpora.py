@@ -1,13 +1,12 @@
 """`forecast corpora`: its options, and what it prints."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from forecast import api
-from forecast.cli.options import Confidence, Html, Json, numbers_by_name, one_source
+from forecast.cli.options import Confidence, Html, Json, one_source
 from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
@@ -108,11 +107,6 @@ def corpora(
 ) -> None:
     """Choose a pretraining corpus by small runs: their decision accuracy and its compute."""
     source = one_source(config, table, "--table FILE with --targets FILE")
-
-    def by_size(option: str, given: list[str] | None) -> dict[str, float]:
-        expected = "SIZE=NUMBER, e.g. 150M=151898880"
-        return numbers_by_name(option, given, expected, lambda n: 0 < n < math.inf)
-
     with WorkProgress(err, "decisions and scaling laws") as progress:
         result = api.compare_corpora(
             source,
@@ -122,8 +116,8 @@ def corpora(
             target_metric=target_metric,
             target_size=target_size,
             budget=budget or (),
-            parameters=by_size("--parameters", parameters),
-            training_tokens=by_size("--training-tokens", training_tokens),
+            parameters=parameters or (),
+            training_tokens=training_tokens or (),
             scored_tokens=scored_tokens,
             expert_parameters=expert_parameters,
             expert_tokens=expert_tokens,

@@ -6,7 +6,6 @@ import typer
 
 from forecast import api
 from forecast.cli.options import ConfigPath, Html, Json
-from forecast.errors import ConfigError
 from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
@@ -50,7 +49,6 @@ def diagnose(
     json_: Json = False,
 ) -> None:
     """What could make the ranking look better than it is: experts, ties, windows, tokenizers, leaks."""
-    lengths = _lengths(windows)
     run = api.load(config)
     result = api.diagnose(
         run,
@@ -60,7 +58,7 @@ def diagnose(
         ngram=ngram,
         ngram_of=ngram_of,
         min_k=min_k,
-        windows=lengths,
+        windows=windows,
         watch=lambda what: WorkProgress(err, what),
     )
     failed = [*run.failed, *result.failed]
@@ -71,15 +69,3 @@ def diagnose(
         html=html,
         failed=failed,
     )
-
-
-def _lengths(text: str) -> tuple[int, ...]:
-    try:
-        lengths = tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        lengths = (0,)
-    if any(n < 1 for n in lengths):
-        raise ConfigError(
-            f"--windows {text}: expected numbers of tokens, 1 or more, with commas, e.g. 100,500"
-        )
-    return lengths

@@ -1,7 +1,5 @@
 """Options and checks that several commands share."""
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,24 +64,3 @@ def one_source(config: Path | None, table: str | None, option: str = "--table FI
         f"give either CONFIG (a run's results) or {option} (numbers from elsewhere)"
         + (", not both" if config is not None else "")
     )
-
-
-def numbers_by_name(
-    option: str, given: list[str] | None, expected: str, valid: Callable[[float], bool]
-) -> dict[str, float]:
-    """The pairs of a repeated option `NAME=NUMBER`.
-
-    Raises:
-        ConfigError: a text of another form, or a number that is not valid.
-    """
-    found = {}
-    for text in given or []:
-        name, _, number = text.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not name or not valid(value):
-            raise ConfigError(f"{option} {text}: expected {expected}")
-        found[name.strip()] = value
-    return found
