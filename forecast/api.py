@@ -304,6 +304,12 @@ class RunRanking:
             on_cost=on_progress or _ignore,
         )
 
+    def as_record(self) -> dict[str, Any]:
+        """For JSON: `rank` of `forecast run --json`."""
+        from forecast.analysis.ranking.report import rank_record
+
+        return rank_record(self.ranking, self.failed)
+
     def report(self, held_out: "TableReport | None" = None) -> "Document":
         """The report of `forecast rank --html`: `.save(path)`, and HTML in a notebook.
 

@@ -16,10 +16,11 @@ import typer
 from forecast import __version__, api
 from forecast.cli import benchmarks, checkpoints, convert, corpora, diagnose, jobs, nightly, parity
 from forecast.cli.options import Address, ConfigPath, DryRun, Json, Retry
-from forecast.cli.rank import rank, ranking_of
+from forecast.cli.rank import rank
 from forecast.cli.scoring import aggregate_run, score_run
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
 from forecast.report.console import err, leave, out, print_failures, print_json
+from forecast.report.terminal import render
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,11 +75,12 @@ def run(
         _print_plan(loaded.plan(), json_)
     scored, plan = score_run(loaded.config, address, retry)
     aggregate_run(plan)
-    ranked = ranking_of(loaded.config)
+    with err.status("ranking"):
+        ranked = loaded.rank()
     if json_:
         print_json({"score": scored, "rank": ranked.as_record()})
     else:
-        ranked.print()
+        out.print(render(ranked.report()))
         print_failures(ranked.failed)  # those of scoring among them
         out.print(f"\nresults: {plan.config.output}", markup=False, soft_wrap=True)
         if "FORECAST_JOB" not in os.environ:  # a job's files are not for those who read its log
@@ -187,7 +189,6 @@ jobs.register(app)
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> NoReturn:
-    from forecast.report.terminal import render
     from forecast.runs.plan_table import plan_document
     from forecast.runs.records import plan_record
 
