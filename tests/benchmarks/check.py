@@ -56,10 +56,11 @@ def end_to_end(record: Mapping[str, Any]) -> Shares:
 
 def ranking(record: Mapping[str, Any]) -> Shares:
     """Scorers against the same work one at a time; the whole table with several workers against one."""
+    fold, whole = record["one_fold"], record["whole_seconds"]
     shares = {
-        f"{name}: ours / one at a time": 1 / p["ratio"] for name, p in record["one_fold"]["peers"].items()
+        f"{name}, {fold['permutations']} permutations: ours / one at a time": 1 / peer["ratio"]
+        for name, peer in fold["peers"].items()
     }
-    whole = record["whole_seconds"]
     others = {name: seconds for name, seconds in whole.items() if name != "1 workers"}
     return shares | {
         f"whole table: {name} / 1": seconds / whole["1 workers"] for name, seconds in others.items()
@@ -70,8 +71,8 @@ def service(record: Mapping[str, Any]) -> Shares:
     """Several actors against one."""
     shares = {}
     for part, speed in (("throughput", "units_per_second"), ("actors", "tokens_per_second")):
-        one, *more = record[part]
-        shares |= {f"{part}: {many['actors']} actors / 1": one[speed] / many[speed] for many in more}
+        measured = record.get(part, [])  # a run may be of some parts alone
+        shares |= {f"{part}: {m['actors']} actors / 1": measured[0][speed] / m[speed] for m in measured[1:]}
     return shares
 
 

@@ -12,7 +12,8 @@ def ranking_record(sparse: float = 20.0, svm: float = 60.0, cpu: str = "one", sp
     """Peers that take so many times our time, on a machine of a speed."""
     peers = {"sparse-3": {"ratio": sparse}, "ranksvm-rbf": {"ratio": svm}}
     whole = {"1 workers": 100 / speed, "2 workers": 60 / speed}
-    return {"machine": {"cpu": cpu}, "one_fold": {"peers": peers}, "whole_seconds": whole}
+    fold = {"permutations": 200, "peers": peers}
+    return {"machine": {"cpu": cpu}, "one_fold": fold, "whole_seconds": whole}
 
 
 def answer(folder: Path, committed: Any, fresh: Any) -> tuple[int, list[str]]:
@@ -27,7 +28,7 @@ def test_a_share_beyond_the_tolerance_is_named_and_fails(tmp_path: Path) -> None
     code, said = answer(tmp_path, ranking_record(), ranking_record(sparse=10.0))
     assert code == 1
     (line,) = (line for line in said if "WORSE" in line)
-    assert "sparse-3: ours / one at a time: 0.1, committed 0.05, +100%" in line
+    assert "sparse-3, 200 permutations: ours / one at a time: 0.1, committed 0.05, +100%" in line
 
 
 def test_a_slower_machine_is_no_regression(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_what_is_not_measured_any_more_is_named(tmp_path: Path) -> None:
     fresh = ranking_record()
     del fresh["one_fold"]["peers"]["sparse-3"]
     code, said = answer(tmp_path, ranking_record(), fresh)
-    assert code == 0 and "  not measured: sparse-3: ours / one at a time" in said
+    assert code == 0 and "  not measured: sparse-3, 200 permutations: ours / one at a time" in said
 
 
 def test_nothing_to_compare_is_no_success(tmp_path: Path) -> None:
