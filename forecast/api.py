@@ -620,7 +620,7 @@ def parity(
     return compare(run.config, setups, sides[0].plan(), sides[1].plan(), tolerance)
 
 
-def convert(name: str, source: str) -> "pl.DataFrame":
+def convert(name: str, source: str | Path) -> "pl.DataFrame":
     """A published table in the form that `compare_corpora` or `forecast_checkpoints` reads.
 
     Args:
@@ -636,7 +636,7 @@ def convert(name: str, source: str) -> "pl.DataFrame":
     converters = {"datadecide": datadecide.convert, "olmo": olmo.convert}
     if name not in converters:
         raise ConfigError(f"no converter {name!r}; {did_you_mean(name, converters)}")
-    return converters[name](source)
+    return converters[name](str(source))
 
 
 def load_scorer(path: str | Path) -> "SavedScorer":

@@ -13,7 +13,6 @@ from worlds import csv_of, world
 
 import forecast
 from forecast.analysis.ranking.scorers.registry import save
-from forecast.inputs.published import olmo
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,7 +58,7 @@ def write_inputs(folder: Path) -> None:
     schema = ["corpus", "size", "seed", "task", "metric", "value"]
     pl.DataFrame(small, schema, orient="row").write_csv(folder / "small.csv")
     pl.DataFrame(large, [n for n in schema if n != "size"], orient="row").write_csv(folder / "targets.csv")
-    checkpoints = olmo.convert(str(ROOT / "configs" / "data" / "olmo2_7b_evals.csv"))
+    checkpoints = forecast.convert("olmo", ROOT / "configs" / "data" / "olmo2_7b_evals.csv")
     checkpoints.filter(pl.col("task") == "arc_easy_test_rc").write_csv(folder / "checkpoints.csv")
 
 
