@@ -60,7 +60,11 @@ def load(path: str | Path) -> "Run":
 
 
 class Run:
-    """A configuration and what has been computed for it; results lie below `config.output`."""
+    """A configuration and what has been computed for it; results lie below `config.output`.
+
+    Attributes:
+        failed: what had failed when the warehouse was built that was read last, as records of `--json`.
+    """
 
     def __init__(self, config: "Config", source: str | None = None, plan: "Plan | None" = None) -> None:
         """Args: source: the file that reports name; None: the configuration's name."""
@@ -141,7 +145,7 @@ class Run:
 
     @contextmanager
     def warehouse(self) -> "Iterator[duckdb.DuckDBPyConnection]":
-        """A read-only connection to the warehouse; `failed` then says what had failed when it was built.
+        """A read-only connection to the warehouse, which also sets `failed`.
 
         Raises:
             NoDataError: nothing has been aggregated yet.
@@ -257,7 +261,7 @@ class RunRanking:
 
     def held_out(
         self,
-        features: Sequence[str] | None = None,
+        features: Names | None = None,
         *,
         protocol: Names = (),
         scorer: Names = (),
@@ -295,7 +299,7 @@ class RunRanking:
             settings.confidence if confidence is None else confidence,
             settings.seed if seed is None else seed,
         )
-        cells = cells_of(self.population, settings, None if features is None else list(features))
+        cells = cells_of(self.population, settings, None if features is None else _names(features))
         return report_of(
             cells.imported,
             options,
@@ -323,8 +327,8 @@ class RunRanking:
 
 def rank_table(
     table: TableSource,
-    features: Sequence[str] | None = None,
-    baselines: Sequence[str] = (),
+    features: Names | None = None,
+    baselines: Names = (),
     *,
     protocol: Names = (),
     scorer: Names = (),
@@ -351,7 +355,7 @@ def rank_table(
 
     options = _options_of(protocol, scorer, permutations, bootstraps, confidence, seed)
     with file_of(table) as path:
-        imported = read_table(path, features, baselines)
+        imported = read_table(path, None if features is None else _names(features), _names(baselines))
     return report_of(imported, options, workers=workers or _cores(), on_cost=on_progress or _ignore)
 
 
