@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from forecast import __version__, api
-from forecast.cli import benchmarks, checkpoints, convert, corpora, diagnose, jobs, nightly, parity
+from forecast.cli import checkpoints, convert, corpora, diagnose, jobs, nightly, parity
 from forecast.cli.options import Address, ConfigPath, DryRun, Json, Retry
 from forecast.cli.rank import rank
 from forecast.cli.scoring import aggregate_run, score_run
@@ -182,7 +182,6 @@ def app_(
 
 app.command(epilog=corpora.EPILOG)(corpora.corpora)
 app.command(epilog=checkpoints.EPILOG)(checkpoints.extrapolate)
-app.command(epilog=benchmarks.EPILOG)(benchmarks.benchmarks)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=nightly.EPILOG)(nightly.nightly)
 jobs.register(app)
