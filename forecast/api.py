@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     import duckdb
     import polars as pl
 
+    from forecast.analysis.baselines.report import BenchmarksResult
     from forecast.analysis.checkpoints.forecast import CheckpointsResult
     from forecast.analysis.corpora.corpora_result import CorporaResult
     from forecast.analysis.diagnostics.diagnose import DiagnoseResult, Watch
@@ -357,6 +358,35 @@ def rank_table(
     with file_of(table) as path:
         imported = read_table(path, None if features is None else _names(features), _names(baselines))
     return report_of(imported, options, workers=workers or _cores(), on_cost=on_progress or _ignore)
+
+
+def forecast_benchmarks(
+    table: str | Path,
+    *,
+    target: Names = (),
+    folds: int = 10,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> "BenchmarksResult":
+    """Forecast benchmarks from all others, and from size alone, for held-out families.
+
+    Args:
+        table: CSV file of published scores: Model, Model Family, Model Size (B), Pretraining Data Size (T),
+            FLOPs (1E21), then one column for each benchmark.
+        target: benchmarks; (): each.
+        folds: the families are held out in so many.
+
+    Raises:
+        ConfigError: an unknown target.
+        InputError: the table is wrong, or has fewer than two families.
+    """
+    from forecast.analysis.baselines.report import evaluate_benchmarks
+    from forecast.inputs.published.observational_scaling import read_score_table
+
+    scores, wanted = read_score_table(str(table)), _names(target)
+    if unknown := [name for name in wanted if name not in scores.benchmarks]:
+        raise ConfigError(f"{table} has no benchmark {unknown[0]!r}; known: {', '.join(scores.benchmarks)}")
+    return evaluate_benchmarks(scores, wanted, folds=folds, seed=seed, on_progress=on_progress or _ignore)
 
 
 def _options_of(

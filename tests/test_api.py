@@ -205,6 +205,7 @@ def options_of(command: str) -> dict[str, object]:
         ("show", forecast.Run.show),
         ("score", forecast.Run.score),
         ("rank", forecast.rank_table),
+        ("rank", forecast.forecast_benchmarks),
         ("rank", RunRanking.held_out),
     ],
 )

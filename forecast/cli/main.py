@@ -17,7 +17,7 @@ from forecast import __version__, api
 from forecast.cli import checkpoints, convert, corpora, diagnose, jobs, nightly, parity
 from forecast.cli.options import Address, ConfigPath, DryRun, Json, Retry
 from forecast.cli.rank import rank
-from forecast.cli.scoring import aggregate_run, score_run
+from forecast.cli.scoring import aggregate_run, ranking_of, score_run
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
 from forecast.report.console import err, leave, out, print_failures, print_json
 from forecast.report.terminal import render
@@ -75,8 +75,7 @@ def run(
         _print_plan(loaded.plan(), json_)
     scored, plan = score_run(loaded.config, address, retry)
     aggregate_run(plan)
-    with err.status("ranking"):
-        ranked = loaded.rank()
+    ranked = ranking_of(loaded)
     if json_:
         print_json({"score": scored, "rank": ranked.as_record()})
     else:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from forecast import api
 from forecast.errors import ConfigError
@@ -38,6 +38,12 @@ def aggregate_run(plan: "Plan") -> "list[Failure]":
     """As `Run.aggregate`, with a spinner."""
     with err.status("computing the proxies"):
         return api.Run(plan.config, plan=plan).aggregate()
+
+
+def ranking_of(run: api.Run, over: Literal["tokens", "bytes"] = "tokens") -> api.RunRanking:
+    """As `Run.rank`, with a spinner."""
+    with err.status("ranking"):
+        return run.rank(over)
 
 
 def print_event(event: api.Event) -> None:
