@@ -3,19 +3,18 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from forecast import api
 from forecast.errors import ConfigError
 from forecast.report.console import err
+from forecast.runs.progress import ScoringProgress
 
 if TYPE_CHECKING:
     from forecast.config.schema import Config
     from forecast.plan import Failure, Plan
-    from forecast.runs.events import Watcher
-    from forecast.runs.status import RunStatus
 
 
 def score_run(
@@ -63,15 +62,7 @@ def print_event(event: api.Event) -> None:
 
 def progress_bars() -> api.Show | None:
     """None where the structured log takes their place."""
-    return None if _log_is_json() else _bars
-
-
-@contextmanager
-def _bars(status: "RunStatus") -> "Iterator[Watcher]":
-    from forecast.runs.progress import ScoringProgress
-
-    with ScoringProgress(err, status) as shown:
-        yield shown
+    return None if _log_is_json() else partial(ScoringProgress, err)
 
 
 def _log_is_json() -> bool:
