@@ -73,15 +73,15 @@ def run(
     loaded = api.load(config)
     if dry_run:
         _print_plan(loaded.plan(), json_)
-    scored, plan = score_run(loaded.config, address, retry)
-    aggregate_run(plan)
+    scored = score_run(loaded, address, retry)
+    aggregate_run(loaded)
     ranked = ranking_of(loaded)
     if json_:
         print_json({"score": scored, "rank": ranked.as_record()})
     else:
         out.print(render(ranked.report()))
         print_failures(ranked.failed)  # those of scoring among them
-        out.print(f"\nresults: {plan.config.output}", markup=False, soft_wrap=True)
+        out.print(f"\nresults: {loaded.config.output}", markup=False, soft_wrap=True)
         if "FORECAST_JOB" not in os.environ:  # a job's files are not for those who read its log
             out.print(f"open the app: {_own_name()} app {config}", markup=False, soft_wrap=True)
     leave(bool(ranked.failed))
@@ -99,7 +99,7 @@ def score(
     loaded = api.load(config)
     if dry_run:
         _print_plan(loaded.plan(), json_)
-    record, _ = score_run(loaded.config, address, retry)
+    record = score_run(loaded, address, retry)
     counts = f"{record['done']} of {record['units']} units, {record['rows']:,} token rows"
     _answer(record, f"{counts} in {record['lake']}", json_)
 
@@ -107,13 +107,13 @@ def score(
 @app.command(epilog="Example: forecast aggregate configs/demo.yaml")
 def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) -> None:
     """Compute the 80 proxies and the measured scores from the lake, and publish the warehouse."""
-    plan = api.load(config).plan()
+    loaded = api.load(config)
     if dry_run:
-        _print_plan(plan, json_)
-    failed = [failure.as_record() for failure in aggregate_run(plan)]
+        _print_plan(loaded.plan(), json_)
+    failed = [failure.as_record() for failure in aggregate_run(loaded)]
     from forecast.warehouse.connect import warehouse_path
 
-    record = {"warehouse": warehouse_path(plan.config.output), "failed": failed}
+    record = {"warehouse": warehouse_path(loaded.config.output), "failed": failed}
     _answer(record, f"warehouse: {record['warehouse']}", json_)
 
 

@@ -83,8 +83,8 @@ def nightly(
             with err.status("looking for checkpoints"):
                 prepared = prepare(loaded, night)
             work = Work(
-                score=lambda plan: score_run(plan.config, address, retry, plan),
-                aggregate=aggregate_run,
+                score=lambda plan: score_run(Run(plan.config, plan=plan), address, retry),
+                aggregate=lambda plan: aggregate_run(Run(plan.config, plan=plan)),
                 rank=lambda run: ranking_of(Run(run)).ranking,
             )
             told = run_night(prepared, work, lock)

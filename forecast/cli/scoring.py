@@ -13,30 +13,21 @@ from forecast.report.console import err
 from forecast.runs.progress import ScoringProgress
 
 if TYPE_CHECKING:
-    from forecast.config.schema import Config
-    from forecast.plan import Failure, Plan
+    from forecast.plan import Failure
 
 
-def score_run(
-    config: "Config", address: str | None, retry: bool = False, plan: "Plan | None" = None
-) -> "tuple[dict[str, Any], Plan]":
-    """As `Run.score` with progress on standard error; also returns the plan.
-
-    Args:
-        plan: where it is laid out already.
-    """
-    run = api.Run(config, plan=plan)
+def score_run(run: api.Run, address: str | None, retry: bool) -> dict[str, Any]:
+    """As `Run.score` with progress on standard error."""
     with err.status("reading inputs and fingerprinting candidates"):
         run.plan()
-    # Ray prints news of dead workers to standard output, where our JSON goes.
-    with redirect_stdout(sys.stderr):
-        return run.score(address, retry, print_event, show=progress_bars()), run.plan()
+    with redirect_stdout(sys.stderr):  # Ray prints news of dead workers, and our JSON goes to standard output
+        return run.score(address, retry, print_event, show=progress_bars())
 
 
-def aggregate_run(plan: "Plan") -> "list[Failure]":
+def aggregate_run(run: api.Run) -> "list[Failure]":
     """As `Run.aggregate`, with a spinner."""
     with err.status("computing the proxies"):
-        return api.Run(plan.config, plan=plan).aggregate()
+        return run.aggregate()
 
 
 def ranking_of(run: api.Run, over: Literal["tokens", "bytes"] = "tokens") -> api.RunRanking:
