@@ -96,12 +96,12 @@ class FakeEngine:
         logits[np.arange(len(targets)), targets] += self._ability
         shifted = logits - logits.max(axis=1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        chosen = logits[np.arange(len(targets)), targets]
+        chosen = np.take_along_axis(logits, targets[:, None], axis=1)
         return SequenceStats(
             logprob=log_p[np.arange(len(targets)), targets].astype(np.float32),
             entropy=-(np.exp(log_p) * log_p).sum(axis=1).astype(np.float32),
-            rank=(1 + (logits > chosen[:, None]).sum(axis=1)).astype(np.int32),
-            ties=((logits == chosen[:, None]).sum(axis=1) - 1).astype(np.int32),
+            rank=(1 + (logits > chosen).sum(axis=1)).astype(np.int32),
+            ties=((logits == chosen).sum(axis=1) - 1).astype(np.int32),
             top1_logprob=log_p.max(axis=1).astype(np.float32),
         )
 

@@ -124,12 +124,10 @@ def check_weights(candidate: Candidate, files: ModelFiles) -> int:
 
 
 def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> Any:
-    kind: dict[str, Any]
+    # What was located and fingerprinted, and nothing that transformers might find beside it.
+    kind: dict[str, Any] = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
     if files.gguf is not None:
         kind = {"gguf_file": files.gguf.name, "quantization_config": GgufConfig(dequantize=True)}
-    else:
-        # What was located and fingerprinted, and nothing that transformers might find beside it.
-        kind = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,

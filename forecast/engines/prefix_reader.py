@@ -1,7 +1,7 @@
 """Hidden states of many sequences from a causal transformer, each common beginning computed once.
 
 Sequences that share nothing are padded on the right and read without a mask: earlier positions cannot see
-what follows them. Those that share a beginning are read as planned by `forecast.engines.prefixes`.
+what follows them. Those that share a beginning are read as planned by `forecast.engines.prefix_tree`.
 
 Legend: R rows of a batch, L its longest length, P tokens whose states are kept, D hidden size, N predicted
 tokens.
@@ -16,7 +16,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from forecast.engines.prefix_tree import Costs, PackedRow, Path, PrefixPlan, Tokens, lay_out, plan_reading
+from forecast.engines.prefix_tree import (
+    Costs,
+    KeptPrefix,
+    PackedRow,
+    PrefixPlan,
+    Tokens,
+    lay_out,
+    plan_reading,
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Reader:
 
     def _read_path(
         self,
-        path: Path,
+        path: KeptPrefix,
         cache: DynamicCache | None,
         inputs: Sequence[Tokens],
         first_predictor: Sequence[int],
