@@ -97,10 +97,7 @@ class Reader:
     ) -> Iterator[Predicted]:
         for batch in batches([len(inputs[i]) for i in chosen], self.batch_tokens):
             members = [chosen[i] for i in batch]
-            longest = max(len(inputs[i]) for i in members)
-            # Padding repeats a sequence's own last token: attention weighs it with 0, but 0 times NaN or
-            # infinity is NaN, so a token that the sequence does not hold could spoil it.
-            ids_RL = np.stack([np.pad(inputs[i], (0, longest - len(inputs[i])), "edge") for i in members])
+            ids_RL = _padded([inputs[i] for i in members])
             hidden_RLD = self._body(input_ids=self._tensor(ids_RL), use_cache=False)[0]
             counts = [len(inputs[i]) - first_predictor[i] for i in members]
             column = np.concatenate([np.arange(first_predictor[i], len(inputs[i])) for i in members])
@@ -159,11 +156,9 @@ class Reader:
         if cache is not None and before == 0:  # a beginning: plainly causal
             ids_1L = self._tensor(rows[0].tokens[None])
             return cast(torch.Tensor, self._body(input_ids=ids_1L, past_key_values=cache, use_cache=True)[0])
-        longest = max(len(row.tokens) for row in rows)
-        ids_RL = np.stack([np.pad(row.tokens, (0, longest - len(row.tokens)), "edge") for row in rows])
-        positions_RL = np.stack(
-            [np.pad(row.positions, (0, longest - len(row.tokens)), "edge") for row in rows]
-        )
+        ids_RL = _padded([row.tokens for row in rows])
+        positions_RL = _padded([row.positions for row in rows])
+        longest = ids_RL.shape[1]
         seen_RLK = np.zeros((len(rows), longest, before + longest), dtype=bool)
         seen_RLK[:, :, before:] = np.eye(longest, dtype=bool)  # padding, too: a softmax over nothing is NaN
         for r, row in enumerate(rows):
@@ -185,24 +180,28 @@ class Reader:
     def _predicted(
         self, rows: Sequence[PackedRow], hidden_RLD: torch.Tensor, first_predictor: Sequence[int]
     ) -> Predicted:
-        sequence: list[NDArray[np.int64]] = []
-        position: list[NDArray[np.int64]] = []
-        flat: list[NDArray[np.int64]] = []  # places in hidden states of all rows, one after the other
+        found = []  # of each sequence of each node: index, position, place in all rows one after the other
         for r, row in enumerate(rows):
             for node, begin in row.nodes:
                 for i in node.members:
                     places = np.arange(max(first_predictor[i], node.start), node.stop)
-                    sequence.append(np.full(len(places), i))
-                    position.append(places + 1)
-                    flat.append(places - node.start + begin + r * hidden_RLD.shape[1])
-        return Predicted(
-            np.concatenate(sequence),
-            np.concatenate(position),
-            hidden_RLD.flatten(0, 1)[self._tensor(np.concatenate(flat))],
-        )
+                    flat = places - node.start + begin + r * hidden_RLD.shape[1]
+                    found.append((np.full(len(places), i), places + 1, flat))
+        sequence, position, place = (np.concatenate(each) for each in zip(*found, strict=True))
+        return Predicted(sequence, position, hidden_RLD.flatten(0, 1)[self._tensor(place)])
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def _padded(rows: Sequence[Tokens]) -> Tokens:
+    """Rows as one array [R, L], each with its own last entry repeated.
+
+    Attention weighs padding with 0, but 0 times NaN or infinity is NaN, so a token that the sequence does not
+    hold could spoil it.
+    """
+    longest = max(map(len, rows))
+    return np.stack([np.pad(row, (0, longest - len(row)), "edge") for row in rows])
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -246,9 +245,8 @@ def _states(reader: Reader, sequences: Sequence[Tokens], first_scored: Sequence[
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Indices in batches of similar length, each of at most `budget` tokens with padding, or one sequence."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
     batch: list[int] = []
-    for i in order:
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True):
         if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
             yield batch
             batch = []
