@@ -42,8 +42,9 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
             forget_models()  # first, so that two base models never stand side by side
             tokenizer = load_tokenizer(candidate, files)
             model = _load_model(candidate, files)
+            size = sum(p.numel() * p.element_size() for p in model.parameters())
             # Code from elsewhere need not survive being copied.
-            if settings.allow_remote_code or _bytes(model) > KEEP_BYTES:
+            if settings.allow_remote_code or size > KEEP_BYTES:
                 return model, tokenizer
             _kept[key] = model, tokenizer
     model, tokenizer = _kept[key]
@@ -144,12 +145,6 @@ def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> An
         ) from error
     # transformers fills what the files lack with random numbers and only warns.
     if missing := sorted(report["missing_keys"]):
-        raise CandidateError(
-            f"candidate {candidate.name!r}: missing weights: {', '.join(missing[:5])}"
-            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        )
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise CandidateError(f"candidate {candidate.name!r}: missing weights: {', '.join(missing[:5])}{more}")
     return model.eval()
-
-
-def _bytes(model: Any) -> int:
-    return sum(p.numel() * p.element_size() for p in model.parameters())

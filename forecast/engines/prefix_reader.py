@@ -28,7 +28,7 @@ from forecast.engines.prefix_tree import (
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictorStates:
     """Hidden states that predict tokens: `hidden[k]` predicts token `position[k]` of `sequence[k]`."""
 
     sequence: NDArray[np.int64]  # [N]
@@ -36,7 +36,7 @@ class Predicted:
     hidden: torch.Tensor  # [N, D]
 
 
-class Reader:
+class PrefixReader:
     """Runs a transformer's body; see the module's text."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Reader:
         self._costs, self._reach = costs, reach
         self._kept: tuple[bytes, DynamicCache] | None = None  # tokens and states of the path read last
 
-    def read(self, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> Iterator[Predicted]:
+    def read(self, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> Iterator[PredictorStates]:
         """Hidden states for the tokens from `first_scored` on of every sequence, in no particular order.
 
         Args:
@@ -94,7 +94,7 @@ class Reader:
 
     def _read_alone(
         self, chosen: Sequence[int], inputs: Sequence[Tokens], first_predictor: Sequence[int]
-    ) -> Iterator[Predicted]:
+    ) -> Iterator[PredictorStates]:
         for batch in batches([len(inputs[i]) for i in chosen], self.batch_tokens):
             members = [chosen[i] for i in batch]
             ids_RL = _padded([inputs[i] for i in members])
@@ -102,7 +102,7 @@ class Reader:
             counts = [len(inputs[i]) - first_predictor[i] for i in members]
             column = np.concatenate([np.arange(first_predictor[i], len(inputs[i])) for i in members])
             row = np.repeat(np.arange(len(members)), counts)
-            yield Predicted(
+            yield PredictorStates(
                 sequence=np.repeat(np.asarray(members, dtype=np.int64), counts),
                 position=column + 1,
                 hidden=hidden_RLD[self._tensor(row), self._tensor(column)],
@@ -114,7 +114,7 @@ class Reader:
         cache: DynamicCache | None,
         inputs: Sequence[Tokens],
         first_predictor: Sequence[int],
-    ) -> Iterator[Predicted]:
+    ) -> Iterator[PredictorStates]:
         """Read what begins with a path; `cache` holds what comes before it, and does so again at the end."""
         node = path.node
         row = lay_out([replace(node, children=())], inputs)
@@ -179,7 +179,7 @@ class Reader:
 
     def _predicted(
         self, rows: Sequence[PackedRow], hidden_RLD: torch.Tensor, first_predictor: Sequence[int]
-    ) -> Predicted:
+    ) -> PredictorStates:
         found = []  # of each sequence of each node: index, position, place in all rows one after the other
         for r, row in enumerate(rows):
             for node, begin in row.nodes:
@@ -188,7 +188,7 @@ class Reader:
                     flat = places - node.start + begin + r * hidden_RLD.shape[1]
                     found.append((np.full(len(places), i), places + 1, flat))
         sequence, position, place = (np.concatenate(each) for each in zip(*found, strict=True))
-        return Predicted(sequence, position, hidden_RLD.flatten(0, 1)[self._tensor(place)])
+        return PredictorStates(sequence, position, hidden_RLD.flatten(0, 1)[self._tensor(place)])
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)
@@ -224,11 +224,11 @@ def can_share(body: Any, device: torch.device, ids: Tokens, tolerance: float) ->
     """
     fork = np.concatenate([ids[:3], ids[:2:-1]])  # a b c, then what follows the other way round
     sequences, firsts = [ids, fork, ids[:5]], [1, 2, 4]
-    plain = _states(Reader(body, device, batch_tokens=1), sequences, firsts)
+    plain = _states(PrefixReader(body, device, batch_tokens=1), sequences, firsts)
     try:
         # As one row, where looking costs nothing, and against kept states, where further calls do not.
         for costs in (Costs(pair=0, call=0), Costs(pair=1, call=-100)):
-            shared = _states(Reader(body, device, 64, costs), sequences, firsts)
+            shared = _states(PrefixReader(body, device, 64, costs), sequences, firsts)
             if not bool(((shared - plain).abs().max() <= tolerance * plain.abs().max()).item()):
                 return False
     except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, NotImplementedError):
@@ -236,7 +236,7 @@ def can_share(body: Any, device: torch.device, ids: Tokens, tolerance: float) ->
     return True
 
 
-def _states(reader: Reader, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> torch.Tensor:
+def _states(reader: PrefixReader, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> torch.Tensor:
     """Hidden states in the order of the sequences and their tokens."""
     found = list(reader.read(sequences, first_scored))
     keys = np.concatenate([one.sequence * 1000 + one.position for one in found])

@@ -19,7 +19,7 @@ from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.checks import check_finite, check_ids, real_vocab_size
 from forecast.engines.encode import Encoded
 from forecast.engines.hf_loading import load_candidate
-from forecast.engines.prefix_reader import Predicted, Reader, can_share, out_of_memory
+from forecast.engines.prefix_reader import PredictorStates, PrefixReader, can_share, out_of_memory
 from forecast.engines.prefix_tree import Costs, Tokens
 from forecast.engines.variants import make_variant
 from forecast.errors import CandidateError
@@ -84,7 +84,7 @@ class TorchEngine:
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )
         self._check_model()
-        self._reader: Reader | None = self._make_reader(text_config)
+        self._reader: PrefixReader | None = self._make_reader(text_config)
 
     def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
         """See `Engine.score`; the order of the sequences changes nothing.
@@ -138,7 +138,7 @@ class TorchEngine:
             )
 
     def _fill(
-        self, flat: list[NDArray[Any]], places: NDArray[np.int64], found: Predicted, ids: list[Tokens]
+        self, flat: list[NDArray[Any]], places: NDArray[np.int64], found: PredictorStates, ids: list[Tokens]
     ) -> None:
         """Statistics of predicted tokens, put where they belong."""
         where = zip(found.sequence, found.position, strict=True)
@@ -183,22 +183,19 @@ class TorchEngine:
             )
 
     @torch.inference_mode()
-    def _make_reader(self, text_config: Any) -> Reader:
+    def _make_reader(self, text_config: Any) -> PrefixReader:
         """A reader that shares common beginnings where that leaves the model's numbers as they are."""
         if _depends_on_the_batch(text_config):
             self._body.register_forward_pre_hook(_forget_longest)
-            return Reader(self._body, self._device, batch_tokens=1)
+            return PrefixReader(self._body, self._device, batch_tokens=1)
         probe = np.arange(_PROBE_TOKENS, dtype=np.int64)
         fits = min(self.facts.vocab_size, self.facts.context_length or _PROBE_TOKENS) >= _PROBE_TOKENS
         reach = _reach(text_config)
-        shares = (
-            self._share_prefixes
-            and fits
-            and (reach is None or reach >= _PROBE_TOKENS)
-            and can_share(self._body, self._device, probe, _TOLERANCE[self._head.dtype])
-        )
+        fits &= reach is None or reach >= _PROBE_TOKENS
+        shares = self._share_prefixes and fits
+        shares = shares and can_share(self._body, self._device, probe, _TOLERANCE[self._head.dtype])
         costs = _costs(self._body, text_config, self._device) if shares else None
-        return Reader(self._body, self._device, self._batch_tokens, costs, reach)
+        return PrefixReader(self._body, self._device, self._batch_tokens, costs, reach)
 
     def close(self) -> None:
         """Give the memory back; a small base model stays for further variants, see `load_candidate`."""
@@ -226,12 +223,12 @@ def _context_length(candidate: Candidate, body: nn.Module, text_config: Any) -> 
         if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES
     ]
     wanted = candidate.settings.context_length
+    if wanted is not None and tables and wanted > min(tables):
+        raise CandidateError(
+            f"candidate {candidate.name!r}: context_length {wanted} is more than its table of positions "
+            f"has ({min(tables)})"
+        )
     if wanted is not None:
-        if tables and wanted > min(tables):
-            raise CandidateError(
-                f"candidate {candidate.name!r}: context_length {wanted} is more than its table of positions "
-                f"has ({min(tables)})"
-            )
         return wanted
     for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length"):
         value = getattr(text_config, key, None)
