@@ -71,11 +71,6 @@ def score_units(units: Sequence[Unit], engine: Engine, config: Config) -> list[S
     ]
 
 
-def score_unit(unit: Unit, engine: Engine, config: Config) -> ScoredUnit:
-    """Score one unit with its loaded candidate; see `score_units`."""
-    return score_units([unit], engine, config)[0]
-
-
 def _encode(unit: Unit, engine: Engine, config: Config) -> list[Encoded | Unscored]:
     options = unit.shard.kind == "choices"
     return encode(

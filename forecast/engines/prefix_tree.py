@@ -9,7 +9,7 @@ read against them (a path).
 Legend: L tokens of a row, P tokens of the path before it, n nodes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -41,12 +41,6 @@ class Node:
     def tokens(self) -> int:
         """Of the whole subtree, each counted once."""
         return len(self) + sum(child.tokens for child in self.children)
-
-    def walk(self) -> Iterable["Node"]:
-        """The subtree, parents before children."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
 
 
 @dataclass(frozen=True)
