@@ -202,12 +202,5 @@ def _shard_digest(shard: Shard) -> str:
 def _address(candidate: Candidate, shard_digest: str, kind: Kind, config: Config) -> str:
     # Options are read whole and after a plain prompt, whatever is set for trajectories.
     window = str(config.window) if kind == "trajectories" else "options"
-    return digest_of(
-        candidate.candidate_id,
-        shard_digest,
-        window,
-        config.too_long,
-        candidate.engine,
-        ENGINE_VERSION,
-        STATISTICS_VERSION,
-    )
+    versions = (candidate.engine, ENGINE_VERSION, STATISTICS_VERSION)
+    return digest_of(candidate.candidate_id, shard_digest, window, config.too_long, *versions)

@@ -101,16 +101,23 @@ def load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
     Raises:
         CandidateError: it cannot be loaded.
     """
-    try:
+    with _named(candidate, "tokenizer"):
         return AutoTokenizer.from_pretrained(
             files.folder,
             gguf_file=files.gguf.name if files.gguf else None,
             trust_remote_code=candidate.settings.allow_remote_code,
             local_files_only=True,
         )
+
+
+@contextmanager
+def _named(candidate: Candidate, what: str) -> Iterator[None]:
+    """Errors that say whose tokenizer or weights cannot be loaded."""
+    try:
+        yield
     except Exception as error:  # transformers raises what its many parsers raise
         raise CandidateError(
-            f"candidate {candidate.name!r}: its tokenizer cannot be loaded: {type(error).__name__}: {error}"
+            f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -129,7 +136,7 @@ def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> An
     kind: dict[str, Any] = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
     if files.gguf is not None:
         kind = {"gguf_file": files.gguf.name, "quantization_config": GgufConfig(dequantize=True)}
-    try:
+    with _named(candidate, "weights"):
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
             dtype=getattr(torch, candidate.dtype),
@@ -139,10 +146,6 @@ def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> An
             **kind,
             **placement,
         )
-    except Exception as error:
-        raise CandidateError(
-            f"candidate {candidate.name!r}: its weights cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
     # transformers fills what the files lack with random numbers and only warns.
     if missing := sorted(report["missing_keys"]):
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""

@@ -81,15 +81,10 @@ def candidate_of(
     requested = settings.dtype or config.engine.dtype
     dtype = native_dtype(config.cluster.on_gpu) if requested == "auto" else requested
     form = settings.prompt_form or config.prompt_form
-    candidate_id = digest_of(
-        settings.source if digest is None else digest,
-        settings.quantize.model_dump() if settings.quantize else None,
-        settings.drop_layers,
-        settings.vocab_size,
-        settings.context_length,
-        dtype,
-        form,
-    )
+    files = settings.source if digest is None else digest
+    quantize = settings.quantize.model_dump() if settings.quantize else None
+    limits = (settings.vocab_size, settings.context_length)
+    candidate_id = digest_of(files, quantize, settings.drop_layers, *limits, dtype, form)
     counted = settings.parameters or parameters
     return Candidate(settings.name, candidate_id, settings, config.engine.kind, dtype, form, digest, counted)
 
