@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import InputError, did_you_mean
-from forecast.inputs.files import Problems, Row
+from forecast.inputs.files import Problems, SourceRow
 from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
 
 Array = NDArray[np.float64]
@@ -177,7 +177,9 @@ def _check_counts(ordered: Sequence[RunRow], problems: Problems) -> None:
                     )
 
 
-def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems: Problems) -> RunRow | None:
+def _checked(
+    row: SourceRow, columns: Sequence[str], targets: Sequence[str], problems: Problems
+) -> RunRow | None:
     name, metric = (name_at(row, key, problems) for key in ("run", "metric"))
     task = name_at(row, "task", problems) if "task" in columns else ONLY_TASK
     step, value = (number_at(row, key, problems, needed=True) for key in ("step", "value"))
