@@ -359,11 +359,10 @@ def forecast_checkpoints(
         raise ConfigError(f"horizons: {bad[0]:g}: expected more than 1, in lengths of the window")
     with file_of(table) as path:
         runs = read_runs(path, (target,), axis)
-    last = max(float(series.step[-1]) for run in runs.runs for series in run.series.values())
     chosen = CheckpointsOptions(
         target=target,
         proxies=(proxy,) if isinstance(proxy, str) else tuple(proxy),
-        fit_until=last if fit_until is None else fit_until,
+        fit_until=runs.last_step if fit_until is None else fit_until,
         horizons=tuple(sorted(set(horizons))) or CheckpointsOptions.horizons,
         **options,
     )

@@ -123,7 +123,7 @@ def extrapolate(
     levels = _chance_levels(chance or [])
     if bad := [h for h in horizon or [] if not h > 1]:
         raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
-    from forecast.analysis.checkpoints.forecast import forecast_checkpoints
+    from forecast.analysis.checkpoints.forecast import failure_text, forecast_checkpoints
     from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions
     from forecast.analysis.checkpoints.report import document, record
 
@@ -142,7 +142,7 @@ def extrapolate(
     options = CheckpointsOptions(
         target=target,
         proxies=proxies,
-        fit_until=_last_step(runs) if fit_until is None else fit_until,
+        fit_until=runs.last_step if fit_until is None else fit_until,
         loss=metric or None,
         loss_task=text or None,
         horizons=tuple(sorted(set(horizon))) if horizon else CheckpointsOptions.horizons,
@@ -159,7 +159,7 @@ def extrapolate(
         lambda: record(result, source, members),
         as_json=json_,
         html=html,
-        failed=_as_failures(result.failed),
+        failed=[{"error": failure_text(failure)} for failure in result.failed],
         html_document=lambda: document(result, source, members=True),
     )
     leave(bool(result.failed))
@@ -172,10 +172,6 @@ def _of_run(config: Path, target: str | None, axis: str | None) -> "tuple[Runs, 
     loaded = load_config(config)
     with err.status("reading the warehouse"), open_warehouse(loaded.output) as db:
         return runs_of(db, target, axis)
-
-
-def _last_step(runs: "Runs") -> float:
-    return max(float(series.step[-1]) for run in runs.runs for series in run.series.values())
 
 
 def _chance_levels(given: list[str]) -> dict[str, float]:
@@ -192,15 +188,3 @@ def _chance_levels(given: list[str]) -> dict[str, float]:
             )
         levels[task] = level
     return levels
-
-
-def _as_failures(failed: tuple[dict[str, str], ...]) -> list[dict[str, str]]:
-    return [
-        {
-            "subject": "run",
-            "name": f["run"],
-            "task": f["task"],
-            "error": f"run {f['run']}, task {f['task']}: {f['error']}",
-        }
-        for f in failed
-    ]
