@@ -133,22 +133,25 @@ def _answers(result: CheckpointsResult) -> list[Paragraph]:
     rows = {(row.run, row.task, row.method, row.horizon): row for row in result.rows}
     answers = []
     for forecast in result.forecasts:
-        if (stop := stops.get(forecast.run)) is None:
-            answers.append(Paragraph(f"Run {forecast.run}: no task has a forecast beyond its current level."))
+        stop = stops.get(forecast.run)
+        if stop is None:
+            answers.append(Paragraph(f"Run {forecast.run}: no combined forecast beyond the current levels."))
             continue
         row = rows[forecast.run, stop.what, COMBINED, horizon]
-        advice = (
-            f"continue: a gain above {stop.min_gain:g} is expected"
-            if stop.gain >= stop.min_gain
-            else f"stop: no gain above {stop.min_gain:g} is expected"
-        )
-        if stop.gain >= stop.min_gain and stop.stop_at is not None:
-            advice += f" until step {stop.stop_at:,.0f}"
+        gain = f"expected gain {stop.gain:+.4f}, P(above {stop.min_gain:g}) = {stop.probability:.2f}"
+        if stop.gain < stop.min_gain:
+            advice = f"stop ({gain})"
+        elif stop.stop_at is None:
+            advice = f"continue ({gain})"
+        else:
+            advice = (
+                f"continue ({gain}) to step {stop.stop_at:,.0f}; beyond it the expected gain is below that"
+            )
+        ends = interval(4)(row.lower, row.upper)
         answers.append(
             Paragraph(
                 f"Run {forecast.run}, {stop.what}: {_ACCURACY(row.predicted)} at step {row.step:,.0f} "
-                f"({horizon:.3g}x), {100 * confidence:g} % interval {interval(4)(row.lower, row.upper)} for "
-                f"one checkpoint. Next: {advice} ({stop.gain:+.4f}, P = {stop.probability:.2f})."
+                f"({horizon:.3g}x), {100 * confidence:g}% interval {ends} for one checkpoint. Next: {advice}."
             )
         )
     return answers

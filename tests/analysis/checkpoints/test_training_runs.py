@@ -87,7 +87,7 @@ def test_an_axis_needs_its_column(tmp_path: Path) -> None:
         read(tmp_path, GOOD, "step")
 
 
-def test_a_window_holds_nothing_behind_its_end() -> None:
+def test_window_holds_no_checkpoint_after_its_end() -> None:
     rows = cells(0, World(n_tasks=2))
     window = window_of(run_of(rows), "accuracy", ["bits_per_byte"], "cross_entropy", 7400)
     assert (window.t_end, window.step_end) == (7000 * 4_194_304, 7000)
