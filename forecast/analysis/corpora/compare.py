@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.corpora.bootstrap import (
     MIN_CORPORA,
@@ -15,6 +14,7 @@ from forecast.analysis.corpora.bootstrap import (
 from forecast.analysis.corpora.budget_choice import BudgetChoice, BudgetChooser
 from forecast.analysis.corpora.compute_cost import Accounting, accounting_of
 from forecast.analysis.corpora.corpora_result import CorporaOptions, CorporaResult
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.metric_direction import directions, is_accuracy, is_generic_loss
 from forecast.analysis.corpora.noise_ceiling import Ceiling, ceiling_of
 from forecast.analysis.corpora.observation_arrays import Panel, Point, panel_of
@@ -26,7 +26,6 @@ from forecast.analysis.corpora.targets import Target, targets_of
 from forecast.analysis.corpora.task_matching import matching_words, series_of
 from forecast.errors import InputError
 
-Array = NDArray[np.float64]
 BUDGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of one target run, asked about where none is named
 _SEED_DRAWS = 200
 _MANY_ROWS = 20_000  # with more, seeds are not resampled: it takes about a millisecond a row

@@ -16,15 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel, Point, size_number
 from forecast.analysis.corpora.targets import Targets
 from forecast.analysis.stats.figures import number
 from forecast.errors import ConfigError
 from forecast.inputs.published import datadecide
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

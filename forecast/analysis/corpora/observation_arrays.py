@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observations_from_file import COUNTS, MEAN, Observation
 
-Array = NDArray[np.float64]
 Step = float | Literal["final"] | None
 
 OWN_LAST: Literal["final"] = "final"  # each run's own last checkpoint, where these are not at the same step

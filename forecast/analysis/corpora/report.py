@@ -1,8 +1,8 @@
 """The report of `forecast corpora`: the document, and the JSON with the same figures."""
 
-import math
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from forecast.analysis.corpora.budget_choice import BudgetChoice
@@ -11,7 +11,6 @@ from forecast.analysis.corpora.corpora_result import CorporaResult, way_record
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontiers_by_metric
 from forecast.analysis.corpora.results import DecisionRow, as_number
-from forecast.analysis.corpora.targets import Target
 from forecast.analysis.stats.figures import number
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import INTEGER, P_VALUE, PERCENT, Format, fixed, interval
@@ -25,6 +24,7 @@ ACCOUNTING = (
 )
 _CHANCE = 0.05  # a larger p of the best row may be chance
 _MOST_SHORT = 60  # rows of a table on a terminal
+_ONLY_IN_FRAMES = ("ci_low", "ci_high", "noise_ceiling")  # of the best row; JSON has them elsewhere
 _MOST_ROWS = 600  # of the table of all rows
 _SHARE = fixed(3)
 _RHO = fixed(2, signed=True)
@@ -303,7 +303,16 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
             "parameters": number(accounting.target_parameters),
             "tokens": number(accounting.target_tokens),
             "training_flops": number(accounting.target_flops),
-            "tasks": [_target_record(target) for target in targets.tasks],
+            "tasks": [
+                {
+                    "task": target.task,
+                    "macro": target.macro,
+                    "mean_of": list(target.made_of),
+                    "seeds": list(map(as_number, target.by_seed)),
+                    "n_corpora": int(np.isfinite(target.mean).sum()),
+                }
+                for target in targets.tasks
+            ],
         },
         "corpora": list(result.panel.corpora),
         "confidence": result.options.confidence,
@@ -319,7 +328,11 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
             }
             for task, ways in result.ways.items()
         },
-        "best_of_many": [_best_record(task, result) for task in result.best],
+        "best_of_many": [
+            {key: value for key, value in result.best_record(task).items() if key not in _ONLY_IN_FRAMES}
+            | _place(row)
+            for task, (_, row) in result.best.items()
+        ],
         "purchases": [_choice_record(choice) for choice in result.choices],
         "scaling_laws": list(map(record_of, result.laws)),
         "accounting": {
@@ -337,34 +350,18 @@ def _way_record(way: Way) -> dict[str, Any]:
     return way_record(way) | _place(way)
 
 
-def _best_record(task: str, result: CorporaResult) -> dict[str, Any]:
-    known = result.best_record(task) | _place(result.best[task][1])
-    return {key: value for key, value in known.items() if key not in ("ci_low", "ci_high", "noise_ceiling")}
-
-
 def _place(of: Way | DecisionRow) -> dict[str, Any]:
     """Size and step as numbers where they are some."""
     return {"size": as_number(of.size), "step": as_number(of.step)}
 
 
-def _target_record(target: Target) -> dict[str, Any]:
-    return {
-        "task": target.task,
-        "macro": target.macro,
-        "mean_of": list(target.made_of),
-        "seeds": [as_number(seed) for seed in target.by_seed],
-        "n_corpora": sum(math.isfinite(value) for value in target.mean),
-    }
-
-
 def _choice_record(choice: BudgetChoice) -> dict[str, Any]:
-    rechosen = choice.expected_rechosen
     return {
         "task": choice.task,
         "budget": choice.budget,
         "way": None if choice.way is None else _way_record(choice.way),
         "regret": record_of(choice.regret),
         "bought_again": choice.chosen_again,
-        "expected_regret_anew": None if rechosen is None else number(rechosen),
+        "expected_regret_anew": record_of(choice.expected_rechosen),
         "reason": None if choice.way is not None else "nothing with a known cost is that cheap",
     }

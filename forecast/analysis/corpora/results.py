@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from forecast.analysis.corpora.bootstrap import corpus_intervals, seed_deviation
 from forecast.analysis.corpora.compute_cost import Accounting
-from forecast.analysis.corpora.decision_accuracy import Decisions, decide, levelled, pair_signs
+from forecast.analysis.corpora.decision_accuracy import Array, Decisions, decide, levelled, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction
 from forecast.analysis.corpora.observation_arrays import Panel, Step
 from forecast.analysis.corpora.observations_from_file import MEAN
@@ -20,8 +19,6 @@ from forecast.analysis.corpora.task_matching import Series
 from forecast.analysis.stats.correlations import spearman_where
 from forecast.analysis.stats.figures import number
 from forecast.report.records import record_of
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
