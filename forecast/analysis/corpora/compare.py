@@ -91,7 +91,7 @@ def compare_corpora(
             own = rows_of(one, sign, panel, accounting, resampling)
             rows += own
             if t == 0:
-                warnings += uneven_words(series, panel, np.isfinite(target.mean).tolist())
+                warnings += uneven_words(series, panel, np.isfinite(target.mean))
             if not ways_up[metric].learned:
                 ways[target.task] += ways_of(one, panel)
                 signs = dict(zip(panel.points, one.signs[:, -1], strict=True))

@@ -104,10 +104,10 @@ def extrapolations_of(
     panel: Panel,
     accounting: Accounting,
     top: float | None,
-    single_steps: bool = True,
-    dropping: bool = True,
-    workers: int = 1,
-    on_set: Callable[[], None] | None = None,
+    single_steps: bool,
+    dropping: bool,
+    workers: int,
+    on_set: Callable[[], None],
 ) -> tuple[list[Extrapolation], str | None]:
     """All laws on all sets of sizes.
 
@@ -118,7 +118,7 @@ def extrapolations_of(
         single_steps: fit them, too; they are the same whatever the loss.
         dropping: see `size_sets`.
         workers: processes.
-        on_set: is called when a set of sizes is done.
+        on_set: callback for each set of sizes that is done.
 
     Returns:
         The extrapolations; and why there are none, where there are none.
@@ -147,8 +147,7 @@ def extrapolations_of(
     found: list[Extrapolation] = []
     for laws in _mapped(question, size_sets(losses.sizes, dropping), workers):
         found += laws
-        if on_set is not None:
-            on_set()
+        on_set()
     return found, None
 
 
