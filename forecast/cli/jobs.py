@@ -158,6 +158,7 @@ def jobs(
     """The jobs of a cluster that were submitted by forecast, with the progress of those that run."""
     from actors.jobs.follow import progress_now
     from actors.jobs.report import candidates_table, job_record, jobs_table
+    from forecast.report.terminal import table
 
     head = _head(address)
     records = []
@@ -169,7 +170,7 @@ def jobs(
     if json_:
         print_json({"address": head.url, "jobs": records})
         return
-    out.print(jobs_table(records))
+    out.print(table(jobs_table(records)))
     if job_id is not None:
         (record,) = records
         if (run := record["run"]) is None:
@@ -177,7 +178,7 @@ def jobs(
         elif run["state"] == "unreadable":
             out.print(run["error"], markup=False, soft_wrap=True)
         else:
-            out.print(candidates_table(run))
+            out.print(table(candidates_table(run)))
 
 
 def logs(
