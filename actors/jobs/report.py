@@ -44,7 +44,7 @@ _STATES = ("scoring", "failed", "waiting", "done")  # in the order of the table
 
 
 def exit_code(job: Job) -> int:
-    """That of the command on the cluster; 0 while it runs, 1 where it was stopped or never came so far."""
+    """That of the command on the cluster; 0 while it runs, 1 where it was stopped or did not start."""
     if job.running or job.status == "SUCCEEDED":
         return 0
     return job.exit_code if job.exit_code is not None and 0 < job.exit_code < 128 else 1

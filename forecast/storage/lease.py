@@ -96,7 +96,7 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._stop.wait(self._beat_seconds):
-            # A store that is away for a while costs a sign of life, not the run.
+            # A store that is away for a while costs a heartbeat, not the run.
             with contextlib.suppress(OSError):
                 self._look()
                 if self._lost is not None:

@@ -30,7 +30,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Server:
-    """A webhook that answers as told, and keeps what it was sent."""
+    """A webhook that gives these answers, and keeps what it was sent."""
 
     def __init__(self, answers: list[Answer]) -> None:
         self.got: list[tuple[str, str, str | None, bytes]] = []  # method, path, content type, body
@@ -121,7 +121,7 @@ def test_what_a_webhook_gets() -> None:
     }
 
 
-def test_without_alerts_nobody_is_told() -> None:
+def test_without_alerts_nothing_is_sent() -> None:
     with serving(status(200)) as server:
         assert deliver(night(0), [], [Deliver(webhook=server.url), Deliver(command=("false",))]) == ()
     assert server.got == []
@@ -367,7 +367,7 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(
         fcntl.flock(file, fcntl.LOCK_EX)  # waits for ever if the child still holds it
 
 
-def test_one_failure_does_not_keep_the_others_from_being_told(tmp_path: Path) -> None:
+def test_one_failed_target_does_not_stop_the_others(tmp_path: Path) -> None:
     path = tmp_path / "told"
     with serving(status(404)) as bad, serving(status(200)) as good:
         targets = [

@@ -175,7 +175,7 @@ def test_the_jobs_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no weights" in answer("forecast-y") and "no weights" not in answer()
     head.files.clear()
     head.tail = "5/6 units, 7 tokens/s\n"
-    assert "it has left no account of its candidates" in answer("forecast-x")
+    assert "it has left no status of its candidates" in answer("forecast-x")
 
 
 def test_a_terminal_shows_a_bar_instead_of_lines() -> None:
