@@ -4,8 +4,8 @@ The lock is a lease: a file `OUTPUT/nightly/lock.json` that names its owner and 
 heartbeat, one a minute. A lease without a heartbeat for a quarter of an hour is taken over. On a local disk a
 kernel lock comes first, which ends with its process, so that nobody waits for a dead owner there.
 
-An object store offers no atomic test-and-set, so a run that wants the lock writes its lease, waits, and reads
-whether the lease is still its own. Two runs that are both slower than that wait could both believe they own
+pyarrow offers no conditional write to an object store, so a run that wants the lock writes its lease, waits,
+and reads whether the lease is still its own. Two runs that are both slower than that wait could both believe they own
 it; the loser finds out at its next heartbeat and stops before it publishes. Until then both do the same work
 into the same files, each of which is written whole.
 """
