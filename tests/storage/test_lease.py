@@ -97,6 +97,18 @@ def test_heartbeats_are_written(output: str) -> None:
     assert now == replace(first, beat=now.beat) if now is not None else False
 
 
+def test_the_file_keeps_its_size_from_one_heartbeat_to_the_next(output: str) -> None:
+    beats, sizes = set(), set()
+    with held(output, beat=0.002, settle=0):
+        deadline = time.monotonic() + 20
+        while len(beats) < 5 and time.monotonic() < deadline:
+            lease = read_lease(lease_path(output))
+            assert lease is not None, "never seen as damaged while it is written anew"
+            beats.add(lease.beat)
+            sizes.add(len(storage.read_bytes(lease_path(output))))
+    assert len(beats) == 5 and len(sizes) == 1
+
+
 def test_of_two_concurrent_starts_the_later_write_wins(output: str) -> None:
     other = elsewhere(time.time())
 
