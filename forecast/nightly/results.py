@@ -1,4 +1,4 @@
-"""What the warehouse says of watched runs: which checkpoints are complete, their values, forecasts."""
+"""What the warehouse holds about watched runs: which checkpoints are complete, their values, forecasts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ NotForecast = dict[str, str]  # run, task, error
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a candidate."""
+    """How the scoring of a candidate ended."""
 
     status: Literal["complete", "failed", "incomplete"]
     reason: str | None = None
