@@ -11,9 +11,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from forecast import storage
 from forecast.config.candidates import CandidateConfig, CandidateSettings
-from forecast.config.nightly import RULES, NightlyConfig
+from forecast.config.nightly import RULES
 from forecast.config.schema import Config
 from forecast.errors import ConfigError, did_you_mean
 
@@ -72,10 +71,9 @@ def load_config(path: str | Path) -> Config:
             if isinstance(own := watch.get("candidate", {}), dict):
                 watch["candidate"] = {**common, **own}
     try:
-        config = Config.model_validate(data)
+        return Config.model_validate(data, context=path.absolute().parent)
     except ValidationError as error:
         raise ConfigError(_explain(error, path, node)) from None
-    return _with_absolute_paths(config, path.absolute().parent)
 
 
 def _watches(data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -104,38 +102,6 @@ def _yaml_message(error: yaml.YAMLError, path: Path) -> str:
         what = ", ".join(part for part in (error.context, error.problem) if part)
         return f"{path}:{error.problem_mark.line + 1}: not valid YAML: {what}"
     return f"{path} is not valid YAML: {error}"
-
-
-def _with_absolute_paths(config: Config, base: Path) -> Config:
-    def local(source: str) -> str:
-        # A hub id looks like a relative path; it is a path only where something exists at it or it says so.
-        says_so = source.startswith((".", "~", "/")) or source.endswith(".gguf")
-        return storage.resolve(source, base) if says_so or (base / source).exists() else source
-
-    def watched(nightly: NightlyConfig) -> NightlyConfig:
-        watch = (
-            w if w.folder is None else w.model_copy(update={"folder": storage.resolve(w.folder, base)})
-            for w in nightly.watch
-        )
-        return nightly.model_copy(update={"watch": tuple(watch)})
-
-    def rows(source: Any) -> Any:
-        if source.path is not None:
-            return source.model_copy(update={"path": storage.resolve(source.path, base)})
-        return source.model_copy(update={"dataset": local(source.dataset)})
-
-    return config.model_copy(
-        update={
-            "output": storage.resolve(config.output, base),
-            "candidates": tuple(c.model_copy(update={"source": local(c.source)}) for c in config.candidates),
-            "trajectories": tuple(rows(t) for t in config.trajectories),
-            "direct_evaluation": tuple(rows(t) for t in config.direct_evaluation),
-            "measured_scores": tuple(
-                m.model_copy(update={"path": storage.resolve(m.path, base)}) for m in config.measured_scores
-            ),
-            "nightly": None if config.nightly is None else watched(config.nightly),
-        }
-    )
 
 
 def _explain(error: ValidationError, path: Path, node: yaml.Node | None) -> str:
