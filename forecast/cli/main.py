@@ -165,13 +165,13 @@ def show(
     json_: Json = False,
 ) -> None:
     """Show one trajectory as a candidate read it, every token coloured by its probability."""
-    from forecast.lake.trajectory_view import read_trajectory, reading_view
+    from forecast.lake.trajectory_view import read_trajectory, trajectory_view
 
-    reading = read_trajectory(plan_of(load_config(config)), candidate, task, instance, expert)
+    found = read_trajectory(plan_of(load_config(config)), candidate, task, instance, expert)
     if json_:
-        print_json(reading.as_record())
+        print_json(found.as_record())
     else:
-        out.print(reading_view(reading, table))
+        out.print(trajectory_view(found, table))
 
 
 @app.command(epilog="Example: forecast parity configs/demo.yaml --against dtype=bfloat16 --tolerance 0.5")

@@ -24,6 +24,13 @@ def warehouse_path(output: str) -> str:
     return storage.join(output, FILE_NAME)
 
 
+def _existing(output: str) -> str:
+    path = warehouse_path(output)
+    if not storage.exists(path):
+        raise NoDataError(f"no warehouse at {path}; run `forecast aggregate` (or `forecast run`) first")
+    return path
+
+
 @contextmanager
 def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to the serving file as it is now; an object store's file is fetched first.
@@ -34,31 +41,25 @@ def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         NoDataError: nothing has been aggregated yet, or by another version of this program.
     """
-    path = warehouse_path(output)
-    if not storage.exists(path):
-        raise NoDataError(f"no warehouse at {path}; run `forecast aggregate` (or `forecast run`) first")
+    path = _existing(output)
     with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
         local = path
         if storage.is_remote(path):
             local = str(Path(scratch) / FILE_NAME)
             Path(local).write_bytes(storage.read_bytes(path))
         with duckdb.connect(config={"temp_directory": scratch}) as db:
-            db.execute(f"ATTACH {_quoted(local)} AS served (READ_ONLY)")
+            quoted = local.replace("'", "''")
+            db.execute(f"ATTACH '{quoted}' AS served (READ_ONLY)")
             found = db.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'served'")
             tables = [table for (table,) in found.fetchall()]
-            _check_layout(db, tables, path)
             for table in tables:
                 db.execute(f'CREATE VIEW "{table}" AS FROM served."{table}"')
+            if "layout" not in tables or db.execute("FROM layout").fetchone() != (LAYOUT,):
+                raise NoDataError(
+                    f"{path} was built by another version of forecast; run `forecast aggregate` with this "
+                    "one (seconds; nothing is scored again that this version has scored)"
+                )
             yield db
-
-
-def _check_layout(db: duckdb.DuckDBPyConnection, tables: list[str], path: str) -> None:
-    if "layout" in tables and db.execute("SELECT version FROM served.layout").fetchone() == (LAYOUT,):
-        return
-    raise NoDataError(
-        f"{path} was built by another version of forecast; run `forecast aggregate` with this one "
-        "(seconds; nothing is scored again that this version has scored)"
-    )
 
 
 def serving_identity(output: str) -> str:
@@ -67,9 +68,7 @@ def serving_identity(output: str) -> str:
     Raises:
         NoDataError: nothing has been aggregated yet.
     """
-    path = warehouse_path(output)
-    if not storage.exists(path):
-        raise NoDataError(f"no warehouse at {path}; run `forecast aggregate` (or `forecast run`) first")
+    path = _existing(output)
     if storage.is_remote(path):
         fs, inner = storage.filesystem(path)
         info = fs.get_file_info(inner)
@@ -80,10 +79,8 @@ def serving_identity(output: str) -> str:
 
 def read_failures(db: duckdb.DuckDBPyConnection) -> list[Failure]:
     """What failed when the warehouse was built."""
-    rows = db.execute(
-        "SELECT subject, name, error, task, instance_id FROM failures ORDER BY place"
-    ).fetchall()
-    return [Failure(*row) for row in rows]
+    rows = db.execute("SELECT subject, name, error, task, instance_id FROM failures ORDER BY place")
+    return [Failure(*row) for row in rows.fetchall()]
 
 
 @contextmanager
@@ -99,7 +96,3 @@ def published(path: str) -> Iterator[duckdb.DuckDBPyConnection]:
             yield db
             db.execute("CHECKPOINT")
         storage.write_bytes(path, aside.read_bytes())
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
