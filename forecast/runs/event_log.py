@@ -48,13 +48,12 @@ class RunLog(Watcher):
         """Args: status: receives each event before this does."""
         self._status, self._sinks, self._clock = status, tuple(sinks), clock
         self._actors: dict[str, int] = {}  # that have a unit, by its address
-        self._said = (clock(), status.units_committed)
+        self._said = (clock(), status.total.committed)
 
     def started(self, units: Sequence[Unit], actors: int) -> None:
-        status = self._status
-        self._say(
-            "started", name=status.name, units=status.units, committed=status.units_committed, actors=actors
-        )
+        status, total = self._status, self._status.total
+        counts = {"units": total.units, "committed": total.committed, "actors": actors}
+        self._say("started", name=status.name, **counts)
 
     def handed_out(self, units: Sequence[Unit], actor: int) -> None:
         self._actors.update((unit.address, actor) for unit in units)
@@ -84,16 +83,16 @@ class RunLog(Watcher):
         self._say("gave_up", **failure.as_record())
 
     def beat(self) -> None:
-        status, (said_at, said) = self._status, self._said
-        if status.units_committed != said and self._clock() - said_at >= _PROGRESS_SECONDS:
-            self._said = (self._clock(), status.units_committed)
-            self._say("progress", **_numbers(status))
+        now, committed, (said_at, said) = self._clock(), self._status.total.committed, self._said
+        if committed != said and now - said_at >= _PROGRESS_SECONDS:
+            self._said = (now, committed)
+            self._say("progress", **self._status.progress())
 
     def close(self) -> None:
         """The last line, once the status has ended."""
         status = self._status
-        total = {"retries": status.retries, "restarts": status.restarts}
-        self._say("ended", state=status.state, error=status.error, **_numbers(status), **total)
+        lost = {"retries": status.total.retries, "restarts": status.restarts}
+        self._say("ended", state=status.state, error=status.error, **status.progress(), **lost)
 
     def _say(self, event: str, **fields: Any) -> None:
         line = log_line(event, run=self._status.run, **fields)
@@ -113,15 +112,6 @@ def _candidate(unit: Unit) -> dict[str, str]:
 
 def _group(units: Sequence[Unit]) -> dict[str, Any]:
     return {**_candidate(units[0]), "shards": [unit.address for unit in units]}
-
-
-def _numbers(status: RunStatus) -> dict[str, Any]:
-    return {
-        "units": status.units,
-        "committed": status.units_committed,
-        "tokens_per_second": status.tokens_per_second(),
-        "seconds_left": status.seconds_left(),
-    }
 
 
 class AppendedFile:
