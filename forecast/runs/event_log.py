@@ -1,4 +1,4 @@
-"""What happens in a run, one JSON object a line: for machines that collect logs, and for looking back.
+"""The events of a run as a log, one JSON object a line.
 
 Every line has `time` (ISO, UTC) and `event`; lines of a run also its id as `run`, and where they are about
 work, `candidate`, `candidate_id`, `task` and the addresses of the units (`shard`, or `shards` of a group).
@@ -102,12 +102,8 @@ class RunLog(Watcher):
 
 def _candidate(unit: Unit) -> dict[str, str]:
     candidate = unit.candidate
-    return {
-        "candidate": candidate.name,
-        "candidate_id": candidate.candidate_id,
-        "kind": unit.shard.kind,
-        "task": unit.shard.task,
-    }
+    work = {"kind": unit.shard.kind, "task": unit.shard.task}
+    return {"candidate": candidate.name, "candidate_id": candidate.candidate_id, **work}
 
 
 def _group(units: Sequence[Unit]) -> dict[str, Any]:
@@ -115,7 +111,7 @@ def _group(units: Sequence[Unit]) -> dict[str, Any]:
 
 
 class AppendedFile:
-    """A sink: a file on a disk, whole lines, each as soon as it is there."""
+    """A sink: a file on a disk; every line is written at once."""
 
     def __init__(self, path: str, say: Callable[[str], None] = to_stderr) -> None:
         self._path, self._say = Path(path), say

@@ -24,16 +24,11 @@ _SCHEMA = {column.name: pl.String() if column.format is TEXT else pl.Int64() for
 def plan_document(record: dict[str, Any]) -> Document:
     """Candidates with the work done and left, from `plan_record`."""
     title = f"Plan of {record['name']}: {record['done']} of {record['units']} units done"
-    frame = pl.DataFrame(
-        [{name: candidate[name] for name in _SCHEMA} for candidate in record["candidates"]], schema=_SCHEMA
-    )
+    frame = pl.DataFrame(record["candidates"], schema=_SCHEMA)
     tasks = ", ".join(f"{task} ({n} trajectories)" for task, n in record["tasks"].items())
     direct = ", ".join(f"{task} ({n} items)" for task, n in record["direct_evaluation"].items())
-    parts: list[Part] = [
-        Table(frame, _COLUMNS, title),
-        Paragraph(f"tasks: {tasks or 'none'}; window: {record['window']}"),
-    ]
-    if direct:
-        parts.append(Paragraph(f"direct evaluation: {direct}"))
-    parts.append(Paragraph(f"output: {record['output']}"))
+    lines = [f"tasks: {tasks or 'none'}; window: {record['window']}"]
+    lines += [f"direct evaluation: {direct}"] if direct else []
+    lines += [f"output: {record['output']}"]
+    parts: list[Part] = [Table(frame, _COLUMNS, title), *(Paragraph(line) for line in lines)]
     return Document(title, "", (Section("", tuple(parts)),))

@@ -33,25 +33,21 @@ class Quarantined:
 
     def failure(self) -> Failure:
         """For the final list of a run."""
-        day = datetime.fromtimestamp(self.since, UTC).date()
-        return Failure(
-            "candidate",
-            self.candidate,
-            f"{self.error}\n  in quarantine since {day}, after {self.tries} "
-            f"{'try' if self.tries == 1 else 'tries'}; to try again: the same command with --retry",
-        )
+        day, tries = datetime.fromtimestamp(self.since, UTC).date(), "try" if self.tries == 1 else "tries"
+        why = f"in quarantine since {day}, after {self.tries} {tries}"
+        error = f"{self.error}\n  {why}; to try again: the same command with --retry"
+        return Failure("candidate", self.candidate, error)
 
 
 class Quarantine:
-    """That of one output folder."""
+    """The quarantine of one output folder."""
 
     def __init__(self, config: Config) -> None:
         self._folder = storage.join(config.output, "quarantine")
         engine = config.engine.model_dump(mode="json")
         # Memory and machines may be why a candidate could not be loaded.
-        room = config.cluster.model_dump(
-            mode="json", include={"cpus_per_actor", "gpus_per_actor", "resources"}
-        )
+        reserved = {"cpus_per_actor", "gpus_per_actor", "resources"}
+        room = config.cluster.model_dump(mode="json", include=reserved)
         self._ground = digest_of(forecast.__version__, ENGINE_VERSION, engine, room)
 
     def put(self, candidate: Candidate, error: str, tries: int) -> None:
@@ -65,12 +61,8 @@ class Quarantine:
         Raises:
             InputError: a file of the quarantine is damaged.
         """
-        known = set(storage.list_files(self._folder, ".json"))
         found = {}
-        for candidate in plan.candidates:
-            path = self._path(candidate.candidate_id)
-            if path not in known:
-                continue
+        for path, candidate in self._present(plan).items():
             try:
                 record = Quarantined(**{**json.loads(storage.read_bytes(path)), "candidate": candidate.name})
             except (ValueError, TypeError) as error:
@@ -81,11 +73,16 @@ class Quarantine:
 
     def release(self, plan: Plan) -> int:
         """Let a plan's candidates try again; returns how many were set aside."""
-        known = set(storage.list_files(self._folder, ".json"))
-        paths = {self._path(candidate.candidate_id) for candidate in plan.candidates} & known
+        paths = self._present(plan)
         for path in paths:
             storage.remove(path)
         return len(paths)
+
+    def _present(self, plan: Plan) -> dict[str, Candidate]:
+        """The plan's candidates that have a file, by its path."""
+        known = storage.list_files(self._folder, ".json")
+        paths = {self._path(candidate.candidate_id): candidate for candidate in plan.candidates}
+        return {path: candidate for path, candidate in paths.items() if path in known}
 
     def _path(self, candidate_id: str) -> str:
         return storage.join(self._folder, f"{candidate_id}.json")

@@ -1,6 +1,7 @@
 """What commands answer with, as plain records: the same numbers feed `--json`, the tables and the app."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +19,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     candidates = []
     by_candidate = _by_candidate(plan.units)
     for candidate in plan.candidates:
-        units = by_candidate.get(candidate.candidate_id, [])
+        units = by_candidate[candidate.candidate_id]
         waiting = [u for u in units if u.address not in done]
         flops = [estimated_flops(u) for u in waiting]
         candidates.append(
@@ -54,25 +55,18 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
     lake = list(plan.select("trajectories"))
     options = list(plan.select("choices"))
 
-    def counts(units: Sequence[Any]) -> dict[str, int]:
-        finished = [u for u in units if u.address in done]
-        return {
-            "units": len(units),
-            "done": len(finished),
-            "rows": sum(receipts[u.address].rows for u in finished),
-        }
+    def counts(units: Sequence[Unit]) -> dict[str, int]:
+        own = [receipts[u.address] for u in units if u.address in done]
+        return {"units": len(units), "done": len(own), "rows": sum(receipt.rows for receipt in own)}
 
-    candidates = []
     by_candidate = _by_candidate(lake)
-    for candidate in plan.candidates:
-        own = by_candidate.get(candidate.candidate_id, [])
-        candidates.append(
-            {"candidate": candidate.name, "candidate_id": candidate.candidate_id, **counts(own)}
-        )
     return {
         "lake": plan.folder("trajectories"),
         **counts(lake),
-        "candidates": candidates,
+        "candidates": [
+            {"candidate": c.name, "candidate_id": c.candidate_id, **counts(by_candidate[c.candidate_id])}
+            for c in plan.candidates
+        ],
         "failed": [f.as_record() for f in [*failures, *unscored_failures(plan.units, receipts)]],
         "direct_evaluation": {"path": plan.folder("choices"), **counts(options)},
         "tokens_read": sum(r.tokens_read for r in receipts.values()),
@@ -82,9 +76,9 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
 
 def _by_candidate(units: Iterable[Unit]) -> dict[str, list[Unit]]:
     """One pass over a plan that may hold a million of them."""
-    found: dict[str, list[Unit]] = {}
+    found: dict[str, list[Unit]] = defaultdict(list)
     for unit in units:
-        found.setdefault(unit.candidate.candidate_id, []).append(unit)
+        found[unit.candidate.candidate_id].append(unit)
     return found
 
 
@@ -101,18 +95,16 @@ def load_failures(plan: Plan) -> list[Failure]:
     Raises:
         InputError: the file of the last scoring's failures is damaged.
     """
-    found = list(plan.failures)
     path = _failures_path(plan)
-    if storage.exists(path):
-        present = {(c.name, c.candidate_id) for c in plan.candidates}
-        try:
-            for record in json.loads(storage.read_bytes(path)):
-                candidate_id = record.pop("candidate_id")
-                if (record["name"], candidate_id) in present:
-                    found.append(Failure(**record))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is damaged: {error!r}; delete it and score again") from None
-    return found
+    if not storage.exists(path):
+        return list(plan.failures)
+    present = {(c.name, c.candidate_id) for c in plan.candidates}
+    try:
+        records = json.loads(storage.read_bytes(path))
+        known = [(record.pop("candidate_id"), Failure(**record)) for record in records]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error!r}; delete it and score again") from None
+    return [*plan.failures, *(f for candidate_id, f in known if (f.name, candidate_id) in present)]
 
 
 def _failures_path(plan: Plan) -> str:

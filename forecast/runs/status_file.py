@@ -76,7 +76,7 @@ class Outbox:
             for path in self._paths:
                 try:
                     storage.write_bytes(path, data)
-                except Exception as error:  # every storage has its own; none of them is worth the run
+                except Exception as error:  # no error of storage is worth the run
                     if path not in self._troubled:
                         self._troubled.add(path)
                         self._say(f"{path} cannot be written: {error}; scoring continues without it")
@@ -113,7 +113,7 @@ class StatusFile(Watcher):
         self._outbox.close()
         try:
             prune(self._status.output)
-        except Exception as error:  # as above
+        except Exception as error:  # no error of storage is worth the run
             self._say(f"old files in {runs_folder(self._status.output)} cannot be removed: {error}")
 
     def _write(self) -> None:
@@ -158,7 +158,7 @@ def read_runs(output: str, wall: Callable[[], float] = time.time) -> tuple[dict[
 
 
 def judged(record: dict[str, Any], now: float) -> dict[str, Any]:
-    """A record as it is to be shown at a Unix time: whoever has been silent for too long is lost."""
+    """A record as it is to be shown at a Unix time: a run that has not written for too long is lost."""
     if record["state"] != "running":
         return record
     silent = now - datetime.fromisoformat(record["updated_at"]).timestamp()
