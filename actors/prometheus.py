@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.runs.status import RunStatus
 from forecast.runs.status_file import to_stderr
 
@@ -42,7 +42,7 @@ _RUN_GAUGES = {
 _RUN_COUNTERS = {"restarts": ("forecast_restarts_total", "Scoring processes that died or were ended.")}
 
 
-class Metrics(Watcher):
+class Metrics(Subscriber):
     """Sets the metrics about once a second; needs a connection to Ray."""
 
     def __init__(self, status: RunStatus, say: Callable[[str], None] = to_stderr) -> None:

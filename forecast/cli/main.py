@@ -260,8 +260,7 @@ def _interruptible() -> Iterator[None]:
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:
     from forecast.report.terminal import render
-    from forecast.runs.plan_table import plan_document
-    from forecast.runs.records import plan_record
+    from forecast.runs.records import plan_document, plan_record
 
     record = plan_record(plan)
     if as_json:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from forecast.api import Event, Run, Show
     from forecast.config.schema import Config
     from forecast.plan import Failure, Plan
-    from forecast.runs.events import Watcher
+    from forecast.runs.events import Subscriber
     from forecast.runs.status import RunStatus
 
 
@@ -48,7 +48,7 @@ def aggregate_run(plan: "Plan") -> "list[Failure]":
         return aggregate_plan(plan)
 
 
-def watched(status: "RunStatus") -> "AbstractContextManager[Watcher]":
+def watched(status: "RunStatus") -> "AbstractContextManager[Subscriber]":
     """As `forecast.api.watched`, shown on standard error."""
     from forecast import api
 
@@ -73,7 +73,7 @@ def _show() -> "Show | None":
 
 
 @contextmanager
-def _bars(status: "RunStatus") -> "Iterator[Watcher]":
+def _bars(status: "RunStatus") -> "Iterator[Subscriber]":
     from forecast.runs.progress import ScoringProgress
 
     with ScoringProgress(err, status) as shown:

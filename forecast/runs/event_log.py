@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from forecast import storage
 from forecast.plan import Failure, Unit
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.runs.status import RunStatus
 from forecast.runs.status_file import Outbox, log_path, to_stderr
 
@@ -39,7 +39,7 @@ def log_line(event: str, **fields: Any) -> str:
         return json.dumps(finite, ensure_ascii=False, default=str)
 
 
-class RunLog(Watcher):
+class RunLog(Subscriber):
     """Turns events into lines."""
 
     def __init__(
@@ -114,27 +114,20 @@ class AppendedFile:
     """A sink: a file on a disk; every line is written at once."""
 
     def __init__(self, path: str, say: Callable[[str], None] = to_stderr) -> None:
-        self._path, self._say = Path(path), say
-        self._stream: IO[str] | None = None
-        self._troubled = False
+        self._path, self._say, self._troubled = Path(path), say, False
 
     def __call__(self, line: str) -> None:
         try:
-            if self._stream is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._stream = self._path.open("a", encoding="utf-8", buffering=1)
-            self._stream.write(line + "\n")
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
         except OSError as error:
             if not self._troubled:
                 self._troubled = True
                 self._say(f"{self._path} cannot be written: {error}; scoring continues without it")
 
     def close(self) -> None:
-        if self._stream is not None:
-            try:
-                self._stream.close()
-            except OSError as error:  # a full disk may show only now
-                self._say(f"{self._path} is not whole: {error}")
+        """Nothing waits to be written."""
 
 
 class StoredTail:

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from forecast.plan import Failure, Unit
 
 
-class Watcher:
+class Subscriber:
     """Its methods are called by the supervisor, in its own thread and in order; by default they do nothing.
 
-    A watcher that raises ends the run, so one that uses a disk or a network must catch errors there.
+    A subscriber that raises ends the run, so one that uses a disk or a network must catch errors there.
     """
 
     def started(self, units: "Sequence[Unit]", actors: int) -> None:
@@ -37,12 +37,12 @@ class Watcher:
         """About once a second, also while nothing happens."""
 
 
-class Watchers(Watcher):
+class Subscribers(Subscriber):
     """Several at once, each called in turn."""
 
-    def __init__(self, watchers: Sequence[Watcher]) -> None:
-        for event in [name for name in vars(Watcher) if not name.startswith("_")]:
-            setattr(self, event, partial(_call_all, [getattr(watcher, event) for watcher in watchers]))
+    def __init__(self, subscribers: Sequence[Subscriber]) -> None:
+        for event in [name for name in vars(Subscriber) if not name.startswith("_")]:
+            setattr(self, event, partial(_call_all, [getattr(each, event) for each in subscribers]))
 
 
 def _call_all(callbacks: Sequence[Callable[..., None]], *event: Any) -> None:

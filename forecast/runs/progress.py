@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 
 if TYPE_CHECKING:
     from forecast.lake.files import Receipt
@@ -28,7 +28,7 @@ _SECONDS_OF_SILENCE = 60.0  # a log shows that the run lives, also while nothing
 _MOST_ROWS = 12  # candidates that a terminal shows; the counts are of all
 
 
-class ScoringProgress(Watcher):
+class ScoringProgress(Subscriber):
     """Bars for people, a line every ten seconds for logs; the numbers are those of a `RunStatus`."""
 
     def __init__(

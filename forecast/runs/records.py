@@ -1,4 +1,4 @@
-"""What commands answer with, as plain records: the same numbers feed `--json`, the tables and the app."""
+"""A run's plan, results and failures as plain records, which `--json`, tables and the app share."""
 
 import json
 from collections import defaultdict
@@ -6,11 +6,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import polars as pl
+
 from forecast import storage
 from forecast.errors import InputError
 from forecast.lake.files import unscored_failures
 from forecast.lake.receipt_cache import registered_receipts
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
+from forecast.report.document import Column, Document, Paragraph, Part, Section, Table
+from forecast.report.format import COUNT, INTEGER, TEXT, Format
+
+_COLUMNS = (
+    Column("candidate", "candidate"),
+    Column("dtype", "dtype"),
+    Column("parameters", "parameters", COUNT),
+    Column("units", "units", INTEGER, "Shards of trajectories or items, scored one at a time."),
+    Column("done", "done", INTEGER, "Units whose results are in the lake."),
+    Column("estimated_tokens", "tokens left (est.)", INTEGER),
+    Column("estimated_flops", "FLOPs left (est.)", Format(lambda flops: f"{flops:.2g}")),
+)
+_SCHEMA = {column.name: pl.String() if column.format is TEXT else pl.Int64() for column in _COLUMNS[:-1]} | {
+    "estimated_flops": pl.Float64()
+}
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -46,6 +63,19 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "candidates": candidates,
         "failed": [failure.as_record() for failure in plan.failures],
     }
+
+
+def plan_document(record: dict[str, Any]) -> Document:
+    """A `plan_record` as `--dry-run` prints it: candidates with the work done and left."""
+    title = f"Plan of {record['name']}: {record['done']} of {record['units']} units done"
+    frame = pl.DataFrame(record["candidates"], schema=_SCHEMA)
+    tasks = ", ".join(f"{task} ({n} trajectories)" for task, n in record["tasks"].items())
+    direct = ", ".join(f"{task} ({n} items)" for task, n in record["direct_evaluation"].items())
+    lines = [f"tasks: {tasks or 'none'}; window: {record['window']}"]
+    lines += [f"direct evaluation: {direct}"] if direct else []
+    lines += [f"output: {record['output']}"]
+    parts: list[Part] = [Table(frame, _COLUMNS, title), *(Paragraph(line) for line in lines)]
+    return Document(title, "", (Section("", tuple(parts)),))
 
 
 def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:

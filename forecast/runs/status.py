@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.runs.throughput import Account, CandidateAccount, rounded
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def new_run_id(now: float) -> str:
     return f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
-class RunStatus(Watcher):
+class RunStatus(Subscriber):
     """State of a run, kept up to date from its events."""
 
     def __init__(
@@ -124,7 +124,7 @@ class RunStatus(Watcher):
         self._return(list(self._flying))
         self.state, self.error = state, error
 
-    # What watchers read
+    # What subscribers read
 
     def tokens_per_second(self) -> float | None:
         """Of the whole run."""

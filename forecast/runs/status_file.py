@@ -16,7 +16,7 @@ from typing import Any
 
 from forecast import storage
 from forecast.plan import Failure, Unit
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.runs.status import SCHEMA, RunStatus
 
 KEPT = 50  # runs whose files stay
@@ -82,7 +82,7 @@ class Outbox:
                         self._say(f"{path} cannot be written: {error}; scoring continues without it")
 
 
-class StatusFile(Watcher):
+class StatusFile(Subscriber):
     """Keeps the status of a run in `OUTPUT/runs/RUN.json`, and wherever else it is wanted."""
 
     def __init__(
