@@ -2,7 +2,7 @@
 
 Pure: it knows machines and candidates, not Ray. With `gpus_per_actor: auto` a candidate's share of a GPU
 follows from its size and dtype: a small model gets a half, a third, ... of a card, vLLM as many cards as
-`tensor_parallel` says. Estimates of main memory keep too many processes off a machine; they stop nobody,
+`tensor_parallel` says. Estimates of main memory limit the processes on a machine; they refuse no candidate,
 because a wrong guess would be worse than a try.
 """
 
@@ -120,10 +120,10 @@ def _weights_gib(candidate: Candidate) -> float | None:
 def _cards(machines: Iterable[Machine], settings: ClusterConfig) -> dict[str | None, float | None]:
     """Kinds of GPUs in the cluster with their memory in GiB, None where it is not known."""
     kinds = dict.fromkeys(m.kind for m in machines if m.gpus)
-    told = settings.gpu_memory_gib
-    if isinstance(told, Mapping):
-        return {kind: told.get(kind or "", _CARDS.get(kind or "")) for kind in kinds}
-    return {kind: told or _CARDS.get(kind or "") for kind in kinds}
+    configured = settings.gpu_memory_gib
+    if isinstance(configured, Mapping):
+        return {kind: configured.get(kind or "", _CARDS.get(kind or "")) for kind in kinds}
+    return {kind: configured or _CARDS.get(kind or "") for kind in kinds}
 
 
 def _share(needed: float, size: float) -> float | None:
@@ -135,7 +135,7 @@ def _share(needed: float, size: float) -> float | None:
 
 
 def _main_memory(weights: float | None, machines: Sequence[Machine]) -> int:
-    """Bytes: the next power of two in GiB, so that few sizes are told apart; at most the largest machine."""
+    """Bytes: the next power of two in GiB, so that there are few sizes; at most the largest machine."""
     if weights is None:
         return 0
     needed = 2.0 ** math.ceil(math.log2(weights * _OVERHEAD + _WORKSPACE_CPU))

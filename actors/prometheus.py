@@ -37,7 +37,10 @@ _COUNTERS = {
 _RUN_GAUGES = {
     "tokens_per_second": ("forecast_run_tokens_per_second", "As forecast_tokens_per_second, of the run."),
     "seconds_left": ("forecast_run_seconds_left", "Estimated time remaining of the run."),
-    "candidates_failed": ("forecast_candidates_failed", "Candidates that were given up or set aside."),
+    "candidates_failed": (
+        "forecast_candidates_failed",
+        "Candidates given up or in quarantine.",
+    ),
 }
 _RUN_COUNTERS = {"restarts": ("forecast_restarts_total", "Scoring processes that died or were ended.")}
 

@@ -20,7 +20,7 @@ from forecast.plan import Failure, Plan, Unit, joint_units
 from forecast.runs.events import Subscriber
 from forecast.runs.quarantine import Quarantine
 
-_LOOK_SECONDS = 1.0  # between looks at the clock while nobody answers
+_LOOK_SECONDS = 1.0  # between looks at the clock while no actor answers
 _LAYOUT_SECONDS = 10.0  # between looks for room that machines, others or ourselves have made
 
 
@@ -213,7 +213,7 @@ class _Run:
         ray.kill(self._actors.pop(index).handle)
         self._queue.leave(index)
         if self._queue:
-            self._laid_out = -_LAYOUT_SECONDS  # somebody else may have waited for this room
+            self._laid_out = -_LAYOUT_SECONDS  # others may have waited for this room
 
     def _look_at_the_clock(self) -> None:
         """Once a second: end processes that are overdue; stop when no actor has been up for too long."""

@@ -18,14 +18,14 @@ from forecast.errors import ConfigError, did_you_mean
 
 DEFAULTS_KEY = "candidate_defaults"
 
-# What a watched run says of each of its checkpoints by itself.
+# Keys of one candidate, which a watched run sets for each of its checkpoints.
 _OF_ONE_CANDIDATE = CandidateConfig.model_fields.keys() - CandidateSettings.model_fields.keys()
 
 _Location = tuple[str | int, ...]
 
 # Pydantic puts the type that it tried into the location of an error within a union.
 _UNION_MEMBERS = {"int", "str", "tuple[int, ...]", "tuple[str, ...]"}
-# What pydantic says in terms of Python, said in terms of YAML.
+# Pydantic's messages in terms of Python, reworded in terms of YAML.
 _PLAIN = {
     "model_type": "expected keys with values",
     "dict_type": "expected keys with values",
@@ -85,7 +85,7 @@ def _merge_defaults(data: dict[str, Any], defaults: dict[str, Any]) -> None:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own loader keeps the last of two equal keys and says nothing."""
+    """YAML's own loader silently keeps the last of two equal keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

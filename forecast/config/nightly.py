@@ -37,8 +37,8 @@ class WatchConfig(Frozen):
     """A training run whose checkpoints keep arriving, in subfolders of `folder` or as revisions of `hub`.
 
     `pattern` is the name of a checkpoint: `{step}` stands for digits, `*` for anything. Folders that do not
-    match it are not looked at. `marker` is a file whose presence in a checkpoint says that it is whole; a
-    revision of a hub repository is always whole. `every` takes only multiples of it. `final_step`: where
+    match it are ignored. `marker` is the file that marks a checkpoint as complete; a revision of a hub
+    repository always is. `every` takes only multiples of it. `final_step`: where
     training will end, for forecasts. `candidate`: settings of all its checkpoints, as in `candidates`;
     `family` defaults to the name of the run.
     """
@@ -93,7 +93,7 @@ class NightlyForecast(Frozen):
 
 
 class ForecastFell(Frozen):
-    """The forecast for the end of training lies below the interval of an earlier one; see `nightly.falls`."""
+    """The forecast for the end of training fell below an earlier interval; see `nightly.forecast_drop`."""
 
     rule: Literal["forecast_fell"] = "forecast_fell"
     run: str | None = None
@@ -181,7 +181,7 @@ class NightlyConfig(Frozen):
     def _runs_differ(cls, value: tuple[WatchConfig, ...]) -> tuple[WatchConfig, ...]:
         kinds: dict[Any, str] = {}
         for watch in value:
-            own = watch.candidate  # what identifies a run in the warehouse; see `checkpoints.from_warehouse`
+            own = watch.candidate  # what identifies a run in the warehouse; see `checkpoints.runs_from_run`
             kind = (own.family or watch.run, own.corpus, own.seed, own.quantize, own.drop_layers)
             if (first := kinds.setdefault(kind, watch.run)) != watch.run:
                 raise ValueError(

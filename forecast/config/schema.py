@@ -75,8 +75,8 @@ class ClusterConfig(Frozen):
     """Where it runs: `address` of a Ray cluster, or none to start Ray on this machine.
 
     `actors`: scoring processes, as many as fit by default. `gpus_per_actor: auto` follows each candidate's
-    size and dtype; `gpu_memory_gib` (a number, or one by Ray's name of the GPU) says what it has to go by
-    where Ray's name does not. `resources`: what else of Ray's resources a process takes, e.g. to keep to
+    size and dtype; `gpu_memory_gib` (a number, or one by Ray's name of the GPU) is its memory where Ray's
+    name does not tell. `resources`: what else of Ray's resources a process takes, e.g. to keep to
     certain machines. `autoscaling`: the cluster grows when it is asked for more than it has.
     `deadline_minutes`: a process that has not finished a shard by then (loading included) is ended and counts
     as having died. `patience_minutes`: how long to wait for a machine when none is left. `attempts`: how
@@ -109,7 +109,7 @@ class ClusterConfig(Frozen):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether candidates run on GPUs, as far as it can be told before the cluster is asked."""
+        """Whether candidates run on GPUs, as far as this is known before the cluster is asked."""
         if self.gpus_per_actor == "auto":
             return Path("/dev/nvidiactl").exists()
         return self.gpus_per_actor > 0

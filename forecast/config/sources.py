@@ -31,9 +31,9 @@ def location(*schemes: str, or_hub_id: bool = False) -> Callable[[str, Validatio
 
 
 def path_or_hub_id(value: str, info: ValidationInfo) -> str:
-    """A validator: a hub id looks like a relative path; it is a path where it says so or something exists."""
-    says_so = value.startswith((".", "~", "/")) or value.endswith(".gguf")
-    is_path = says_so or (info.context is not None and Path(info.context, value).exists())
+    """A validator: what is marked as a path or exists as a path becomes absolute; the rest is a hub id."""
+    is_marked = value.startswith((".", "~", "/")) or value.endswith(".gguf")
+    is_path = is_marked or (info.context is not None and Path(info.context, value).exists())
     return _absolute(value, info) if is_path else value
 
 
@@ -121,7 +121,7 @@ class DataSource(Frozen):
 class TrajectoryColumns(Frozen):
     """Names of the columns; those that default to none are optional in the data.
 
-    `frontier_tokens`: what a frontier model thought of the solution, for rBridge; see `baselines/rbridge.py`.
+    `frontier_tokens`: a frontier model's tokens of the solution, for rBridge; see `proxies.rbridge`.
     """
 
     prompt: str = "prompt"
@@ -151,7 +151,7 @@ class ChoiceSource(DataSource):
     `choices` names one column that holds a list (dots reach into records: `choices.text`) or lists one column
     per option. `choice_pattern` is a regular expression for a whole option; its first group is the option's
     text. `answer` names the column of the right one, where `choices` lists columns perhaps one of them. That
-    column holds an option's label, text or 0-based index; `answer_is` says which where a row leaves it open.
+    column holds an option's label, text or 0-based index; `answer_is` says which where a row is ambiguous.
     `labels` names the column of the labels (default A, B, C, ...).
     """
 

@@ -1,9 +1,8 @@
-"""The register of receipts beside the lake: what the files say about themselves, in one file instead of many.
+"""A cache of all receipts of a lake in one file, `OUTPUT/receipts.parquet`.
 
-`OUTPUT/receipts.parquet` is a cache and nothing more. An entry counts only while the unit's file has the size
-that it had when it was read, everything else is read from the files themselves, and deleting the register
-costs that reading once. With it a finished run of 100,000 units answers in seconds, and over an object store
-without a request for each of them.
+An entry counts only while the unit's file has the size that it had when it was read; other receipts are read
+from the files. It may be deleted. With it a finished run of 100,000 units answers in seconds, and over an
+object store without a request for each of them.
 """
 
 import io

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from forecast.runs.status import RunStatus
 
 _SECONDS_BETWEEN_LINES = 10.0
-_SECONDS_OF_SILENCE = 60.0  # a log shows that the run lives, also while nothing is done
+_SECONDS_OF_SILENCE = 60.0  # between lines while nothing is done
 _MOST_ROWS = 12  # candidates that a terminal shows; the counts are of all
 
 

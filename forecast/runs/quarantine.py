@@ -1,8 +1,8 @@
-"""Candidates set aside after their own errors, kept beside the lake so that no later run fails at them again.
+"""Candidates in quarantine after their own errors, which later runs skip.
 
 One JSON file per candidate in `OUTPUT/quarantine`. A candidate is known by what its files hold, so repaired
 files make another candidate; another version of the engines, other settings of them, or `--retry` let a
-quarantined one try again. Deaths of processes and machines set nobody aside: they may be the cluster's fault.
+quarantined one try again. Deaths of processes and machines put none there: they may be the cluster's fault.
 """
 
 import json
@@ -22,7 +22,7 @@ from forecast.plan import Failure, Plan
 
 @dataclass(frozen=True)
 class Quarantined:
-    """Why a candidate is set aside."""
+    """Why a candidate is in quarantine."""
 
     candidate_id: str
     candidate: str
@@ -51,12 +51,12 @@ class Quarantine:
         self._ground = digest_of(forecast.__version__, ENGINE_VERSION, engine, room)
 
     def put(self, candidate: Candidate, error: str, tries: int) -> None:
-        """Set a candidate aside."""
+        """Put a candidate into quarantine."""
         record = Quarantined(candidate.candidate_id, candidate.name, error, tries, time.time(), self._ground)
         storage.write_bytes(self._path(candidate.candidate_id), json.dumps(asdict(record), indent=2).encode())
 
     def of(self, plan: Plan) -> dict[str, Quarantined]:
-        """Those of a plan's candidates that are set aside, by candidate_id, under their present names.
+        """The plan's candidates in quarantine, by candidate_id, under their present names.
 
         Raises:
             InputError: a file of the quarantine is damaged.
@@ -72,7 +72,7 @@ class Quarantine:
         return found
 
     def release(self, plan: Plan) -> int:
-        """Let a plan's candidates try again; returns how many were set aside."""
+        """Let a plan's candidates try again; returns how many were in quarantine."""
         paths = self._present(plan)
         for path in paths:
             storage.remove(path)

@@ -49,7 +49,7 @@ class RunStatus(Subscriber):
     ) -> None:
         """Args:
         done: addresses of the units that are in the lake already.
-        failures: what is known to fail before anything is scored: candidates without a plan, or set aside.
+        failures: known before anything is scored: candidates without a plan, or in quarantine.
         run: the run's id; by default a new one.
         job: the id of the Ray job that this run is, if it is one.
         clock: seconds that never go back; speeds are by it.

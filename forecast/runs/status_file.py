@@ -37,7 +37,7 @@ def to_stderr(text: str) -> None:
 
 
 class Outbox:
-    """Writes the newest of what it is given in a thread of its own, so storage that hangs holds nobody up.
+    """Writes the newest content in a thread of its own, so that storage that hangs does not block the run.
 
     A failed write is reported once per path, and retried with the next content.
     """
@@ -52,7 +52,7 @@ class Outbox:
         self._thread.start()
 
     def put(self, data: bytes) -> None:
-        """The content that the files are to have; what waited to be written before is forgotten."""
+        """The new content of the files; older content that still waits is dropped."""
         with self._changed:
             self._waiting = data
             self._changed.notify()
@@ -145,7 +145,7 @@ def prune(output: str, keep: int = KEPT) -> None:
 def read_runs(output: str, wall: Callable[[], float] = time.time) -> tuple[dict[str, Any], ...]:
     """The records of the runs of an output, the newest first.
 
-    A `state` may be, beyond those of `RunStatus`: `lost`, for one that says it runs and has not written for a
+    A `state` may be, beyond those of `RunStatus`: `lost`, for a running one that has not written for a
     minute, by this machine's clock; `unreadable`, with `run` and `error` alone, for a damaged file.
 
     Raises:

@@ -1,7 +1,7 @@
 """The warehouse: one DuckDB file with everything that tables, rankings and the app read.
 
-It is built aside and renamed, so a reader has the old file or the new one. DuckDB allows one writer or many
-readers of a file: nobody ever writes to the file that is being served.
+It is built elsewhere and renamed, so a reader has the old file or the new one. DuckDB allows one writer or
+many readers of a file: the file that is being served is never written to.
 """
 
 import tempfile
@@ -90,9 +90,9 @@ def published(path: str) -> Iterator[duckdb.DuckDBPyConnection]:
         storage.sweep_temporaries(str(Path(path).parent))
     # In a folder of its own: DuckDB keeps a log beside its file, and no path may hold a question mark.
     with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
-        aside = Path(scratch) / FILE_NAME
-        with duckdb.connect(str(aside), config={"temp_directory": scratch}) as db:
+        built = Path(scratch) / FILE_NAME
+        with duckdb.connect(str(built), config={"temp_directory": scratch}) as db:
             db.execute(f"CREATE TABLE layout AS SELECT {LAYOUT} AS version")
             yield db
             db.execute("CHECKPOINT")
-        storage.write_bytes(path, aside.read_bytes())
+        storage.write_bytes(path, built.read_bytes())

@@ -85,7 +85,7 @@ def _coverage(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> dict[Gr
 def _excluded(coverage: Mapping[Group, _Coverage]) -> dict[str, str]:
     """Candidates that could read nothing of some task, with the reason.
 
-    They are set aside: with them nothing of that task would be left for the others.
+    With them nothing of that task would be left for the others.
     """
     return {
         candidate_id: f"could read none of the {len(own.given)} instances of task {task!r}; the first one: "
