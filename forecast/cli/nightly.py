@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forecast.api import Run
 from forecast.cli.options import Json, load_config
-from forecast.cli.rank import ranking_of
-from forecast.cli.scoring import aggregate_run, score_run
+from forecast.cli.scoring import aggregate_run, ranking_of, score_run
 from forecast.config import NIGHT_VARIABLE
 from forecast.errors import ConfigError
 from forecast.report.console import PARTIAL_FAILURE, err, out, print_failures, print_json
@@ -83,9 +83,9 @@ def nightly(
             with err.status("looking for checkpoints"):
                 prepared = prepare(loaded, night)
             work = Work(
-                score=lambda plan: score_run(plan.config, address, retry, plan),
-                aggregate=aggregate_run,
-                rank=lambda run: ranking_of(run).ranking,
+                score=lambda plan: score_run(Run(plan.config, plan=plan), address, retry),
+                aggregate=lambda plan: aggregate_run(Run(plan.config, plan=plan)),
+                rank=lambda run: ranking_of(Run(run)).ranking,
             )
             told = run_night(prepared, work, lock)
     except LockedError as error:

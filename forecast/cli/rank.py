@@ -1,24 +1,19 @@
 """`forecast rank` between the command line and the library: its options, progress, and what it prints."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from forecast.cli.options import Html, Json, load_config, one_source
+from forecast import api
+from forecast.cli.options import Html, Json, one_source
+from forecast.cli.scoring import ranking_of
 from forecast.errors import ConfigError
-from forecast.report.console import emit, err, leave, out
-from forecast.report.terminal import render
+from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
 if TYPE_CHECKING:  # scipy takes most of a second to import
     from forecast.analysis.ranking.held_out import TableReport
-    from forecast.analysis.ranking.results import Ranking
-    from forecast.config.schema import Config
-    from forecast.warehouse.population import Population
 
 ConfigPath = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG]", help="A run's configuration; or --table.")
@@ -28,7 +23,9 @@ TablePath = Annotated[
     typer.Option(
         metavar="FILE",
         help="Rank from this table (CSV, JSONL, Parquet), without a configuration: columns candidate, "
-        "family, task, score, then one for each feature.",
+        "family, task, score, then one for each feature. With --protocol known-tasks also a CSV of published "
+        "benchmark scores: Model, Model Family, Model Size (B), Pretraining Data Size (T), FLOPs (1E21), "
+        "then one for each benchmark.",
     ),
 ]
 Features = Annotated[
@@ -75,6 +72,22 @@ Bootstraps = Annotated[int | None, typer.Option(metavar="N", min=0, help="For in
 Workers = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Processes. Default: one for each core.")
 ]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help="With published benchmark scores: benchmark to forecast; may be repeated. Default: each.",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=2,
+        help="With published benchmark scores: folds in which families are held out. Default: 10.",
+    ),
+]
 NoHeldOut = Annotated[
     bool,
     typer.Option("--no-held-out", help="Single proxies only: no scorers, protocols and nulls; seconds."),
@@ -83,27 +96,6 @@ Save = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Save the scorer that the order is by, fitted to all cells, as JSON."),
 ]
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A run's ranking, and what failed on the way to it."""
-
-    population: "Population"
-    ranking: "Ranking"
-    failed: list[dict[str, str]]
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        from forecast.analysis.ranking.report import rank_record
-
-        return rank_record(self.ranking, self.failed)
-
-    def print(self) -> None:
-        """Tables on standard output."""
-        from forecast.analysis.ranking.report import document
-
-        out.print(render(document("", self.ranking)))
 
 
 def rank(
@@ -120,42 +112,61 @@ def rank(
     workers: Workers = None,
     no_held_out: NoHeldOut = False,
     save: Save = None,
+    target: Target = None,
+    folds: Folds = None,
     html: Html = None,
     json_: Json = False,
 ) -> None:
     """Rank the candidates, and say how far to trust it for models, families and tasks not seen before."""
-    one_source(config, table)
+    source = one_source(config, table)
     if saved := [name for name in scorer or () if name.endswith(".json")]:
-        if table is None or len(scorer or ()) > 1 or html or save or features or baselines or over:
+        beside = len(scorer or ()) > 1 or html or save or features or baselines or over or target or folds
+        if table is None or beside:
             raise ConfigError(f"--scorer {saved[0]} (a saved scorer) goes with --table FILE and --json alone")
         from forecast.cli.predict import predict
 
         predict(table, saved[0], json_)
         return
+    if table is not None and _is_published(table):
+        needs_features = {
+            "--features": features,
+            "--baselines": baselines,
+            "--over": over,
+            "--scorer": scorer,
+            "--permutations": permutations,
+            "--bootstraps": bootstraps,
+            "--no-held-out": no_held_out or None,
+            "--save": save,
+        }
+        _only_known_tasks(table, protocol, [name for name, v in needs_features.items() if v is not None])
+        _benchmarks(table, target, folds, seed or 0, html, json_)
+        return
+    if target or folds:
+        raise ConfigError("--target and --folds go with --table FILE of published benchmark scores")
+    if isinstance(source, str) and over is not None:
+        raise ConfigError("--over goes with CONFIG; a table's features are what they are")
+    if isinstance(source, str) and no_held_out:
+        raise ConfigError("--no-held-out goes with CONFIG; a table is ranked by held-out figures alone")
+    if isinstance(source, api.Run) and baselines is not None:
+        raise ConfigError("--baselines goes with --table FILE; a run brings its own")
     given: dict[str, Any] = {
-        "protocols": tuple(dict.fromkeys(protocol)) if protocol else None,
-        "scorers": tuple(dict.fromkeys(scorer)) if scorer else None,
+        "protocol": protocol,
+        "scorer": scorer,
         "seed": seed,
         "permutations": permutations,
         "bootstraps": bootstraps,
+        "workers": workers,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    n_workers = workers or len(os.sched_getaffinity(0))
-    report: TableReport | None
-    if table is not None:
-        if over is not None:
-            raise ConfigError("--over goes with CONFIG; a table's features are what they are")
-        if no_held_out:
-            raise ConfigError("--no-held-out goes with CONFIG; a table is ranked by held-out figures alone")
-        report = _of_table(table, _names(features), _names(baselines) or (), given, n_workers)
-        ranked = None
-    else:
-        assert config is not None  # checked above
-        if baselines is not None:
-            raise ConfigError("--baselines goes with --table FILE; a run brings its own")
-        loaded = load_config(config)
-        ranked = ranking_of(loaded, over or "tokens")
-        report = None if no_held_out else _held_out(ranked, loaded, _names(features), given, n_workers)
+    ranked = ranking_of(source, over or "tokens") if isinstance(source, api.Run) else None
+    report = None
+    if not no_held_out:
+        with WorkProgress(err, "scorers and their nulls") as progress:
+            given["on_progress"] = progress.advance
+            if ranked is not None:
+                report = ranked.held_out(_names(features), **given)
+            else:
+                report = api.rank_table(str(table), _names(features), _names(baselines) or (), **given)
     if save is not None:
         _save(report, save)
     name = table or str(config)
@@ -168,54 +179,42 @@ def rank(
         html=html,
         failed=ranked.failed if ranked else (),
     )
-    leave(bool(ranked and ranked.failed))
 
 
-def ranking_of(config: "Config", over: Literal["tokens", "bytes"] = "tokens") -> Ranked:
-    """Every proxy by itself against what a run measured; reads the warehouse.
+def _is_published(table: str) -> bool:
+    from forecast.inputs.published.observational_scaling import is_score_table
 
-    Raises:
-        NoDataError: there is no warehouse yet, or nothing in it to rank by.
-    """
-    from forecast.analysis.ranking.univariate import rank_candidates
-    from forecast.warehouse.connect import open_warehouse, read_failures
-    from forecast.warehouse.population import load_population
-
-    with err.status("ranking"), open_warehouse(config.output) as db:
-        failures = read_failures(db)
-        population = load_population(db, over)
-        ranking = rank_candidates(population, config.ranking)
-    return Ranked(population, ranking, [failure.as_record() for failure in failures])
+    return is_score_table(table)
 
 
-def _of_table(
-    path: str, features: list[str] | None, baselines: Sequence[str], given: dict[str, Any], workers: int
-) -> "TableReport":
-    from forecast.analysis.ranking.feature_table_from_file import read_table
-    from forecast.analysis.ranking.held_out import Options, report_of
+def _only_known_tasks(table: str, protocols: list[str] | None, options: list[str]) -> None:
+    """Raises: ConfigError: a protocol or one of `options` needs features."""
+    from forecast.analysis.ranking.splits import KNOWN_TASKS
 
-    options = Options(**given)
-    imported = read_table(path, features, baselines)
-    with WorkProgress(err, "scorers and their nulls") as progress:
-        return report_of(imported, options, workers=workers, on_cost=progress.advance)
-
-
-def _held_out(
-    ranked: Ranked, config: "Config", features: list[str] | None, given: dict[str, Any], workers: int
-) -> "TableReport | None":
-    """None where nothing is measured: the ranking itself says so."""
-    from forecast.analysis.ranking.feature_table_from_run import cells_of
-    from forecast.analysis.ranking.held_out import Options, report_of
-
-    if not ranked.ranking.reports:
-        return None
-    settings = config.ranking
-    options = Options(**{"seed": settings.seed, "confidence": settings.confidence, **given})
-    cells = cells_of(ranked.population, settings, features)
-    with WorkProgress(err, "scorers and their nulls") as progress:
-        return report_of(
-            cells.imported, options, redraw=cells.redraw, workers=workers, on_cost=progress.advance
+    if options or set(protocols or ()) != {KNOWN_TASKS}:
+        raise ConfigError(
+            f"{table} has benchmark scores and no features: only --protocol {KNOWN_TASKS} can be evaluated"
+            + (f", and {options[0]} needs features" if options else "")
         )
+
+
+def _benchmarks(
+    path: str, targets: list[str] | None, folds: int | None, seed: int, html: str | None, as_json: bool
+) -> None:
+    """Benchmarks from other benchmarks: the document or JSON on standard output."""
+    from forecast.analysis.baselines.report import document
+
+    given = {} if folds is None else {"folds": folds}
+    with WorkProgress(err, "families held out") as progress:
+        result = api.forecast_benchmarks(
+            path, target=targets or (), **given, seed=seed, on_progress=progress.advance
+        )
+    emit(
+        lambda: document(path, result),
+        lambda: {"table": path, "benchmarks": result.as_record()},
+        as_json=as_json,
+        html=html,
+    )
 
 
 def _save(report: "TableReport | None", path: Path) -> None:
@@ -226,7 +225,7 @@ def _save(report: "TableReport | None", path: Path) -> None:
     save_scorer(report.fitted, path)
 
 
-def _record(report: "TableReport | None", ranked: Ranked | None, name: str) -> dict[str, Any]:
+def _record(report: "TableReport | None", ranked: api.RunRanking | None, name: str) -> dict[str, Any]:
     from forecast.analysis.ranking.held_out_report import report_record
 
     held_out = None if report is None else report_record(report, name)

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from forecast.config.sources import DataSource, MeasuredSource
+from forecast.config.sources import MeasuredSource
 from forecast.errors import InputError, did_you_mean
 from forecast.inputs.columns import text_at
-from forecast.inputs.files import Problems, read_file, read_rows
+from forecast.inputs.files import Problems, read_file
+from forecast.inputs.long_table import is_repeat, number_of, read_long_table
 
 _CSV_COLUMNS = ("candidate", "task", "metric", "value")
 
@@ -55,17 +56,15 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
     entries = _csv_entries(source, problems) if source.format == "csv" else _lm_eval_entries(source)
     entries = _of_chosen_metric(_of_chosen_tasks(entries, source), source, problems)
     scores: list[MeasuredScore] = []
-    places: dict[tuple[str, str, str], str] = {}
+    places: dict[tuple[object, ...], str] = {}
     for entry in entries:
         if entry.candidate not in candidates:
             hint = did_you_mean(entry.candidate, candidates)
             problems.add(entry.where, f"unknown candidate {entry.candidate!r}; {hint}")
             continue
         key = (entry.candidate, entry.task, entry.metric)
-        if (first := places.get(key)) is not None:
-            problems.add(entry.where, f"{' / '.join(key)} is given twice, first at {first}; remove one")
+        if is_repeat(key, entry.where, places, problems):
             continue
-        places[key] = entry.where
         if entry.lower_is_better:
             problems.add(
                 entry.where,
@@ -73,14 +72,14 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
                 "metric, or leave the task out with tasks",
             )
             continue
-        value = _number(entry.value)
-        stderr = None if entry.stderr is None else _number(entry.stderr)
-        if value is None:
+        value = number_of(entry.value)
+        stderr = None if entry.stderr is None else number_of(entry.stderr)
+        if not math.isfinite(value):
             problems.add(
                 entry.where,
                 f"value {entry.value!r} is not a finite number; remove the score if it is not known",
             )
-        elif entry.stderr is not None and (stderr is None or stderr < 0):
+        elif stderr is not None and not 0 <= stderr < math.inf:
             problems.add(
                 entry.where, f"stderr {entry.stderr!r} is not a finite number of 0 or more; leave it out"
             )
@@ -91,14 +90,8 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
 
 
 def _csv_entries(source: MeasuredSource, problems: Problems) -> list[_Entry]:
-    rows = read_rows(DataSource(path=source.path))
-    if missing := [column for column in _CSV_COLUMNS if column not in rows[0].data]:
-        raise InputError(
-            f"{source.path}:1: missing columns: {', '.join(missing)}; "
-            f"the header has: {', '.join(rows[0].data)}"
-        )
     entries = []
-    for row in rows:
+    for row in read_long_table(source.path, _CSV_COLUMNS):
         candidate, task, metric = (text_at(row, column, problems) for column in _CSV_COLUMNS[:3])
         if candidate is not None and task is not None and metric is not None:
             value, stderr = row.data["value"], row.data.get("stderr")
@@ -188,12 +181,3 @@ def _of_chosen_metric(entries: list[_Entry], source: MeasuredSource, problems: P
 
 def _names(entries: Iterable[_Entry]) -> list[str]:
     return list(dict.fromkeys(entry.metric for entry in entries))
-
-
-def _number(value: Any) -> float | None:
-    """The finite number that a cell or a JSON value stands for, else None."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

@@ -5,8 +5,7 @@ import difflib
 import math
 import unicodedata
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import polars as pl
 from rich.console import Group, RenderableType
@@ -46,10 +45,6 @@ class CandidateTrajectory:
     trajectory: Trajectory
     unscored_text: str  # the part of the solution before the window
     tokens: tuple[ShownToken, ...]
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def read_trajectory(

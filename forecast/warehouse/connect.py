@@ -54,7 +54,7 @@ def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
             tables = [table for (table,) in found.fetchall()]
             for table in tables:
                 db.execute(f'CREATE VIEW "{table}" AS FROM served."{table}"')
-            if "layout" not in tables or db.execute("FROM layout").fetchone() != (LAYOUT,):
+            if "layout" not in tables or db.execute("FROM layout").fetchall() != [(LAYOUT,)]:
                 raise NoDataError(
                     f"{path} was built by another version of forecast; run `forecast aggregate` with this "
                     "one (seconds; nothing is scored again that this version has scored)"

@@ -15,6 +15,7 @@ from forecast.errors import ConfigError, InputError, NoDataError
 from forecast.inputs.trajectories import Trajectory
 from forecast.lake.trajectory_view import CandidateTrajectory, align_tokens, read_trajectory, trajectory_view
 from forecast.plan import Plan, make_plan
+from forecast.report.records import record_of
 
 TASKS = {
     "t": [*solutions("a", "b"), *solutions("b", expert="model", text=" It may be {}.")],
@@ -157,7 +158,7 @@ def test_all_texts_joined_are_the_solution(solution: str, data: st.DataObject) -
 
 
 def test_record_has_everything(scored: Plan) -> None:
-    record = read_trajectory(scored, "one", "t", "a", None).as_record()
+    record = record_of(read_trajectory(scored, "one", "t", "a", None))
     assert record["candidate"] == "one"
     assert record["trajectory"]["solution"] == " It is a."
     assert record["tokens"][0].keys() == {

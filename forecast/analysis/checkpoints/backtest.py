@@ -9,19 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN, MEMORY, Window
+from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN, MEMORY, Points, Window
 from forecast.analysis.checkpoints.methods import Fit, Key, fit_window
 from forecast.analysis.stats.curve_fitting import Array
 
 MOST_ORIGINS = 10  # more of them overlap almost wholly and cost time
-
-
-@dataclass(frozen=True)
-class Held:
-    """Actual values of a task after an origin."""
-
-    u: Array  # [m], in lengths of the whole window
-    actual: Array  # [m]
 
 
 @dataclass(frozen=True)
@@ -31,7 +23,7 @@ class Origin:
     u: float  # in lengths of the whole window
     window: Window
     fits: Mapping[str, Mapping[Key, Fit]]  # by task
-    held: Mapping[str, Held]  # by task: the window's checkpoints after the origin
+    held: Mapping[str, Points]  # by task: the window's checkpoints after the origin, u in its lengths
 
     def horizon(self, task: str) -> Array:
         """[m], above 1."""
@@ -39,7 +31,7 @@ class Origin:
 
     def errors(self, task: str, key: Key) -> Array:
         """Forecast minus actual: [m]; NaN where the method has no forecast."""
-        return self.fits[task][key].forecast(self.horizon(task)) - self.held[task].actual
+        return self.fits[task][key].forecast(self.horizon(task)) - self.held[task].y
 
 
 def origins_of(window: Window) -> list[float]:
@@ -70,7 +62,7 @@ def roll(window: Window, on_origin: Callable[[int, int], None] | None = None) ->
             points = window.targets[task]
             after = points.u > u * (1 + 1e-12)
             if after.any():
-                held[task] = Held(points.u[after], points.y[after])
+                held[task] = Points(points.u[after], points.y[after])
         found.append(Origin(u, earlier, fit_window(earlier), held))
         if on_origin is not None:
             on_origin(done + 1, len(places))

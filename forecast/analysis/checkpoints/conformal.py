@@ -67,14 +67,14 @@ def scales_of(
         decide: tasks whose drift and scaled errors are pooled.
     """
     own = {task: _drift(e, noise[task]) for task, e in errors.items()}
-    pooled = [own[task] for task in decide if task in own and own[task] is not None]
-    shared = float(np.mean([d for d in pooled if d is not None])) if pooled else None
+    pooled = [drift for task in decide if (drift := own.get(task)) is not None]
+    shared = float(np.mean(pooled)) if pooled else None
     drifts = {}
     for task, drift in own.items():
-        known = [d for d in (drift, shared) if d is not None]
-        mixed = known[0] if len(known) == 1 else 0.0
-        if len(known) == 2:
-            mixed = (1 - _POOLED) * known[0] + _POOLED * known[1]
+        if drift is None or shared is None:
+            mixed = drift or shared or 0.0
+        else:
+            mixed = (1 - _POOLED) * drift + _POOLED * shared
         drifts[task] = math.sqrt(max(mixed, 0.0))
     scaled = [
         np.abs(e.error) / _scale(noise[task], drifts[task], e.horizon, e.spread)

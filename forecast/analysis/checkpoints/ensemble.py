@@ -18,6 +18,7 @@ from forecast.analysis.checkpoints.fit_window import Points
 from forecast.analysis.checkpoints.methods import Fit, Key
 from forecast.analysis.checkpoints.noise import level
 from forecast.analysis.stats.curve_fitting import Array
+from forecast.analysis.stats.figures import mean_known
 
 # A straight line overshoots at long horizons; at half weight it offsets members that level off too soon.
 PRIOR_WEIGHTS = {
@@ -40,7 +41,8 @@ class Combination:
 
     weights: Mapping[Key, float]  # sum to 1
     proxy: str | None  # the chosen one; None where there is none
-    errors: Mapping[Key, float]  # squared error at rolling origins / the median member's, geometric mean
+    # Squared error at rolling origins / the median member's, geometric mean over tasks.
+    errors: Mapping[Key, float]
     n_tasks: int  # on which the weights are based
     n_origins: int
 
@@ -72,10 +74,7 @@ def pooled_errors(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequenc
             logs.append(np.log(mean / middle + _ERROR_FLOOR) if middle > 0 else np.where(known, 0.0, np.nan))
     if not logs:
         return np.full(len(keys), np.nan), 0
-    table = np.array(logs)
-    counts = np.isfinite(table).sum(axis=0)
-    sums = np.nansum(table, axis=0)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), len(logs)
+    return mean_known(np.array(logs), axis=0), len(logs)
 
 
 def combine(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]) -> Combination:

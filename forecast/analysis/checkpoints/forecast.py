@@ -1,7 +1,7 @@
 """Forecasts of all runs of a table: metrics resolved, every run forecast, rows compared and summarised."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -14,7 +14,7 @@ from forecast.analysis.checkpoints.run_decisions import Duel, Keep, RunDecisions
 from forecast.analysis.checkpoints.summary import SummaryRow, summarise, verdicts
 from forecast.analysis.checkpoints.training_runs import Run, Runs
 from forecast.errors import InputError, NoDataError, did_you_mean
-from forecast.report.records import frame_of
+from forecast.report.records import frame_of, frame_with
 
 if TYPE_CHECKING:
     from forecast.report.document import Document
@@ -54,14 +54,11 @@ class CheckpointsResult:
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """`forecasts`, `summary`, `weights`, `duels`, `stops`, `keeps` and `failed`, a row each."""
-        text = ("run", "member", "method", "proxy", "about")
-        weights = {name: pl.String() for name in text} | {
-            name: pl.Float64() for name in ("weight", "relative_squared_error")
-        }
+        weights = "run:s member:s method:s proxy:s about:s weight:f relative_squared_error:f"
         return {
             "forecasts": frame_of(self.rows, ForecastRow),
             "summary": frame_of(self.summary, SummaryRow),
-            "weights": pl.DataFrame([row for made in self.forecasts for row in _weights(made)], weights),
+            "weights": frame_with((row for made in self.forecasts for row in _weights(made)), weights),
             "duels": frame_of(self.decisions.duels, Duel),
             "stops": frame_of(self.decisions.stops, Stop),
             "keeps": frame_of(self.decisions.keeps, Keep),
@@ -69,19 +66,11 @@ class CheckpointsResult:
         }
 
 
-def _weights(forecast: RunForecast) -> list[dict[str, Any]]:
+def _weights(forecast: RunForecast) -> list[tuple[Any, ...]]:
     """The members' weights, the largest first."""
     made = forecast.combination
     return [
-        {
-            "run": forecast.run,
-            "member": str(key),
-            "method": key.method,
-            "proxy": key.proxy,
-            "about": METHOD[key.method].about,
-            "weight": weight,
-            "relative_squared_error": made.errors.get(key),
-        }
+        (forecast.run, str(key), *astuple(key), METHOD[key.method].about, weight, made.errors.get(key))
         for key, weight in sorted(made.weights.items(), key=lambda item: -item[1])
     ]
 
@@ -147,6 +136,10 @@ def forecast_checkpoints(
     )
 
 
+def _tasks(table: Runs, metric: str) -> list[str]:
+    return sorted({task for run in table.runs for task in run.of(metric)})
+
+
 def _check_metric(table: Runs, name: str, role: str) -> None:
     known = sorted({metric for run in table.runs for metric in run.metrics})
     if name not in known:
@@ -159,7 +152,7 @@ def _loss_metric(table: Runs, options: CheckpointsOptions) -> str | None:
     if options.loss is not None:
         _check_metric(table, options.loss, "cross-entropy")
         if options.loss_task is not None:
-            texts = sorted({task for run in table.runs for task in run.of(options.loss)})
+            texts = _tasks(table, options.loss)
             if options.loss_task not in texts:
                 raise InputError(
                     f"no task {options.loss_task!r} has {options.loss!r}; "
@@ -167,11 +160,12 @@ def _loss_metric(table: Runs, options: CheckpointsOptions) -> str | None:
                 )
         return options.loss
     named = {metric.lower(): metric for run in table.runs for metric in run.metrics}
-    targets = {task for run in table.runs for task in run.of(options.target)}
+    targets = set(_tasks(table, options.target))
 
     def generic(metric: str) -> bool:
-        texts = {task for run in table.runs for task in run.of(metric)}
-        return metric != options.target and (metric not in options.proxies or bool(texts - targets))
+        return metric != options.target and (
+            metric not in options.proxies or not targets.issuperset(_tasks(table, metric))
+        )
 
     return next((named[name] for name in GENERIC if name in named and generic(named[name])), None)
 
@@ -182,8 +176,7 @@ def _loss_words(table: Runs, options: CheckpointsOptions, loss: str | None) -> s
             "no metric is the cross-entropy of generic texts (--cross-entropy METRIC names one): "
             "the two-step baselines are null"
         )
-    tasks = sorted({task for run in table.runs for task in run.of(loss)})
-    targets = {task for run in table.runs for task in run.of(options.target)}
+    tasks, targets = _tasks(table, loss), _tasks(table, options.target)
     generic = [task for task in tasks if task not in targets] or tasks
     return f"cross-entropy of generic texts: {loss} of {', '.join(generic)} (their mean)"
 
@@ -196,7 +189,7 @@ def _only_loss_task(run: Run, options: CheckpointsOptions) -> Run:
 
 
 def _check_chance(table: Runs, options: CheckpointsOptions) -> None:
-    tasks = sorted({task for run in table.runs for task in run.of(options.target)})
+    tasks = _tasks(table, options.target)
     for task in options.chance:
         if task not in tasks:
             raise InputError(f"--chance {task}: no such task; {did_you_mean(task, tasks)}")

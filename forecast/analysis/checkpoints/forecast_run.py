@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from forecast.analysis.checkpoints.backtest import Held, Origin, roll
+from forecast.analysis.checkpoints.backtest import Origin, roll
 from forecast.analysis.checkpoints.conformal import Errors, Scale, scales_of
 from forecast.analysis.checkpoints.ensemble import Combination, combine, combined_fit, level_fit, spread
 from forecast.analysis.checkpoints.fit_window import LEAST, Points, Window, mean_points, window_of
@@ -169,7 +169,7 @@ def known_at(origins: Sequence[Origin], u: float) -> tuple[Origin, ...]:
         for task, h in origin.held.items():
             keep = h.u <= u * (1 + 1e-12)
             if keep.any():
-                held[task] = Held(h.u[keep], h.actual[keep])
+                held[task] = Points(h.u[keep], h.y[keep])
         found.append(replace(origin, held=held))
     return tuple(found)
 
@@ -213,12 +213,11 @@ def _mean_line(parts: Sequence[Fit]) -> Callable[[Array], Array]:
 def _origin_with_macro(origin: Origin, strong: Sequence[str], macro: str) -> Origin:
     if any(task not in origin.held for task in strong):
         return origin
-    held = [Points(origin.held[task].u, origin.held[task].actual) for task in strong]
-    common = mean_points(held)
+    common = mean_points([origin.held[task] for task in strong])
     if not len(common.u):
         return origin
     fits = {**origin.fits, macro: _mean_fits([origin.fits[task] for task in strong])}
-    return replace(origin, fits=fits, held={**origin.held, macro: Held(common.u, common.y)})
+    return replace(origin, fits=fits, held={**origin.held, macro: common})
 
 
 def _spread(

@@ -36,17 +36,18 @@ def bend(points: Points) -> float | None:
     """
     u, y = points.u, points.y
     n = len(u)
+    if n < _LEAST_BEFORE + _LEAST_AFTER:
+        return None
     best: tuple[float, float] | None = None
-    direction = np.sign(y[-1] - y[0]) if n else 0.0
+    curve, direction = fit_power(u, y), np.sign(y[-1] - y[0])
     for first in range(_LEAST_BEFORE - 1, n - _LEAST_AFTER):
         ramp = np.maximum(u - u[first], 0.0)
-        curve = fit_power(u, y)
         # The ramp beside the power law with the exponent of the checkpoints before it.
         before = fit_power(u[: first + 1], y[: first + 1])
         basis = np.stack([np.ones(n), u ** -before.parameters["c"], ramp], axis=1)
         solution = np.linalg.lstsq(basis, y, rcond=None)[0]
         rest = float(((basis @ solution - y) ** 2).sum())
-        if n <= 5 or solution[2] * direction <= 0:
+        if solution[2] * direction <= 0:
             continue
         f = (curve.rmse**2 * n - rest) / max(rest / (n - 5), 1e-18)
         if best is None or f > best[0]:

@@ -1,6 +1,5 @@
 """The report of `forecast extrapolate`: the document, and the JSON with the same figures."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -254,14 +253,10 @@ def _run_record(forecast: RunForecast) -> dict[str, Any]:
         "macro": forecast.macro,
         "left_out": {task: own.left_out for task, own in forecast.tasks.items() if own.left_out is not None},
         "parameters": {
-            task: {str(key): _parameters(fit.parameters) for key, fit in own.fits.items() if fit.parameters}
+            task: {str(key): record_of(fit.parameters) for key, fit in own.fits.items() if fit.parameters}
             for task, own in forecast.tasks.items()
         },
     }
-
-
-def _parameters(parameters: Any) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in parameters.items()}
 
 
 def _short(value: float) -> float:

@@ -14,6 +14,7 @@ from forecast.analysis.checkpoints.forecast_run import (
 from forecast.analysis.checkpoints.methods import METHOD, Key
 from forecast.analysis.checkpoints.training_runs import Run, Series
 from forecast.analysis.stats.curve_fitting import Array
+from forecast.analysis.stats.figures import number
 
 # A checkpoint within 5 % of a horizon's t stands for it; a run rarely has one exactly there.
 NEAR = 1.05
@@ -114,7 +115,7 @@ def _row(
     found: RunForecast, own: TaskForecast, key: Key, horizon: float, later: Later, options: CheckpointsOptions
 ) -> ForecastRow:
     method = METHOD[key.method]
-    at, low, high = (finite(v[0]) for v in own.interval(key, np.array([horizon])))
+    at, low, high = (number(v[0]) for v in own.interval(key, np.array([horizon])))
     upto = later.horizon <= horizon * NEAR
     actual = actual_step = rmse = covered = None
     reason = own.fits[key].reason
@@ -182,8 +183,3 @@ def failed_rows(found: RunForecast, options: CheckpointsOptions, keys: Sequence[
         for key in keys
         for h in options.horizons
     ]  # fmt: skip
-
-
-def finite(value: float) -> float | None:
-    """The number; None where it is NaN or infinite."""
-    return float(value) if np.isfinite(value) else None

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecast.analysis.checkpoints.methods import COMBINED, METHODS
-from forecast.analysis.checkpoints.results import ForecastRow, finite
+from forecast.analysis.checkpoints.results import ForecastRow
 from forecast.analysis.stats.curve_fitting import Array
+from forecast.analysis.stats.figures import number
 
 ALL_RUNS = "all runs"
 _DRAWS = 2000
@@ -80,9 +81,9 @@ def _rows_of(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[
                     float(rmse[i].mean()),
                     float(np.mean(errors)),
                     float(np.mean(inside)) if inside else None,
-                    finite(skill[i]),
-                    finite(low[i]),
-                    finite(high[i]),
+                    number(skill[i]),
+                    number(low[i]),
+                    number(high[i]),
                     None if best is None else methods[best].name,
                 )
             )

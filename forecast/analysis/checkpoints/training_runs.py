@@ -4,17 +4,16 @@
 only one. Order of rows does not matter.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.config.sources import DataSource
 from forecast.errors import InputError, did_you_mean
-from forecast.inputs.files import Problems, Row, read_rows
+from forecast.inputs.files import Problems, Row
+from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
 
 Array = NDArray[np.float64]
 
@@ -91,14 +90,8 @@ def read_runs(path: str, targets: Sequence[str] = (), axis: str | None = None) -
             checkpoint twice, one step with two counts of tokens, tokens that fall as steps rise; names the
             line.
     """
-    rows = read_rows(DataSource(path=path))
+    rows = read_long_table(path, _NEEDED, ("tokens", "flops", "task"))
     columns = list(rows[0].data)
-    for name in _NEEDED:
-        if name not in columns:
-            raise InputError(
-                f"{path}:1: no column {name!r} (needed: {', '.join(_NEEDED)}; optional: tokens, flops, "
-                "task); " + did_you_mean(name, columns)
-            )
     problems = Problems()
     read = [found for row in rows if (found := _checked(row, columns, targets, problems)) is not None]
     problems.raise_if_any()
@@ -124,15 +117,11 @@ def build_runs(source: str, read: Sequence[RunRow], columns: Sequence[str], axis
     problems = Problems()
     ordered = sorted(read, key=lambda r: (r.run, r.task, r.metric, r.step))
     _check_counts(ordered, problems)
+    places: dict[tuple[object, ...], str] = {}
     runs: dict[str, dict[tuple[str, str], list[RunRow]]] = {}
     for row in ordered:
         found = runs.setdefault(row.run, {}).setdefault((row.task, row.metric), [])
-        if found and found[-1].step == row.step:
-            problems.add(
-                row.where,
-                f"step {row.step:g} of run {row.run!r} is given twice for {row.task} / "
-                f"{row.metric}, first at {found[-1].where}; remove one",
-            )
+        is_repeat((row.run, f"step {row.step:.17g}", row.task, row.metric), row.where, places, problems)
         found.append(row)
     problems.raise_if_any()
     result = tuple(
@@ -168,43 +157,32 @@ def _axis(
 def _check_counts(ordered: Sequence[RunRow], problems: Problems) -> None:
     """Tokens and FLOPs are a property of the step, and never fall as steps rise."""
     for axis in AXES[1:]:
-        seen: dict[str, dict[float, RunRow]] = {}
+        seen: dict[str, dict[float, tuple[float, str]]] = {}  # by run and step: the count and its place
         for r in ordered:
-            count = r.counts.get(axis)
-            if count is None:
+            if (count := r.counts.get(axis)) is None:
                 continue
-            first = seen.setdefault(r.run, {}).setdefault(r.step, r)
-            if first.counts[axis] != count:
+            first, where = seen.setdefault(r.run, {}).setdefault(r.step, (count, r.where))
+            if first != count:
                 problems.add(
                     r.where,
-                    f"step {r.step:g} of run {r.run!r} has {count:g} {axis} here and "
-                    f"{first.counts[axis]:g} at {first.where}",
+                    f"step {r.step:g} of run {r.run!r} has {count:g} {axis} here and {first:g} at {where}",
                 )
         for run, steps in seen.items():
-            before: RunRow | None = None
-            for step in sorted(steps):
-                now = steps[step]
-                if before is not None and _count(now, axis) <= _count(before, axis):
+            for (before, (less, first_at)), (now, (more, where)) in pairwise(sorted(steps.items())):
+                if more <= less:
                     problems.add(
-                        now.where,
-                        f"{axis} do not rise with the steps of run {run!r}: {_count(now, axis):g} at step "
-                        f"{step:g}, {_count(before, axis):g} at step {before.step:g} ({before.where})",
+                        where,
+                        f"{axis} do not rise with the steps of run {run!r}: {more:g} at step {now:g}, "
+                        f"{less:g} at step {before:g} ({first_at})",
                     )
-                before = now
-
-
-def _count(row: RunRow, axis: str) -> float:
-    count = row.counts[axis]
-    assert count is not None  # only those that have one were collected
-    return count
 
 
 def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems: Problems) -> RunRow | None:
-    name, metric = (_name(row, key, problems) for key in ("run", "metric"))
-    task = _name(row, "task", problems) if "task" in columns else ONLY_TASK
-    step, value = (_number(row, key, problems) for key in ("step", "value"))
+    name, metric = (name_at(row, key, problems) for key in ("run", "metric"))
+    task = name_at(row, "task", problems) if "task" in columns else ONLY_TASK
+    step, value = (number_at(row, key, problems, needed=True) for key in ("step", "value"))
     counts = {
-        axis: _number(row, axis, problems) if row.data.get(axis) not in (None, "") else None
+        axis: number_at(row, axis, problems, needed=True) if row.data.get(axis) not in (None, "") else None
         for axis in AXES[1:]
     }
     if step is not None and step < 0:
@@ -222,27 +200,3 @@ def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems:
     if name is None or metric is None or task is None or step is None or value is None:
         return None
     return RunRow(row.where, name, step, task, metric, value, counts)
-
-
-def _name(row: Row, column: str, problems: Problems) -> str | None:
-    value = row.data.get(column)
-    text = "" if value is None else str(value).strip()
-    if not text:
-        problems.add(row.where, f"column {column!r} is empty, expected a name")
-    return text or None
-
-
-def _number(row: Row, column: str, problems: Problems) -> float | None:
-    value: Any = row.data.get(column)
-    if value is None or value == "":
-        problems.add(row.where, f"column {column!r} is empty, expected a number; remove rows without a value")
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        problems.add(row.where, f"column {column!r} holds {value!r}, expected a number")
-        return None
-    if not math.isfinite(number):
-        problems.add(row.where, f"column {column!r} is {value}, expected a finite number; remove the row")
-        return None
-    return number

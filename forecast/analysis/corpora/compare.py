@@ -70,9 +70,8 @@ def compare_corpora(
     learned = [name for name in panel.metrics if ways_up[name].learned]
     if learned:
         warnings.append(
-            f"nobody knows beforehand whether more is better of {_few(learned)}: rows say how it "
-            f"decides if more "
-            "is, and it is kept out of the frontier (--higher NAME or --lower NAME decides)"
+            f"direction unknown of {_few(learned)}: rows take more as better, and it is kept out of the "
+            "frontier (--higher NAME or --lower NAME decides)"
         )
     weights = corpus_weights(len(common), options.bootstraps, options.seed)
     n_rows = len(panel.metrics) * len(panel.points) * len(targets.tasks)
@@ -200,8 +199,8 @@ def _ceiling_words(ceilings: Sequence[Ceiling], panel: Panel, accounting: Accoun
     words = [ceilings[0].reason] if ceilings and ceilings[0].reason else []
     if accounting.target_size in panel.sizes:
         words.append(
-            f"{accounting.target_size} is the target's own size: its rows are no forecast, and "
-            f"it is on no frontier"
+            f"{accounting.target_size} is the target's own size: its rows are no forecast, and it is on no "
+            "frontier"
         )
     return [word for word in words if word]
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel, Point, finite, size_number
+from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel, Point, size_number
 from forecast.analysis.corpora.targets import Targets
+from forecast.analysis.stats.figures import number
 from forecast.errors import ConfigError
 from forecast.inputs.published import datadecide
 
@@ -94,8 +95,8 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
     """
     warnings: list[str] = []
     labels = {*panel.sizes, *([targets.size] if targets.size else [])}
-    known = {label: datadecide.SIZES.get(label.upper()) for label in labels}
-    is_datadecide = bool(labels) and all(known.values())
+    published = {label: datadecide.SIZES.get(label.upper()) for label in labels}
+    is_datadecide = bool(labels) and all(published.values())
     size = _target_size(panel, targets, given, is_datadecide, warnings)
     for option, by_size in (("--parameters", given.parameters), ("--training-tokens", given.tokens)):
         for name in by_size:
@@ -105,20 +106,21 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
     sources: set[str] = set()
 
     def of_point(i: int, point: Point) -> tuple[float, float]:
+        known = published[point.size] if is_datadecide else None
         n = _first(
             sources,
             ("options", lambda: given.parameters.get(point.size)),
-            ("columns", lambda: finite(panel.counts["active_parameters"][i])),
-            ("columns", lambda: finite(panel.counts["parameters"][i])),
-            ("DataDecide's sizes", lambda: _datadecide(known[point.size], is_datadecide, "n", None)),
+            ("columns", lambda: number(panel.counts["active_parameters"][i])),
+            ("columns", lambda: number(panel.counts["parameters"][i])),
+            ("DataDecide's sizes", lambda: None if known is None else float(known.parameters)),
             ("names of sizes", lambda: size_number(point.size)),
         )
         step = None if same_step or point.step == OWN_LAST else point.step
         d = _first(
             sources,
             ("options", lambda: _share_of_run(panel, point, given.tokens.get(point.size))),
-            ("columns", lambda: finite(panel.counts["tokens"][i])),
-            ("DataDecide's sizes", lambda: _datadecide(known[point.size], is_datadecide, "d", step)),
+            ("columns", lambda: number(panel.counts["tokens"][i])),
+            ("DataDecide's sizes", lambda: None if known is None else known.tokens(step)),
         )
         return n, d
 
@@ -193,14 +195,6 @@ def _share_of_run(panel: Panel, point: Point, tokens: float | None) -> float | N
     return tokens * point.step / max(steps) if max(steps) > 0 else tokens
 
 
-def _datadecide(
-    size: datadecide.ModelSize | None, applies: bool, what: str, step: float | None
-) -> float | None:
-    if size is None or not applies:
-        return None
-    return float(size.parameters) if what == "n" else size.tokens(step)
-
-
 def _same_step(panel: Panel) -> bool:
     """Whether one step stands for all checkpoints of all DataDecide's sizes, no two of which end together."""
     return len(panel.sizes) > 1 and len({point.step for point in panel.points}) == 1
@@ -234,8 +228,7 @@ def _words(panel: Panel, is_datadecide: bool, same_step: bool, sources: set[str]
 def _first(sources: set[str], *ways: tuple[str, Callable[[], float | None]]) -> float:
     """The first number that is there; NaN, and no source, where there is none."""
     for source, way in ways:
-        number = way()
-        if number is not None:
+        if (found := way()) is not None:
             sources.add(source)
-            return float(number)
+            return float(found)
     return float("nan")

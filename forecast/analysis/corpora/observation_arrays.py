@@ -39,11 +39,6 @@ def size_number(label: str) -> float | None:
     return float(found[1]) * _UNITS[found[2].upper()] if found else None
 
 
-def finite(value: float | Array) -> float | None:
-    """The number; None where it is NaN or infinite."""
-    return float(value) if np.isfinite(value) else None
-
-
 @dataclass(frozen=True)
 class Panel:
     """Observations of several metrics on the same places."""

@@ -7,12 +7,12 @@ import polars as pl
 
 from forecast.analysis.corpora.budget_choice import BudgetChoice
 from forecast.analysis.corpora.charts import frontier_chart
-from forecast.analysis.corpora.corpora_result import CorporaResult
-from forecast.analysis.corpora.observation_arrays import finite
+from forecast.analysis.corpora.corpora_result import CorporaResult, way_record
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontiers_by_metric
-from forecast.analysis.corpora.results import as_number
+from forecast.analysis.corpora.results import DecisionRow, as_number
 from forecast.analysis.corpora.targets import Target
+from forecast.analysis.stats.figures import number
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import INTEGER, P_VALUE, PERCENT, Format, fixed, interval
 from forecast.report.records import record_of
@@ -257,9 +257,9 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
             "metric": targets.metric,
             "direction": result.directions[targets.metric].words,
             "size": accounting.target_size,
-            "parameters": finite(accounting.target_parameters),
-            "tokens": finite(accounting.target_tokens),
-            "training_flops": finite(accounting.target_flops),
+            "parameters": number(accounting.target_parameters),
+            "tokens": number(accounting.target_tokens),
+            "training_flops": number(accounting.target_flops),
             "tasks": [_target_record(target) for target in targets.tasks],
         },
         "corpora": list(result.panel.corpora),
@@ -283,7 +283,7 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
             "formula": ACCOUNTING,
             "source": accounting.source,
             "expert_flops": flops,
-            "expert_fraction": None if flops is None else finite(flops / accounting.target_flops),
+            "expert_fraction": None if flops is None else number(flops / accounting.target_flops),
         },
         "directions": {name: direction.words for name, direction in sorted(result.directions.items())},
         "warnings": list(result.warnings),
@@ -291,15 +291,17 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
 
 
 def _way_record(way: Way) -> dict[str, Any]:
-    return {
-        "metric": way.metric,
-        "kind": way.kind,
-        "size": as_number(way.size),
-        "step": as_number(way.step),
-        "n_runs": way.n_runs,
-        "cost_fraction": way.cost,
-        "decision_accuracy": way.accuracy,
-    }
+    return way_record(way) | _place(way)
+
+
+def _best_record(task: str, result: CorporaResult) -> dict[str, Any]:
+    known = result.best_record(task) | _place(result.best[task][1])
+    return {key: value for key, value in known.items() if key not in ("ci_low", "ci_high", "noise_ceiling")}
+
+
+def _place(of: Way | DecisionRow) -> dict[str, Any]:
+    """Size and step as numbers where they are some."""
+    return {"size": as_number(of.size), "step": as_number(of.step)}
 
 
 def _target_record(target: Target) -> dict[str, Any]:
@@ -312,22 +314,6 @@ def _target_record(target: Target) -> dict[str, Any]:
     }
 
 
-def _best_record(task: str, result: CorporaResult) -> dict[str, Any]:
-    best, row = result.best[task]
-    return {
-        "task": task,
-        "metric": row.metric,
-        "size": as_number(row.size),
-        "step": as_number(row.step),
-        "decision_accuracy": best.accuracy,
-        "n_rows": best.n_rows,
-        "p": best.null.p,
-        "null_mean": best.null.mean,
-        "null_95": best.null.q95,
-        "permutations": best.null.n,
-    }
-
-
 def _choice_record(choice: BudgetChoice) -> dict[str, Any]:
     rechosen = choice.expected_rechosen
     return {
@@ -336,6 +322,6 @@ def _choice_record(choice: BudgetChoice) -> dict[str, Any]:
         "way": None if choice.way is None else _way_record(choice.way),
         "regret": record_of(choice.regret),
         "bought_again": choice.chosen_again,
-        "expected_regret_anew": None if rechosen is None else finite(rechosen),
+        "expected_regret_anew": None if rechosen is None else number(rechosen),
         "reason": None if choice.way is not None else "nothing with a known cost is that cheap",
     }

@@ -12,12 +12,13 @@ from forecast.analysis.corpora.bootstrap import corpus_intervals, seed_deviation
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import Decisions, decide, levelled, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction
-from forecast.analysis.corpora.observation_arrays import Panel, Step, finite
+from forecast.analysis.corpora.observation_arrays import Panel, Step
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.targets import Target
 from forecast.analysis.corpora.task_matching import Series
 from forecast.analysis.stats.correlations import spearman_where
+from forecast.analysis.stats.figures import number
 from forecast.report.records import record_of
 
 Array = NDArray[np.float64]
@@ -91,7 +92,7 @@ class Comparison:
     def n_seeds(self, point: int) -> int:
         """Most runs that a corpus with a target has at a point; 0 where only means were given."""
         both = np.isfinite(self.values[point, -1]) & np.isfinite(self.goal)
-        return int(self.series.seed_counts()[point, both].max(initial=0))
+        return int(self.series.seed_counts[point, both].max(initial=0))
 
 
 def compare(
@@ -105,7 +106,7 @@ def compare(
 ) -> Comparison:
     """Decide for every point, seed and mean of a metric."""
     goal = levelled(target_sign * target.mean)
-    values = levelled(direction.sign * np.concatenate([series.runs, series.means()[:, None]], axis=1))
+    values = levelled(direction.sign * np.concatenate([series.runs, series.means[:, None]], axis=1))
     signs = pair_signs(values)
     fractions = accounting.fractions([panel.place(task) for task in series.tasks])
     return Comparison(
@@ -129,13 +130,13 @@ def rows_of(
     target_runs = target_sign * np.stack([*c.target.by_seed.values()] or [c.target.mean])
     rows = []
     for p, point in enumerate(panel.points):
-        fraction = finite(c.fractions[p])
+        fraction = number(c.fractions[p])
         for s, seed in enumerate((*panel.seeds, MEAN)):
             is_mean = seed == MEAN
             if not (c.series.seen[p].any() if is_mean else c.series.seen[p, s]):
                 continue
             k = (c.n_seeds(p) or None) if is_mean else 1
-            figure = finite(c.found.accuracy[p, s])
+            figure = number(c.found.accuracy[p, s])
             seeds: tuple[float | None, float | None] = (None, None)
             if is_mean and figure is not None:
                 seeds = _seed_interval(c.values[p, :-1], target_runs, figure, resampling)
@@ -151,11 +152,11 @@ def rows_of(
                     task=c.target.task,
                     observed_tasks=c.series.tasks,
                     decision_accuracy=figure,
-                    ci_low=finite(low[p, s]),
-                    ci_high=finite(high[p, s]),
+                    ci_low=number(low[p, s]),
+                    ci_high=number(high[p, s]),
                     seed_low=seeds[0],
                     seed_high=seeds[1],
-                    spearman=finite(rho[p, s]),
+                    spearman=number(rho[p, s]),
                     n_corpora=int(n_corpora[p, s]),
                     n_pairs=int(c.found.n_pairs[p, s]),
                     n_ties=int(c.found.n_ties[p, s]),
@@ -163,8 +164,8 @@ def rows_of(
                     n_seeds=k,
                     compute_fraction=fraction,
                     cost_fraction=None if fraction is None else fraction * (k or 1),
-                    training_flops=finite(training[p]),
-                    scoring_flops=finite(scoring[p]),
+                    training_flops=number(training[p]),
+                    scoring_flops=number(scoring[p]),
                     reason="; ".join(w for w in (why, accounting.reason(p)) if w) or None,
                 )
             )
@@ -175,14 +176,14 @@ def ways_of(c: Comparison, panel: Panel) -> list[Way]:
     """One run of each corpus, where several might decide: their mean figure; and the mean over seeds."""
     ways = []
     for p, point in enumerate(panel.points):
-        fraction = finite(c.fractions[p])
+        fraction = number(c.fractions[p])
         n_seeds = c.n_seeds(p)
         known = [s for s in range(len(panel.seeds)) if np.isfinite(c.found.accuracy[p, s])]
         if known:
             mean = float(c.found.accuracy[p, known].mean())
             runs = c.values[p, known]
             ways.append(Way(c.series.metric, point.size, point.step, 1, c.kind, fraction, mean, runs))
-        figure = finite(c.found.accuracy[p, -1])
+        figure = number(c.found.accuracy[p, -1])
         if figure is not None and n_seeds != 1:
             k = max(n_seeds, 1)
             cost = None if fraction is None else fraction * k
@@ -207,11 +208,11 @@ def uneven_words(series: Series, panel: Panel, known: Sequence[bool]) -> list[st
     """Which means are over different numbers of seeds, where that is so."""
     words = []
     for p, point in enumerate(panel.points):
-        counts = series.seed_counts()[p, np.asarray(known)]
+        counts = series.seed_counts[p, np.asarray(known)]
         counts = counts[counts > 0]
         if len(set(counts.tolist())) > 1:
             few = [
-                c for c, n in zip(panel.corpora, series.seed_counts()[p], strict=True) if 0 < n < counts.max()
+                c for c, n in zip(panel.corpora, series.seed_counts[p], strict=True) if 0 < n < counts.max()
             ]
             words.append(
                 f"{series.metric}, {point.words}: fewer seeds than the others for {len(few)} of the corpora "

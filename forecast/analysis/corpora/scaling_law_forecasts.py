@@ -17,6 +17,7 @@ from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel
 from forecast.analysis.corpora.targets import Target
 from forecast.analysis.corpora.task_matching import Series
+from forecast.analysis.stats.figures import mean_known
 from forecast.analysis.stats.scaling_laws import FORMS, FitError, Form, Link, fit_accuracy, fit_link, fit_loss
 
 Array = NDArray[np.float64]
@@ -242,7 +243,7 @@ def _each(q: _Question, fit: Callable[[int], float]) -> _Fits:
 
 
 def _runs(series: Series, panel: Panel, accounting: Accounting) -> _Runs:
-    means = series.means()
+    means = series.means
     fractions = accounting.fractions([panel.place(task) for task in series.tasks])
     progress = np.ones(len(panel.points))
     kept: list[tuple[str, float, float, Array, NDArray[np.int64], float]] = []
@@ -259,11 +260,7 @@ def _runs(series: Series, panel: Panel, accounting: Accounting) -> _Runs:
         d = accounting.tokens[own[-1]] / accounting.target_tokens
         if n > 0 and d > 0:
             late = means[[i for i in own if progress[i] > _END]]
-            end = np.where(np.isfinite(late), late, 0).sum(axis=0) / np.maximum(
-                np.isfinite(late).sum(axis=0), 1
-            )
-            end = np.where(np.isfinite(late).any(axis=0), end, np.nan)
-            kept.append((size, n, d, end, np.array(own), float(fractions[own[-1]])))
+            kept.append((size, n, d, mean_known(late, axis=0), np.array(own), float(fractions[own[-1]])))
     return _Runs(
         means=means,
         sizes=tuple(size for size, *_ in kept),
@@ -273,13 +270,13 @@ def _runs(series: Series, panel: Panel, accounting: Accounting) -> _Runs:
         points=tuple(row[4] for row in kept),
         progress=progress,
         cost=np.array([row[5] for row in kept]),
-        n_runs=max(1, int(series.seed_counts().max(initial=1))),
+        n_runs=max(1, int(series.seed_counts.max(initial=1))),
     )
 
 
 def _at_target(series: Series, panel: Panel, accounting: Accounting) -> Array:
     """[corpora] values of the target's size at its last checkpoint; NaN where it was not observed."""
-    means = series.means()
+    means = series.means
     own = [
         i
         for i, p in enumerate(panel.points)

@@ -10,7 +10,7 @@ import numpy as np
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import decide, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction, is_accuracy, is_generic_loss
-from forecast.analysis.corpora.observation_arrays import Panel, finite
+from forecast.analysis.corpora.observation_arrays import Panel
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.scaling_law_forecasts import (
     Extrapolation,
@@ -21,6 +21,7 @@ from forecast.analysis.corpora.scaling_law_forecasts import (
 from forecast.analysis.corpora.targets import Target, Targets
 from forecast.analysis.corpora.task_matching import series_of, tasks_for
 from forecast.analysis.stats.correlations import spearman_where
+from forecast.analysis.stats.figures import number
 from forecast.errors import ConfigError, did_you_mean
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
 
@@ -178,8 +179,8 @@ def _row(
     values = sign * target.mean
     standing = one.predicted if one.of_accuracy else -one.predicted
     found = decide(pair_signs(standing), pair_signs(values))
-    figure = finite(found.accuracy)
-    cost = finite(one.cost)
+    figure = number(found.accuracy)
+    cost = number(one.cost)
     reason = None
     if figure is None:
         reason = next(iter(one.failed.values()), "no two corpora with different targets")
@@ -191,7 +192,7 @@ def _row(
         sizes=one.sizes,
         n_runs=one.n_runs,
         decision_accuracy=figure,
-        spearman=finite(spearman_where(standing, values)),
+        spearman=number(spearman_where(standing, values)),
         n_corpora=int((np.isfinite(standing) & np.isfinite(values)).sum()),
         n_pairs=int(found.n_pairs),
         n_ties=int(found.n_ties),
@@ -200,7 +201,7 @@ def _row(
         relative_error=one.relative_error,
         absolute_error=one.absolute_error,
         compared_with=one.compared_with,
-        predicted=dict(zip(panel.corpora, map(finite, one.predicted), strict=True))
+        predicted=dict(zip(panel.corpora, map(number, one.predicted), strict=True))
         if with_forecasts
         else None,
         failed=one.failed,
