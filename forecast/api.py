@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     from forecast.lake.trajectory_view import CandidateTrajectory
     from forecast.plan import Failure, Plan
     from forecast.report.document import Document
-    from forecast.runs.events import Watcher
+    from forecast.runs.events import Subscriber
     from forecast.runs.status import RunStatus
     from forecast.warehouse.population import Population
 
@@ -46,7 +46,7 @@ ByName = Mapping[str, float] | Names
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 OnProgress = Callable[[float, float], None]  # called with how much is done, of how much, in any unit
-Show = Callable[["RunStatus"], AbstractContextManager["Watcher"]]
+Show = Callable[["RunStatus"], AbstractContextManager["Subscriber"]]
 
 
 def load(path: str | Path) -> "Run":
@@ -130,8 +130,8 @@ class Run:
 
             status = RunStatus(plan, done, failures, job=os.environ.get("FORECAST_JOB"))
             try:
-                with connected(plan.config.cluster, address), watched(status, on_event, show) as watcher:
-                    failures += score_plan(plan, waiting, watcher).failures
+                with connected(plan.config.cluster, address), watched(status, on_event, show) as subscriber:
+                    failures += score_plan(plan, waiting, subscriber).failures
             except KeyboardInterrupt:
                 raise InterruptedRun("interrupted; run the same command again to resume") from None
         save_failures(plan, failures)
@@ -689,14 +689,14 @@ def load_scorer(path: str | Path) -> "SavedScorer":
 @contextmanager
 def watched(
     status: "RunStatus", on_event: OnEvent | None = None, show: Show | None = None
-) -> "Iterator[Watcher]":
+) -> "Iterator[Subscriber]":
     """All subscribers of a run: its files, the metrics of Ray, and those given; how it ended is recorded.
 
     `FORECAST_STATUS_FILE` names one more place for the status (`actors.jobs.entrypoint` sets it).
     """
     from actors.prometheus import Metrics
     from forecast.runs.event_log import RunLog, log_file
-    from forecast.runs.events import Watcher, Watchers
+    from forecast.runs.events import Subscriber, Subscribers
     from forecast.runs.status_file import StatusFile
 
     tell = on_event or _ignore
@@ -710,8 +710,8 @@ def watched(
     sinks = [sink] if on_event is None else [lambda line: tell(json.loads(line)), sink]
     log = RunLog(status, sinks)
     try:
-        with nullcontext(Watcher()) if show is None else show(status) as shown:
-            yield Watchers([status, log, file, metrics, shown])
+        with nullcontext(Subscriber()) if show is None else show(status) as shown:
+            yield Subscribers([status, log, file, metrics, shown])
         status.ended("done")
     except KeyboardInterrupt:
         status.ended("interrupted", "interrupted; run the same command again to resume")
@@ -720,8 +720,8 @@ def watched(
         status.ended("failed", str(error) or type(error).__name__)
         raise
     finally:
-        for watcher in (log, sink, file, metrics):
-            watcher.close()
+        for subscriber in (log, sink, file, metrics):
+            subscriber.close()
 
 
 def _names(given: Names) -> tuple[str, ...]:

@@ -132,14 +132,14 @@ def show(
     json_: Json = False,
 ) -> None:
     """Show one trajectory as a candidate read it, every token coloured by its probability."""
-    from forecast.lake.trajectory_view import reading_view
+    from forecast.lake.trajectory_view import trajectory_view
     from forecast.report.records import record_of
 
-    reading = api.load(config).show(candidate, task, instance, expert)
+    found = api.load(config).show(candidate, task, instance, expert)
     if json_:
-        print_json(record_of(reading))
+        print_json(record_of(found))
     else:
-        out.print(reading_view(reading, table))
+        out.print(trajectory_view(found, table))
 
 
 app.command(epilog=parity.EPILOG)(parity.parity)
@@ -187,8 +187,7 @@ jobs.register(app)
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> NoReturn:
-    from forecast.runs.plan_table import plan_document
-    from forecast.runs.records import plan_record
+    from forecast.runs.records import plan_document, plan_record
 
     record = plan_record(plan)
     _answer(record, render(plan_document(record)), as_json)

@@ -191,7 +191,7 @@ class _Side:
         return found
 
     def rows(self, units: Sequence[Unit]) -> pa.Table:
-        return read_rows((self.plan.path(unit), self.part.receipts[unit.address]) for unit in units)
+        return read_rows((self.plan.path(unit), self.part.receipts[unit.address].rows) for unit in units)
 
     def vocab_size(self, candidate_id: str) -> int:
         units = self.units(candidate_id)
