@@ -41,8 +41,7 @@ def document(source: str, ranking: Ranking | None = None, held_out: TableReport 
         ranking: where the source is a run: each proxy by itself.
         held_out: None where nothing is measured, or it was not asked for.
     """
-    words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
-    sections = [Section("", tuple(Warning(text) for text in words))] if words else []
+    sections: list[Section] = []
     subtitle = ""
     if ranking is not None:
         sections += _ranking_sections(ranking)
@@ -52,6 +51,9 @@ def document(source: str, ranking: Ranking | None = None, held_out: TableReport 
         sections += held_out_sections(held_out)
     if ranking is not None:
         sections += [_every_proxy(ranking, report) for report in ranking.reports]
+    words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
+    if words:
+        sections.append(Section("Notes", tuple(Warning(text) for text in words)))
     return Document(f"Ranking of {source}", subtitle, tuple(sections))
 
 
