@@ -545,12 +545,11 @@ def forecast_checkpoints(
 
         with file_of(source) as path:
             runs = read_runs(path, (target,), axis)
-    last = max(float(series.step[-1]) for run in runs.runs for series in run.series.values())
     metric, _, task = (cross_entropy or "").partition(":")
     options = CheckpointsOptions(
         target=target,
         proxies=proxies,
-        fit_until=last if fit_until is None else fit_until,
+        fit_until=runs.last_step if fit_until is None else fit_until,
         loss=metric or None,
         loss_task=task or None,
         horizons=horizons or CheckpointsOptions.horizons,

@@ -30,11 +30,6 @@ STILL_ALLOWED = {
     "forecast/analysis/ranking/results.py",
     "forecast/analysis/ranking/scorers/mean_score.py",
     "forecast/analysis/ranking/table_warnings.py",
-    "forecast/nightly/alert_rules.py",
-    "forecast/nightly/forecast_drop.py",
-    "forecast/nightly/notify.py",
-    "forecast/nightly/run_night.py",
-    "forecast/nightly/state.py",
 }
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from forecast.config.sources import DataSource
 from forecast.errors import InputError, did_you_mean
-from forecast.inputs.files import Problems, Row, read_rows
+from forecast.inputs.files import Problems, SourceRow, read_rows
 
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_long_table(path: str, needed: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+def read_long_table(path: str, needed: Sequence[str], optional: Sequence[str] = ()) -> list[SourceRow]:
     """The rows of a table (CSV, JSON lines, Parquet, Arrow; also `.gz` and `s3://`); cells are not checked.
 
     Args:
@@ -63,14 +63,14 @@ def number_of(value: Any) -> float:
         return math.nan
 
 
-def name_at(row: Row, column: str, problems: Problems) -> str | None:
+def name_at(row: SourceRow, column: str, problems: Problems) -> str | None:
     """The text of a cell; None, and a problem noted, where it is empty."""
     if not (text := text_of(row.data.get(column))):
         problems.add(row.where, f"column {column!r} is empty; every row needs one")
     return text or None
 
 
-def number_at(row: Row, column: str, problems: Problems, needed: bool = False) -> float | None:
+def number_at(row: SourceRow, column: str, problems: Problems, needed: bool = False) -> float | None:
     """The finite number of a cell; None where it is missing, and for all else, noted as a problem.
 
     Args:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,23 +66,19 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
         if is_repeat(key, entry.where, places, problems):
             continue
         if entry.lower_is_better:
+            fix = "choose another metric, or leave the task out with tasks"
             problems.add(
-                entry.where,
-                f"lower is better for {entry.metric!r}, forecasts take higher as better; choose another "
-                "metric, or leave the task out with tasks",
+                entry.where, f"lower is better for {entry.metric!r}, forecasts take higher as better; {fix}"
             )
             continue
         value = number_of(entry.value)
         stderr = None if entry.stderr is None else number_of(entry.stderr)
         if not math.isfinite(value):
-            problems.add(
-                entry.where,
-                f"value {entry.value!r} is not a finite number; remove the score if it is not known",
-            )
+            fix = "remove the score if it is not known"
+            problems.add(entry.where, f"value {entry.value!r} is not a finite number; {fix}")
         elif stderr is not None and not 0 <= stderr < math.inf:
-            problems.add(
-                entry.where, f"stderr {entry.stderr!r} is not a finite number of 0 or more; leave it out"
-            )
+            fault = "is not a finite number of 0 or more; leave it out"
+            problems.add(entry.where, f"stderr {entry.stderr!r} {fault}")
         else:
             scores.append(MeasuredScore(*key, value, stderr, entry.source))
     problems.raise_if_any()
@@ -155,29 +151,19 @@ def _of_chosen_metric(entries: list[_Entry], source: MeasuredSource, problems: P
     """One metric per task: the only one there is, or the one that `metric` names."""
     chosen: list[_Entry] = []
     for task in dict.fromkeys(entry.task for entry in entries):
-        own = [entry for entry in entries if entry.task == task]
+        own = matching = [entry for entry in entries if entry.task == task]
         if source.metric is not None:
             wanted = source.metric.removesuffix(",none")
             exact = [entry for entry in own if entry.metric == wanted]
             matching = exact or [entry for entry in own if entry.metric.partition(",")[0] == wanted]
-        else:
-            matching = own
-        metrics = _names(matching)
+        metrics = dict.fromkeys(entry.metric for entry in matching)
         if len(metrics) == 1:
             chosen += matching
-        elif metrics:
-            problems.add(
-                own[0].where,
-                f"the task {task!r} has several metrics; set metric to one of: {', '.join(metrics)}",
-            )
-        else:
-            problems.add(
-                own[0].where,
-                f"the task {task!r} has no metric {source.metric!r}; it has: {', '.join(_names(own))}; "
-                "choose one of these, or name in tasks those that have it",
-            )
+            continue
+        fault = f"has several metrics; set metric to one of: {', '.join(metrics)}"
+        if not metrics:
+            present = ", ".join(dict.fromkeys(entry.metric for entry in own))
+            fix = "choose one of these, or name in tasks those that have it"
+            fault = f"has no metric {source.metric!r}; it has: {present}; {fix}"
+        problems.add(own[0].where, f"the task {task!r} {fault}")
     return chosen
-
-
-def _names(entries: Iterable[_Entry]) -> list[str]:
-    return list(dict.fromkeys(entry.metric for entry in entries))

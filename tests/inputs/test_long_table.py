@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from forecast.errors import InputError
-from forecast.inputs.files import Problems, Row
+from forecast.inputs.files import Problems, SourceRow
 from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table, text_of
 
 
@@ -19,7 +19,7 @@ def message(problems: Problems) -> str:
 
 def cell(value: Any, needed: bool = False) -> tuple[float | None, Problems]:
     problems = Problems()
-    return number_at(Row("t.csv:2", {"x": value}), "x", problems, needed), problems
+    return number_at(SourceRow("t.csv:2", {"x": value}), "x", problems, needed), problems
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

@@ -10,13 +10,12 @@ Pythia and on prefixes (up to step 50k) of the OLMo-2 7B run; no later step was 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from forecast.analysis.checkpoints.backtest import Origin
-from forecast.analysis.checkpoints.fit_window import Points
 from forecast.analysis.checkpoints.methods import Fit, Key
-from forecast.analysis.checkpoints.noise import level
 from forecast.analysis.stats.curve_fitting import Array
 from forecast.analysis.stats.figures import mean_known
 
@@ -44,7 +43,6 @@ class Combination:
     # Squared error at rolling origins / the median member's, geometric mean over tasks.
     errors: Mapping[Key, float]
     n_tasks: int  # on which the weights are based
-    n_origins: int
 
 
 def pooled_errors(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]) -> tuple[Array, int]:
@@ -97,7 +95,7 @@ def combine(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]
     )
     weights = dict(zip(members, (weight / weight.sum()).tolist(), strict=True))
     errors = {key: float(np.exp(value)) for key, value in error.items() if np.isfinite(value)}
-    return Combination(weights, proxy, errors, n_tasks, len(origins))
+    return Combination(weights, proxy, errors, n_tasks)
 
 
 def combined_fit(fits: Mapping[Key, Fit], combination: Combination) -> Fit:
@@ -107,7 +105,10 @@ def combined_fit(fits: Mapping[Key, Fit], combination: Combination) -> Fit:
         reasons = dict.fromkeys(fits[key].reason for key in combination.weights)
         return Fit(None, f"no member can be fitted: {'; '.join(str(reason) for reason in reasons)}")
     total = sum(weight for weight, _ in parts)
-    return Fit(lambda u: np.sum([weight / total * fit.forecast(u) for weight, fit in parts], axis=0))
+    return Fit(
+        lambda u: np.sum([weight / total * fit.forecast(u) for weight, fit in parts], axis=0),
+        spread=partial(spread, fits, combination),
+    )
 
 
 def spread(fits: Mapping[Key, Fit], combination: Combination, u: Array) -> Array:
@@ -119,12 +120,6 @@ def spread(fits: Mapping[Key, Fit], combination: Combination, u: Array) -> Array
     values = np.array([v for _, v in parts])
     mean = weight @ values / weight.sum()
     return np.asarray(np.sqrt(weight @ (values - mean) ** 2 / weight.sum()))
-
-
-def level_fit(points: Points) -> Fit:
-    """The combination of a task without signal: its current level."""
-    now = level(points.recent())
-    return Fit(lambda u: np.full(len(u), now), parameters={"a": now})
 
 
 def _best_proxy(error: Mapping[Key, float]) -> str | None:

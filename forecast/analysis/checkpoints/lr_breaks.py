@@ -8,7 +8,7 @@ of the run (cross-entropies, proxies) improve on their power law from the same s
 import numpy as np
 
 from forecast.analysis.checkpoints.fit_window import Points, mean_points
-from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions, RunForecast
+from forecast.analysis.checkpoints.forecast_run import RunForecast
 from forecast.analysis.stats.curve_fitting import fit_power
 
 _LEAST_BEFORE, _LEAST_AFTER = 5, 2  # checkpoints
@@ -18,15 +18,13 @@ _LEAST_BEFORE, _LEAST_AFTER = 5, 2  # checkpoints
 _SUSPICIOUS = 50.0
 
 
-def suspected_breaks(found: RunForecast, options: CheckpointsOptions) -> list[float]:
-    """Steps where the run's mean loss or proxy bends; at most one."""
+def suspected_break(found: RunForecast) -> float | None:
+    """The step where the run's mean loss or proxy bends."""
     series = list(found.window.loss.values())
     if not series and found.combination.proxy is not None:
         series = list(found.window.proxies[found.combination.proxy].values())
-    if not series:
-        return []
     u = bend(mean_points([points.recent() for points in series]))
-    return [] if u is None else [u * found.step_end]
+    return None if u is None else u * found.window.step_end
 
 
 def bend(points: Points) -> float | None:

@@ -23,14 +23,11 @@ deviation of the draws. Simulated (10 and 25 corpora, 2, 3 and 5 seeds, noise of
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from forecast.analysis.corpora.decision_accuracy import decide, pair_signs
+from forecast.analysis.corpora.decision_accuracy import Array, decide, pair_signs
 from forecast.analysis.ranking.permutation_null import Null, null_of
 from forecast.analysis.stats.figures import mean_known
-
-Array = NDArray[np.float64]
 
 MIN_CORPORA = 5  # fewer have no interval
 _ROWS = 400  # rows at a time, to bound the memory

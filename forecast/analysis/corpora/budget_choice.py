@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.analysis.corpora.bootstrap import pair_weights, resampled_accuracy
-from forecast.analysis.corpora.decision_accuracy import pair_signs
+from forecast.analysis.corpora.decision_accuracy import Array, pair_signs
 from forecast.analysis.corpora.pareto_frontier import LEVEL, Way, cheap_first
 from forecast.analysis.stats.figures import mean_known
 
-Array = NDArray[np.float64]
 _MOST_WAYS = 2_000  # with more, the choice is not repeated in resamples
 
 

@@ -16,15 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel, Point, size_number
 from forecast.analysis.corpora.targets import Targets
 from forecast.analysis.stats.figures import number
 from forecast.errors import ConfigError
 from forecast.inputs.published import datadecide
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,11 @@ class Accounting:
     def reason(self, point: int) -> str | None:
         """Why a point has no fraction."""
         if np.isfinite(self.parameters[point] * self.tokens[point]):
-            return (
-                None if np.isfinite(self.target_flops) else "parameters or tokens of the target are not known"
-            )
+            known = np.isfinite(self.target_flops)
+            return None if known else "parameters or tokens of the target are not known"
         lacking = "parameters" if np.isnan(self.parameters[point]) else "tokens"
-        return f"no {lacking} of this size: give a column {lacking}, or --{_OPTIONS[lacking]} SIZE=N"
-
-
-_OPTIONS = {"parameters": "parameters", "tokens": "training-tokens"}
+        option = "--parameters" if lacking == "parameters" else "--training-tokens"
+        return f"no {lacking} of this size: give a column {lacking}, or {option} SIZE=N"
 
 
 def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
@@ -102,7 +97,8 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
         for name in by_size:
             if name not in {*labels, size}:
                 raise ConfigError(f"{option} {name}=...: no such size; sizes are {', '.join(panel.sizes)}")
-    same_step = is_datadecide and _same_step(panel)
+    # One step for all sizes: DataDecide's schedules differ, so it stands for the final checkpoint of each.
+    same_step = is_datadecide and len(panel.sizes) > 1 and len({point.step for point in panel.points}) == 1
     sources: set[str] = set()
 
     def of_point(i: int, point: Point) -> tuple[float, float]:
@@ -135,7 +131,6 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
     expert = None
     if given.expert_parameters is not None and given.expert_tokens is not None:
         expert = 2 * given.expert_parameters * given.expert_tokens
-    source = ", ".join(sorted(sources)) or "nothing"
     return Accounting(
         parameters=pairs[:, 0],
         tokens=pairs[:, 1],
@@ -145,7 +140,7 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
         target_parameters=n,
         target_tokens=d,
         expert_flops=expert,
-        source=source,
+        source=", ".join(sorted(sources)) or "nothing",
         warnings=tuple(warnings),
     )
 
@@ -195,11 +190,6 @@ def _share_of_run(panel: Panel, point: Point, tokens: float | None) -> float | N
     return tokens * point.step / max(steps) if max(steps) > 0 else tokens
 
 
-def _same_step(panel: Panel) -> bool:
-    """Whether one step stands for all checkpoints of all DataDecide's sizes, no two of which end together."""
-    return len(panel.sizes) > 1 and len({point.step for point in panel.points}) == 1
-
-
 def _words(panel: Panel, is_datadecide: bool, same_step: bool, sources: set[str]) -> list[str]:
     words = []
     if "DataDecide's sizes" in sources:
@@ -207,13 +197,12 @@ def _words(panel: Panel, is_datadecide: bool, same_step: bool, sources: set[str]
         step = panel.points[0].step
         if same_step and step is not None:
             words.append(
-                f"step {step:g} is the only one, for all sizes: taken as the final checkpoint of "
-                f"a full schedule "
-                "(a column tokens says otherwise)"
+                f"step {step:g} is the only one, for all sizes: taken as the final checkpoint of a full "
+                "schedule (a column tokens says otherwise)"
             )
         for label in datadecide.STOPS_EARLY:
-            if label in panel.sizes and all(
-                isinstance(p.step, str | None) or same_step for p in panel.points
+            if label in panel.sizes and (
+                same_step or all(isinstance(p.step, str | None) for p in panel.points)
             ):
                 words.append(
                     f"DataDecide's {label} runs stop early: their compute fraction is an upper bound"

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 
 from forecast.errors import InputError
-from forecast.inputs.files import Problems, Row
+from forecast.inputs.files import Problems, SourceRow
 from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table, text_of
 
 MEAN = "mean"
@@ -100,7 +100,7 @@ def read_tables(observed: str, targets: str) -> Tables:
     return Tables(tuple(kept), tuple(wanted), (*warnings, *more))
 
 
-def _column_words(path: str, row: Row, what: str) -> list[str]:
+def _column_words(path: str, row: SourceRow, what: str) -> list[str]:
     warnings = []
     if what == "OBS" and "step" not in row.data:
         warnings.append(f"{path}: no column step: every row is taken as a run's final checkpoint")
@@ -110,7 +110,7 @@ def _column_words(path: str, row: Row, what: str) -> list[str]:
     return warnings
 
 
-def _observation(row: Row, problems: Problems) -> Observation | None:
+def _observation(row: SourceRow, problems: Problems) -> Observation | None:
     corpus, size, task, metric = (name_at(row, c, problems) for c in ("corpus", "size", "task", "metric"))
     seed = _seed(row, _ONE_SEED, problems)
     step = _step(row, problems)
@@ -120,7 +120,7 @@ def _observation(row: Row, problems: Problems) -> Observation | None:
     return Observation(corpus, size, seed, step, task, metric, value, counts, row.where)
 
 
-def _target(row: Row, problems: Problems) -> TargetScore | None:
+def _target(row: SourceRow, problems: Problems) -> TargetScore | None:
     corpus, task, metric = (name_at(row, c, problems) for c in ("corpus", "task", "metric"))
     seed = _seed(row, MEAN, problems)
     size = name_at(row, "size", problems) if text_of(row.data.get("size")) else None
@@ -130,7 +130,7 @@ def _target(row: Row, problems: Problems) -> TargetScore | None:
     return TargetScore(corpus, seed, task, metric, value, size, counts, row.where)
 
 
-def _seed(row: Row, default: str, problems: Problems) -> str | None:
+def _seed(row: SourceRow, default: str, problems: Problems) -> str | None:
     if "seed" not in row.data:
         return default
     text = text_of(row.data["seed"])
@@ -149,7 +149,7 @@ def _is_whole(text: str) -> bool:
         return False
 
 
-def _step(row: Row, problems: Problems) -> float | None:
+def _step(row: SourceRow, problems: Problems) -> float | None:
     text = text_of(row.data.get("step"))
     if text.lower() in _FINAL:
         return None
@@ -165,7 +165,7 @@ def _step(row: Row, problems: Problems) -> float | None:
     return step
 
 
-def _counts(row: Row, problems: Problems) -> tuple[float | None, ...]:
+def _counts(row: SourceRow, problems: Problems) -> tuple[float | None, ...]:
     counts = []
     for column in COUNTS:
         number = number_at(row, column, problems) if column in row.data else None

@@ -1,6 +1,5 @@
 """One row for every metric, size, checkpoint, seed and task: its decision accuracy against the target."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from scipy import stats
 
 from forecast.analysis.corpora.bootstrap import corpus_intervals, seed_deviation
 from forecast.analysis.corpora.compute_cost import Accounting
-from forecast.analysis.corpora.decision_accuracy import Decisions, decide, levelled, pair_signs
+from forecast.analysis.corpora.decision_accuracy import Array, Decisions, decide, levelled, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction
 from forecast.analysis.corpora.observation_arrays import Panel, Step
 from forecast.analysis.corpora.observations_from_file import MEAN
@@ -20,8 +19,6 @@ from forecast.analysis.corpora.task_matching import Series
 from forecast.analysis.stats.correlations import spearman_where
 from forecast.analysis.stats.figures import number
 from forecast.report.records import record_of
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -195,25 +192,22 @@ def ways_of(c: Comparison, panel: Panel) -> list[Way]:
 def _seed_interval(
     runs: Array, target_runs: Array, figure: float, resampling: Resampling
 ) -> tuple[float | None, float | None]:
-    if not resampling.seed_draws:
-        return None, None
-    deviation = seed_deviation(runs, target_runs, resampling.seed_draws, resampling.seed)
+    draws = resampling.seed_draws
+    deviation = seed_deviation(runs, target_runs, draws, resampling.seed) if draws else np.nan
     if not np.isfinite(deviation):
         return None, None
     reach = float(stats.norm.ppf(0.5 + resampling.confidence / 2)) * deviation
     return max(0.0, figure - reach), min(1.0, figure + reach)
 
 
-def uneven_words(series: Series, panel: Panel, known: Sequence[bool]) -> list[str]:
+def uneven_words(series: Series, panel: Panel, known: NDArray[np.bool_]) -> list[str]:
     """Which means are over different numbers of seeds, where that is so."""
     words = []
     for p, point in enumerate(panel.points):
-        counts = series.seed_counts[p, np.asarray(known)]
-        counts = counts[counts > 0]
-        if len(set(counts.tolist())) > 1:
-            few = [
-                c for c, n in zip(panel.corpora, series.seed_counts[p], strict=True) if 0 < n < counts.max()
-            ]
+        counts = series.seed_counts[p]
+        with_target = counts[known & (counts > 0)]
+        if len(np.unique(with_target)) > 1:
+            few = [c for c, n in zip(panel.corpora, counts, strict=True) if 0 < n < with_target.max()]
             words.append(
                 f"{series.metric}, {point.words}: fewer seeds than the others for {len(few)} of the corpora "
                 f"({', '.join(few[:5])}{', ...' if len(few) > 5 else ''}); each mean is over its own"

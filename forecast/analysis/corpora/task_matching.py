@@ -14,11 +14,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observation_arrays import Panel
 from forecast.analysis.corpora.targets import Target, Targets, is_macro
 from forecast.analysis.stats.figures import mean_known
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def read(folder: Path, rows: list[tuple[object, ...]], axis: str | None = None) 
 def test_a_table_is_read_in_order_of_steps(tmp_path: Path) -> None:
     (run,) = read(tmp_path, GOOD[::-1]).runs
     assert run.axis == "tokens"
-    assert run.metrics == ("acc", "bpb")
+    assert list(run.metrics) == ["acc", "bpb"]
     series = run.of("acc")["t"]
     np.testing.assert_array_equal(series.step, [1000, 2000])
     np.testing.assert_array_equal(series.t, [10, 20])
@@ -87,10 +87,10 @@ def test_an_axis_needs_its_column(tmp_path: Path) -> None:
         read(tmp_path, GOOD, "step")
 
 
-def test_a_window_holds_nothing_behind_its_end() -> None:
+def test_window_holds_no_checkpoint_after_its_end() -> None:
     rows = cells(0, World(n_tasks=2))
-    window, t_end = window_of(run_of(rows), "accuracy", ["bits_per_byte"], "cross_entropy", 7400)
-    assert t_end == 7000 * 4_194_304
+    window = window_of(run_of(rows), "accuracy", ["bits_per_byte"], "cross_entropy", 7400)
+    assert (window.t_end, window.step_end) == (7000 * 4_194_304, 7000)
     assert list(window.targets) == ["task0", "task1"]
     assert list(window.loss) == ["books", "web"]
     for points in [
@@ -106,7 +106,7 @@ def test_a_window_holds_nothing_behind_its_end() -> None:
 
 def test_a_proxy_of_one_text_for_all_serves_every_task() -> None:
     rows = [row for row in cells(0, World(n_tasks=3)) if row[4] != "bits_per_byte"]
-    window, _ = window_of(run_of(rows), "accuracy", ["cross_entropy"], None, 10_000)
+    window = window_of(run_of(rows), "accuracy", ["cross_entropy"], None, 10_000)
     shared = window.proxies["cross_entropy"]
     assert set(shared) == {"task0", "task1", "task2"}
     values = {row[3]: row[5] for row in rows if row[4] == "cross_entropy" and row[1] == 10_000}
