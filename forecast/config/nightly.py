@@ -95,7 +95,7 @@ class NightlyForecast(Frozen):
 class ForecastFell(Frozen):
     """The forecast for the end of training fell below an earlier interval; see `nightly.forecast_drop`."""
 
-    rule: Literal["forecast_fell"] = "forecast_fell"
+    rule: Literal["forecast_fell"]
     run: str | None = None
     task: str | None = None
 
@@ -107,7 +107,7 @@ class ProxyFell(Frozen):
     four 21 times, five three times.
     """
 
-    rule: Literal["proxy_fell"] = "proxy_fell"
+    rule: Literal["proxy_fell"]
     checkpoints: int = Field(default=5, ge=1)
     proxy: str = "cross_entropy__uniform"
     run: str | None = None
@@ -130,21 +130,26 @@ class ProxyFell(Frozen):
 class FailedToLoad(Frozen):
     """A checkpoint could not be loaded or scored."""
 
-    rule: Literal["failed_to_load"] = "failed_to_load"
+    rule: Literal["failed_to_load"]
     run: str | None = None
 
 
 class NothingNew(Frozen):
     """No new checkpoint of a run for so many days, although training has not ended."""
 
-    rule: Literal["nothing_new"] = "nothing_new"
+    rule: Literal["nothing_new"]
     days: int = Field(default=3, ge=1)
     run: str | None = None
 
 
 AlertRule = Annotated[ForecastFell | ProxyFell | FailedToLoad | NothingNew, Field(discriminator="rule")]
 
-DEFAULT_ALERTS: tuple[AlertRule, ...] = (ForecastFell(), ProxyFell(), FailedToLoad(), NothingNew())
+DEFAULT_ALERTS: tuple[AlertRule, ...] = (
+    ForecastFell(rule="forecast_fell"),
+    ProxyFell(rule="proxy_fell"),
+    FailedToLoad(rule="failed_to_load"),
+    NothingNew(rule="nothing_new"),
+)
 RULES: dict[str, type[Frozen]] = {alert.rule: type(alert) for alert in DEFAULT_ALERTS}
 
 
