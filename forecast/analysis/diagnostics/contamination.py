@@ -6,14 +6,15 @@ and a corpus that was not given is not searched.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from forecast.analysis.diagnostics.corpus_reader import CorpusProgress, Piece
 from forecast.analysis.diagnostics.ngram_index import NgramMatches, Overlap, Unit
-from forecast.analysis.diagnostics.selection import PLACES, Question, Selection
-from forecast.analysis.stats.figures import Compared, Rho, rho_of
+from forecast.analysis.diagnostics.selection import Array, Selection
+from forecast.analysis.stats.figures import Compared, Rho
 from forecast.inputs.trajectories import Trajectory
 from forecast.warehouse.features import features
 from forecast.warehouse.population import Population
@@ -151,24 +152,14 @@ def _without(
     if empty := [task for task, w in weights.items() if w.sum() == 0]:
         return (), f"every instance of {', '.join(empty)} matches"
 
-    def values(tasks: Sequence[str], proxy: str, part: bool) -> np.ndarray:
-        found = features(population, tasks, weights)[0] if part else features(population, tasks)
-        return found[:, PLACES[proxy]]
+    every, whole = tuple(population.proxies), partial(features, population)
 
-    def against(question: Question, proxy: str, part: bool) -> Rho:
-        return rho_of(values(question.tasks, proxy, part), question.scores, selection.confidence)
+    def part(tasks: Sequence[str]) -> Array:
+        values: Array = features(population, tasks, weights)[0]
+        return values
 
-    every = tuple(population.proxies)
-    found = tuple(
-        WithoutMatches(
-            proxy,
-            rho_of(values(every, proxy, False), values(every, proxy, True), selection.confidence),
-            tuple(
-                Compared(proxy, q.target, against(q, proxy, False), against(q, proxy, True))
-                for q in selection.questions
-                if q.target is not None
-            ),
-        )
-        for proxy in selection.proxies
-    )
-    return found, None
+    orders = selection.order_rhos(whole(every), part(every))
+    return tuple(
+        WithoutMatches(order.proxy, order.rho, selection.compared(order.proxy, whole, part))
+        for order in orders
+    ), None

@@ -4,11 +4,10 @@ Only a piece of a file is in memory at a time: a megabyte of text, one line of J
 Parquet. Compression follows from the name: .gz, .zst, .bz2, .lz4.
 """
 
-import codecs
+import io
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -114,11 +113,9 @@ def _pieces(path: str, column: str, reading: CorpusProgress) -> Iterator[tuple[P
                 yield from _parquet(path, raw, column, reading)
                 return
             stream = raw if codec is None else pa.CompressedInputStream(raw, codec)
-            parts = iter(lambda: stream.read(_PIECE), b"")
-            whole = (
-                _lines(path, parts, column, reading) if kind in (".jsonl", ".ndjson") else _text(path, parts)
-            )
-            for piece in whole:
+            buffered = io.BufferedReader(stream, _PIECE)
+            is_text = kind in (".txt", ".md")
+            for piece in _text(path, buffered) if is_text else _lines(path, buffered, column, reading):
                 yield piece, raw.tell()
     except InputError:
         raise
@@ -126,40 +123,29 @@ def _pieces(path: str, column: str, reading: CorpusProgress) -> Iterator[tuple[P
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
-def _text(path: str, parts: Iterator[bytes]) -> Iterator[Piece]:
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _text(path: str, stream: io.BufferedReader) -> Iterator[Piece]:
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
     starts = True
-    for part in parts:
-        yield Piece(_decoded(path, decoder.decode, part), starts)
-        starts = False
-    _decoded(path, lambda data: decoder.decode(data, True), b"")
-
-
-def _decoded(path: str, decode: Callable[[bytes], str], data: bytes) -> str:
     try:
-        return decode(data)
+        while part := text.read(_PIECE):
+            yield Piece(part, starts)
+            starts = False
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text: {error.reason}") from None
 
 
-def _lines(path: str, parts: Iterator[bytes], column: str, reading: CorpusProgress) -> Iterator[Piece | None]:
-    number, rest = 0, b""
-    for part in chain(parts, [b"\n"]):
-        *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield _row(f"{path}:{number}", _record(f"{path}:{number}", line), column, reading)
-
-
-def _record(where: str, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object, got {type(record).__name__}")
-    return record
+def _lines(path: str, lines: Iterable[bytes], column: str, reading: CorpusProgress) -> Iterator[Piece | None]:
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
+        if not isinstance(record, dict):
+            raise InputError(f"{where}: expected a JSON object, got {type(record).__name__}")
+        yield _row(where, record, column, reading)
 
 
 def _row(where: str, record: dict[str, Any], column: str, reading: CorpusProgress) -> Piece | None:

@@ -1,6 +1,6 @@
 """All diagnostics of one run, in one pass over its lake."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,12 +12,12 @@ from forecast.analysis.diagnostics.contamination import Contamination, contamina
 from forecast.analysis.diagnostics.corpus_reader import CorpusProgress, corpus_files, read_corpus
 from forecast.analysis.diagnostics.expert_agreement import ExpertAgreement, expert_agreement
 from forecast.analysis.diagnostics.family_bias import ExpertOverlap, expert_overlap
-from forecast.analysis.diagnostics.min_k_prob import MinK, compare_min_k, min_k
+from forecast.analysis.diagnostics.min_k_prob import MinKResult, compare_min_k, min_k
 from forecast.analysis.diagnostics.ngram_index import Unit
 from forecast.analysis.diagnostics.prompt_format import FormEffect, form_effect
 from forecast.analysis.diagnostics.run_data import Material, load_material
 from forecast.analysis.diagnostics.sample_size import InstancesNeeded, instances_needed
-from forecast.analysis.diagnostics.scoring_window import WINDOWS, Windowed, WindowEffect, window_effect
+from forecast.analysis.diagnostics.scoring_window import WINDOWS, Windowed, WindowEffect
 from forecast.analysis.diagnostics.selection import Selection, select
 from forecast.analysis.diagnostics.ties import TieShare, tie_share
 from forecast.analysis.diagnostics.tokenizer_effect import TokenizerEffect, tokenizer_effect
@@ -67,18 +67,17 @@ class DiagnoseResult:
     """The answer of `forecast diagnose`."""
 
     name: str
-    options: DiagnoseOptions
     proxies: tuple[str, ...]
     confidence: float
     seed: int
-    experts: tuple[ExpertOverlap, ...]
-    agreement: ExpertAgreement
+    expert_overlap: tuple[ExpertOverlap, ...]
+    expert_agreement: ExpertAgreement
     ties: tuple[TieShare, ...]
     windows: tuple[WindowEffect, ...]
-    forms: FormEffect
+    prompt_forms: FormEffect
     tokenizers: TokenizerEffect
-    instances: tuple[InstancesNeeded, ...]
-    min_k: tuple[MinK, ...]
+    instances_needed: tuple[InstancesNeeded, ...]
+    min_k: MinKResult
     contamination: Contamination
     warnings: tuple[str, ...]
     failed: tuple[dict[str, str], ...]
@@ -97,29 +96,8 @@ class DiagnoseResult:
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "name": self.name,
-            "proxies": list(self.proxies),
-            "confidence": self.confidence,
-            "seed": self.seed,
-            "expert_overlap": record_of(self.experts),
-            "expert_agreement": record_of(self.agreement),
-            "ties": record_of(self.ties),
-            "windows": record_of(self.windows),
-            "prompt_forms": record_of(self.forms),
-            "tokenizers": record_of(self.tokenizers),
-            "instances_needed": [i.as_record() for i in self.instances],
-            "min_k": {
-                "percent": self.options.min_k_percent,
-                "values": record_of(self.min_k),
-                "min_k_plus_plus": None,
-                "min_k_plus_plus_reason": "it needs the variance of the log-probabilities over the "
-                "vocabulary, which the lake's five statistics do not hold",
-            },
-            "contamination": record_of(self.contamination),
-            "warnings": list(self.warnings),
-            "failed": list(self.failed),
-        }
+        record: dict[str, Any] = record_of(self)
+        return record
 
 
 def diagnose(
@@ -146,17 +124,16 @@ def diagnose(
     found, failed = _contamination(material, selection, options, watch)
     return DiagnoseResult(
         name=config.name,
-        options=options,
         proxies=selection.proxies,
         confidence=selection.confidence,
         seed=selection.seed,
-        experts=expert_overlap(population, selection, config.experts),
-        agreement=expert_agreement(population, selection),
+        expert_overlap=expert_overlap(population, selection, config.experts),
+        expert_agreement=expert_agreement(population, selection),
         ties=ties,
         windows=windows,
-        forms=form_effect(population, material.members, selection),
+        prompt_forms=form_effect(population, material.members, selection),
         tokenizers=tokenizer_effect(db, population, selection),
-        instances=tuple(
+        instances_needed=tuple(
             instances_needed(population, question, proxy, selection)
             for question in selection.questions
             for proxy in selection.proxies
@@ -170,9 +147,9 @@ def diagnose(
 
 def _lake(
     material: Material, selection: Selection, options: DiagnoseOptions, watch: Watch
-) -> tuple[tuple[TieShare, ...], tuple[MinK, ...], tuple[WindowEffect, ...]]:
+) -> tuple[tuple[TieShare, ...], MinKResult, tuple[WindowEffect, ...]]:
     """What one pass over all token rows gives."""
-    windowed = [Windowed(n, material.longest) for n in sorted(set(options.windows))]
+    windowed = [Windowed(n, material) for n in sorted(set(options.windows))]
     ties: dict[tuple[str, str], TieShare] = {}
     values: dict[tuple[str, str], tuple[float, int]] = {}
     dtypes = {m.name: m.dtype for m in material.members}
@@ -188,11 +165,9 @@ def _lake(
             done += sum(rows for _, rows in group.files)
             progress.advance(done, total)
     names = [m.name for m in material.members]
-    effects = tuple(window_effect(window, material.population, selection) for window in windowed)
-    for window in windowed:
-        window.close()
     ordered = tuple(ties[name, task] for name in names for task in material.population.proxies)
-    return ordered, compare_min_k(values, names), effects
+    compared = MinKResult(options.min_k_percent, compare_min_k(values, names))
+    return ordered, compared, tuple(window.effect(selection) for window in windowed)
 
 
 def _contamination(
@@ -249,11 +224,10 @@ def _trajectories(material: Material, failed: list[dict[str, str]]) -> list[Traj
 
 
 def _warnings(material: Material) -> list[str]:
-    known = {name for task in material.population.proxies.values() for name in task.experts}
-    unknown: Sequence[str] = [name for name in material.config.experts if name not in known]
-    if not unknown:
+    known = sorted({name for task in material.population.proxies.values() for name in task.experts})
+    if not (unknown := [name for name in material.config.experts if name not in known]):
         return []
     return [
         f"experts of the configuration that no trajectory names: {', '.join(unknown)}; there are: "
-        f"{', '.join(sorted(known))}"
+        f"{', '.join(known)}"
     ]

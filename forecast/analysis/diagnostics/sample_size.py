@@ -11,8 +11,7 @@ alone, not that of the measured scores nor of the choice of candidates.
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +44,14 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Needed:
+    """Instances of each task that give a half-width; None where that is not known."""
+
+    half_width: float
+    instances: int | None
+
+
+@dataclass(frozen=True)
 class InstancesNeeded:
     """One proxy and question."""
 
@@ -56,14 +63,8 @@ class InstancesNeeded:
     rho: float | None  # with all of them
     points: tuple[Point, ...]
     half_width: float | None  # that n instances give
-    needed: tuple[tuple[float, int | None], ...]  # half-width, instances that give it
+    needed: tuple[Needed, ...]
     reason: str | None  # why there is no half-width
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        record = asdict(self)
-        record["needed"] = [{"half_width": w, "instances": n} for w, n in self.needed]
-        return record
 
 
 def instances_needed(
@@ -85,7 +86,7 @@ def instances_needed(
     usable = [p for p in points if p.sd is not None and p.n <= size / 2 and p.n >= size / 4]
     still = [p.n for p in points if p.sd == 0]
     half_width, reason = None, None
-    needed: tuple[tuple[float, int | None], ...] = tuple((w, None) for w in _WANTED)
+    needed = tuple(Needed(width, None) for width in _WANTED)
     if question.target is None:
         reason = "nothing is measured"
     elif not measured:
@@ -104,7 +105,7 @@ def instances_needed(
         z = float(stats.norm.ppf(0.5 + selection.confidence / 2))
         half_width = z * c / math.sqrt(size)
         counts = ((w, math.ceil((z * c / w) ** 2)) for w in _WANTED)
-        needed = tuple((w, n if n <= _MOST else None) for w, n in counts)
+        needed = tuple(Needed(width, n if n <= _MOST else None) for width, n in counts)
     return InstancesNeeded(
         proxy=proxy,
         target=question.target,
@@ -170,7 +171,12 @@ def _point(
 
 
 def _values(
-    population: Population, question: Question, proxy: str, orders: dict[str, Any], start: int, n: int
+    population: Population,
+    question: Question,
+    proxy: str,
+    orders: dict[str, NDArray[np.int64]],
+    start: int,
+    n: int,
 ) -> Array:
     """[b, candidates] from the instances at places start..start + n of each shuffled order."""
     weights = {}

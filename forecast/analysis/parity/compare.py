@@ -1,16 +1,4 @@
-"""The comparison of two scored plans, and the record that `forecast parity --json` answers with.
-
-The record, all differences being `against - base`:
-
-    name            of the configuration
-    base, against   label, engine (the whole section), lake, devices, versions (of what computed it)
-    tokens          all: of all candidates together; candidates: of each. Fields: `tokens.TokenParity`
-    effects         null where no text was read by all candidates in both setups; else instances, pairs,
-                    proxies, orders, targets. Fields: `effects.Effects`
-    tolerance       null where none was given; else logprob (nats) and exceeded
-    notes           what the reader should know
-    failed          setup (base, against, both), candidate or task, error; as in `forecast score --json`
-"""
+"""The comparison of two scored plans; all differences are `against - base`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +8,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from forecast.analysis.parity.populations import imported_scores, population_of, with_direct_evaluation
+from forecast.analysis.parity.populations import population_of, with_direct_evaluation
 from forecast.analysis.parity.ranking_effects import Effects, effects_of
 from forecast.analysis.parity.setups import Setup, Setups
 from forecast.analysis.parity.token_diff import (
@@ -39,6 +27,7 @@ from forecast.lake.files import read_rows
 from forecast.plan import Failure, Plan, Unit
 from forecast.report.records import record_of
 from forecast.runs.records import load_failures
+from forecast.warehouse.build import imported_scores
 from forecast.warehouse.participation import Participation, participation
 
 
@@ -190,6 +179,12 @@ class _Side:
                 found.setdefault(unit.shard.task, []).append(unit)
         return found
 
+    def tokens(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Vocabulary size and token rows of candidates, once for each candidate_id and task."""
+        for candidate_id in dict.fromkeys(self.complete[name].candidate_id for name in names):
+            for units in self.units(candidate_id).values():
+                yield self.vocab_size(candidate_id), self.rows(units)
+
     def rows(self, units: Sequence[Unit]) -> pa.Table:
         return read_rows((self.plan.path(unit), self.part.receipts[unit.address]) for unit in units)
 
@@ -253,14 +248,13 @@ def _effects(
 ) -> tuple[Effects | None, list[str]]:
     """What follows from the tokens, and what to say about it."""
     dropped = {i for side in sides for name in names for i in side.unread(side.complete[name].candidate_id)}
-    found = []
-    for side in sides:
-        population = population_of(
-            [side.complete[name] for name in names], _token_rows(side, names), dropped, scores
-        )
-        if population is None:
-            return None, ["no trajectory was read by all candidates in both setups: no proxies"]
-        found.append(population)
+    try:
+        found = [
+            population_of([side.complete[name] for name in names], side.tokens(names), dropped, scores)
+            for side in sides
+        ]
+    except NoDataError:
+        return None, ["no trajectory was read by all candidates in both setups: no proxies"]
     notes = []
     if config.direct_evaluation:
         try:
@@ -268,12 +262,6 @@ def _effects(
         except NoDataError:
             notes.append("direct evaluation is not measured yet, so rho lacks it: `forecast run` does that")
     return effects_of(found[0], found[1], config.ranking), notes
-
-
-def _token_rows(side: _Side, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    for candidate_id in dict.fromkeys(side.complete[name].candidate_id for name in names):
-        for units in side.units(candidate_id).values():
-            yield side.vocab_size(candidate_id), side.rows(units)
 
 
 def _merged_failures(base: _Side, against: _Side) -> list[dict[str, str]]:

@@ -111,13 +111,13 @@ def test_a_window_gives_what_scoring_with_it_gives(tmp_path: Path) -> None:
     assert effect.order_rho[0].rho.spearman == pytest.approx(float(expected[place]))
     with open_warehouse(config.output) as db:
         material = load_material(db, config)
-    windowed = Windowed(7, material.longest)
+    windowed = Windowed(7, material)
     for group, tokens in material.tokens():
         windowed.add(tokens, material.vocab_size(group.candidate_id))
-    again = windowed.population(material.population)
+    again = windowed.population()
     assert (np.stack([again.proxies[task].means() for task in "tu"]) == cut).all(), "to the bit"
     mine = look(short, windows=(10_000,), proxies=("cross_entropy__uniform",))
-    assert effect.targets[0].part.spearman == pytest.approx(mine.instances[0].rho)
+    assert effect.targets[0].part.spearman == pytest.approx(mine.instances_needed[0].rho)
     assert (effect.readings, effect.last_tokens) == (4 * 7, 7)
     lengths = [len(everything(u, t)) for u in make_plan(config).units for t in u.shard.trajectories]
     assert effect.shortened == sum(n > 7 for n in lengths) > 0
@@ -135,14 +135,14 @@ def test_ties_and_min_k_are_of_the_texts_that_count(tmp_path: Path) -> None:
     config = run(tmp_path, told, {"t": solutions("x", "y")})
     found = look(config)
     assert {(t.candidate, t.tokens, t.tied_share) for t in found.ties} == {(name, 5, 0.0) for name in NAMES}
-    assert {(m.instances, m.value, m.reason) for m in found.min_k} == {
+    assert {(m.instances, m.value, m.reason) for m in found.min_k.values} == {
         (1, -5.0, "all candidates have the same")
     }
 
 
 def test_the_same_model_raw_and_as_chat(tmp_path: Path) -> None:
     config = run(tmp_path / "raw", tokens_of(1))
-    none = look(config).forms
+    none = look(config).prompt_forms
     assert none.models == 0 and none.reason is not None and "all are raw" in none.reason
     sources = [
         {"name": f"{n} {form}", "source": f"fake://{n}", "prompt_form": form}
@@ -161,7 +161,7 @@ def test_the_same_model_raw_and_as_chat(tmp_path: Path) -> None:
     plan = make_plan(both)
     tell(plan, told)
     build_warehouse(plan)
-    found = look(both, proxies=("cross_entropy__uniform",)).forms
+    found = look(both, proxies=("cross_entropy__uniform",)).prompt_forms
     assert (found.models, found.reason) == (3, None)
     assert found.order_rho[0].rho.spearman == 1.0 and found.order_rho[0].rho.n == 3
     first = found.differences[0]
@@ -290,7 +290,7 @@ def test_document_shows_the_frames(tmp_path: Path) -> None:
         str(window.readings),
         "cross_entropy__uniform",
     ]
-    agreement = found.agreement.pairs[0].rhos[0].rho
+    agreement = found.expert_agreement.pairs[0].rhos[0].rho
     row = found.frames()["agreement"].row(0, named=True)
     assert (row["first"], row["second"], row["instances_first"]) == ("human", "model", 2)
     assert (row["rho"], row["tau_b"]) == (agreement.spearman, agreement.kendall)
@@ -303,7 +303,7 @@ def test_experts_that_nobody_is_are_warned_of(tmp_path: Path) -> None:
     config = run(tmp_path, tokens_of(1), experts={"modle": {"family": "Qwen"}, "model": {"family": "Llama"}})
     found = look(config)
     assert len(found.warnings) == 1 and "modle" in found.warnings[0] and "human, model" in found.warnings[0]
-    assert {e.expert: (e.family, e.known_by) for e in found.experts} == {
+    assert {e.expert: (e.family, e.known_by) for e in found.expert_overlap} == {
         "human": (None, None),
         "model": ("Llama", "configuration"),
     }

@@ -72,8 +72,9 @@ def test_the_half_width_is_that_of_fresh_samples(noise: float) -> None:
     # Four times as many instances halve it.
     assert np.median(widths) / 2 == pytest.approx(z * fresh[320], rel=0.35)
     for claim in claims:
-        for width, n in claim.needed:
-            assert n == math.ceil(80 * (claim.half_width / width) ** 2 - 1e-9)
+        for needed_for in claim.needed:
+            share = claim.half_width / needed_for.half_width
+            assert needed_for.instances == math.ceil(80 * share**2 - 1e-9)
 
 
 def test_it_is_seeded() -> None:
