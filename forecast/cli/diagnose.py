@@ -1,5 +1,6 @@
 """`forecast diagnose` between the command line and the library: its options, progress, and what it prints."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -82,7 +83,7 @@ def diagnose(
     )
     with open_warehouse(loaded.output) as db:
         failed = [failure.as_record() for failure in read_failures(db)]
-        found = diagnose(db, loaded, options, lambda what: WorkProgress(err, what))
+        found = diagnose(db, loaded, options, partial(WorkProgress, err))
     failed += found.failed
     emit(
         lambda: document(found, str(config)),

@@ -103,15 +103,11 @@ def _one(
     names = tuple(name for name, own in zip(population.candidates, same, strict=True) if own)
     rest = without_expert(population, expert)
     lost = tuple(task for task in population.proxies if task not in rest.proxies)
-    reason = None
+    head = (expert, family, known_by, names, lost)
     if not rest.proxies:
-        reason = "it is the only expert: without it nothing is left"
-    left_out = (
-        ()
-        if reason
-        else tuple(_left_out(population, rest, selection, proxy, same) for proxy in selection.proxies)
-    )
-    return ExpertOverlap(expert, family, known_by, names, lost, left_out, reason)
+        return ExpertOverlap(*head, (), "it is the only expert: without it nothing is left")
+    left_out = tuple(_left_out(population, rest, selection, proxy, same) for proxy in selection.proxies)
+    return ExpertOverlap(*head, left_out, None)
 
 
 def _left_out(

@@ -63,10 +63,12 @@ def _summary(result: DiagnoseResult, frames: Frames) -> Section:
     """The most notable figure of each check, and what to do about it."""
     rows = []
     if worst := _largest(frames["experts"], "favour"):
-        text = "{expert} favours its family by {favour:+.2f} places ({proxy}); above 0: compare both orders"
+        text = (
+            "most favour for its family: {expert}, {favour:+.2f} places ({proxy}); see the order without it"
+        )
         rows.append(["experts", text.format(**worst)])
     if worst := _largest(frames["ties"], "tied_share"):
-        text = "at most {tied_share:.1%} of the tokens are tied ({candidate}, {task}); if many: use float32"
+        text = "at most {tied_share:.1%} of the tokens are tied ({candidate}, {task}); float32 has fewer ties"
         rows.append(["ties", text.format(**worst)])
     if worst := _largest(frames["windows"].with_columns(change=-pl.col("median_rho")), "change"):
         text = "the last {last_tokens} tokens change the order most: median rho {median_rho:+.2f}"
@@ -80,16 +82,14 @@ def _summary(result: DiagnoseResult, frames: Frames) -> Section:
         text = "{candidate} knows {task} best beyond the other tasks: excess {excess:+.2f}; a hint at most"
         rows.append(["Min-K%", text.format(**worst)])
     if not result.contamination.reason:
-        found = len(result.contamination.matches)
-        rows.append(
-            ["contamination", f"texts with matches in the corpus: {found}; see the order without them"]
-        )
+        text = f"texts with matches in the corpus: {len(result.contamination.matches)}"
+        rows.append(["contamination", text + "; see the order without them"])
     intro = (
         f"Diagnostics of {result.name}. Proxies: {', '.join(result.proxies)}; "
         f"{result.confidence:.0%} confidence intervals; seed {result.seed}."
     )
     table = Table(frame_with(rows, "check:s finding:s"), _named("check", "finding"))
-    return Section("", (Paragraph(intro), table))
+    return Section("", (Paragraph(intro), table) if rows else (Paragraph(intro),))
 
 
 def _largest(frame: pl.DataFrame, column: str) -> dict[str, Any] | None:
@@ -138,7 +138,7 @@ def _agreement(result: DiagnoseResult, frames: Frames) -> Section:
     if result.expert_agreement.reason:
         return _skipped(heading, result.expert_agreement.reason)
     columns = (
-        Column("task", "task"),
+        *_named("task"),
         Column("first", "first expert"),
         Column("second", "second expert"),
         Column("instances_first", "instances", INTEGER, "Of the first expert."),

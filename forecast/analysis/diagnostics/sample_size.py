@@ -6,8 +6,8 @@ orders of two draws that share nothing (how well a second sample of n would repe
 A draw without replacement varies less than a fresh sample of n would, by the factor sqrt(1 - n / N). With
 that taken out, the standard deviation of rho is fitted by c / sqrt(n), the law of a mean, to the draws with
 N / 4 <= n <= N / 2 (smaller ones follow it less: ranks jump), and `z c / sqrt(n)` is the half-width that n
-instances give. Simulated in tests/diagnostics/test_instances.py. It knows the noise of the trajectories
-alone, not that of the measured scores nor of the choice of candidates.
+instances give. Simulated in tests/analysis/diagnostics/test_sample_size.py. It knows the noise of the
+trajectories alone, not that of the measured scores nor of the choice of candidates.
 """
 
 import math
@@ -137,8 +137,7 @@ def _point(
     confidence: float,
     rng: np.random.Generator,
 ) -> Point:
-    with_scores: list[Array] = []
-    between: list[Array] = []
+    with_scores, between = [np.zeros(0)], [np.zeros(0)]
     for start in range(0, draws, _CHUNK):
         b = min(_CHUNK, draws - start)
         orders = {
@@ -150,10 +149,7 @@ def _point(
             with_scores.append(spearman(first[:, have], question.scores[have]))
         if 2 * n <= size:
             between.append(spearman(first, _values(population, question, proxy, orders, n, n)))
-    drawn = np.concatenate(with_scores or [np.zeros(0)])
-    drawn = drawn[np.isfinite(drawn)]
-    repeat = np.concatenate(between or [np.zeros(0)])
-    repeat = repeat[np.isfinite(repeat)]
+    drawn, repeat = (rho[np.isfinite(rho)] for rho in map(np.concatenate, (with_scores, between)))
     tail = (1 - confidence) / 2
     enough = len(drawn) > 1
     low, high = np.quantile(drawn, [tail, 1 - tail]) if enough else (math.nan, math.nan)

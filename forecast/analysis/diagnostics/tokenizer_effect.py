@@ -97,7 +97,7 @@ def tokenizer_effect(
         for question in selection.questions
         if question.target is not None
     )
-    return TokenizerEffect(_cuttings(db, stored, population), _readings(db), orders, targets, None)
+    return TokenizerEffect(_cuttings(db, stored, population), _tokenizations(db), orders, targets, None)
 
 
 def _z(values: Array) -> Array:
@@ -122,7 +122,7 @@ def _cuttings(
     )
 
 
-def _readings(db: duckdb.DuckDBPyConnection) -> int:
+def _tokenizations(db: duckdb.DuckDBPyConnection) -> int:
     """How many different lists of token counts, instance by instance, there are."""
     ((n,),) = db.execute(
         "SELECT count(DISTINCT cuts) FROM (SELECT candidate_id, "

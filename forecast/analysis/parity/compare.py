@@ -24,7 +24,7 @@ from forecast.errors import CandidateError, NoDataError
 from forecast.inputs.measured_scores import MeasuredScore
 from forecast.inputs.models.resolve import Candidate
 from forecast.lake.files import read_rows
-from forecast.plan import Failure, Plan, Unit
+from forecast.plan import Plan, Unit
 from forecast.report.records import record_of
 from forecast.runs.records import load_failures
 from forecast.warehouse.build import imported_scores
@@ -63,19 +63,11 @@ class ParityResult:
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
-        tolerance = None
+        record: dict[str, Any] = record_of(self)
+        record["tokens"] = {"all": record.pop("pooled"), "candidates": record.pop("candidates")}
         if self.tolerance is not None:
-            tolerance = {"logprob": self.tolerance, "exceeded": self.exceeded}
-        return {
-            "name": self.name,
-            "base": self.base,
-            "against": self.against,
-            "tokens": record_of({"all": self.pooled, "candidates": self.candidates}),
-            "effects": record_of(self.effects),
-            "tolerance": tolerance,
-            "notes": list(self.notes),
-            "failed": list(self.failed),
-        }
+            record["tolerance"] = {"logprob": self.tolerance, "exceeded": self.exceeded}
+        return record
 
 
 def compare(
@@ -83,8 +75,8 @@ def compare(
 ) -> ParityResult:
     """Compare the lakes of two plans that have been scored as far as they can be.
 
-    Candidates meet by name. One that is missing on either side, or whose two readings are not of the same
-    tokens, is reported and left out.
+    Candidates meet by name. One that is missing on either side, or whose two setups did not score the
+    same tokens, is reported and left out.
 
     Args:
         config: the run's own configuration, for measured scores.
@@ -104,7 +96,16 @@ def compare(
     for settings in setups.base.config.candidates:
         name = settings.name
         if absent := [side for side in sides if name not in side.complete]:
-            failed += [_absence(name, side) for side in absent if not side.explains(name)]
+            unfinished = "is not fully scored; run the same command again to resume"
+            failed += [
+                {
+                    "setup": side.setup.role,
+                    "candidate": name,
+                    "error": f"{side.title}: candidate {name!r} {unfinished}",
+                }
+                for side in absent
+                if not side.explains(name)
+            ]
             continue
         ids = (sides[0].complete[name].candidate_id, sides[1].complete[name].candidate_id)
         if ids in compared:
@@ -123,7 +124,7 @@ def compare(
     if not found:
         reasons = "".join(f"\n{entry['error']}" for entry in failed)
         raise NoDataError(
-            f"no candidate was read in both setups ({sides[0].told}; {sides[1].told}), "
+            f"no candidate was read in both setups ({sides[0].title}; {sides[1].title}), "
             f"so there is nothing to compare{reasons}"
         )
     scores, unusable = imported_scores(config)
@@ -150,7 +151,7 @@ class _Side:
     plan: Plan
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         return f"{self.setup.role}: {self.setup.label}"
 
     @cached_property
@@ -215,11 +216,6 @@ class _Side:
         }
 
 
-def _absence(name: str, side: _Side) -> dict[str, str]:
-    error = f"{side.told}: candidate {name!r} is not fully scored; the same command goes on with it"
-    return {"setup": side.setup.role, "candidate": name, "error": error}
-
-
 def _candidate(name: str, base: _Side, against: _Side) -> tuple[TokenParity, pl.DataFrame]:
     """One candidate's comparison, and the statistics of its tokens under both setups."""
     ids = [side.complete[name].candidate_id for side in (base, against)]
@@ -266,12 +262,14 @@ def _effects(
 
 def _merged_failures(base: _Side, against: _Side) -> list[dict[str, str]]:
     """Failures of both sides; a failure of both sides is listed once."""
-    ours, theirs = ([*dict.fromkeys(side.part.failures)] for side in (base, against))
-
-    def told(failure: Failure, setup: str, prefix: str = "") -> dict[str, str]:
-        record = failure.as_record()
-        return {"setup": setup, **record, "error": prefix + record["error"]}
-
-    found = [told(f, "both") for f in ours if f in theirs]
-    found += [told(f, "base", f"{base.told}: ") for f in ours if f not in theirs]
-    return found + [told(f, "against", f"{against.told}: ") for f in theirs if f not in ours]
+    ours, theirs = (dict.fromkeys(side.part.failures) for side in (base, against))
+    groups = (
+        ("both", "", [failure for failure in ours if failure in theirs]),
+        ("base", f"{base.title}: ", [failure for failure in ours if failure not in theirs]),
+        ("against", f"{against.title}: ", [failure for failure in theirs if failure not in ours]),
+    )
+    return [
+        {"setup": setup, **failure.as_record(), "error": prefix + failure.error}
+        for setup, prefix, failures in groups
+        for failure in failures
+    ]
