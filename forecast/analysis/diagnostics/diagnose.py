@@ -93,7 +93,7 @@ def diagnose(
     options: DiagnoseOptions,
     watch: Watch = _SILENT,
 ) -> DiagnoseResult:
-    """Everything that the warehouse and the lake of a run can say about its ranking.
+    """All checks of a run's ranking, from its warehouse and lake.
 
     Args:
         db: the run's open warehouse.
@@ -197,8 +197,8 @@ def _trajectories(material: Material, failed: list[dict[str, str]]) -> list[Traj
         kept = [t for t in loaded if (t.expert, t.instance_id) in read]
         if len(kept) < len(read):
             gone = f"{len(read) - len(kept)} of {len(read)} solutions that were scored"
-            error = f"task {task!r}: {gone} are no longer in its files, so they are not looked up"
-            failed.append({"task": task, "error": error})
+            text = f"task {task!r}: {gone} are no longer in its files, so they are not looked up"
+            failed.append({"task": task, "error": text})
         found += kept
     return found
 

@@ -1,4 +1,4 @@
-"""Do experts agree about the candidates? Rank correlations between what two experts' solutions say."""
+"""Do experts agree about the candidates? Rank correlations of the candidates' proxies between two experts."""
 
 from dataclasses import dataclass
 from itertools import combinations

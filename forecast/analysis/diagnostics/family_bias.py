@@ -125,7 +125,7 @@ def _left_out(
     if not same.any():
         reason = "no candidate is of its family"
     elif same.all():
-        reason = "all candidates are of its family: there is nobody to compare them with"
+        reason = "all candidates are of its family: there are no others to compare them with"
     else:
         favour = number(lost[same].mean() - lost[~same].mean())
     targets = []

@@ -48,7 +48,7 @@ class Material:
     members: tuple[Member, ...]  # in the order of the population
     groups: tuple[TokenGroup, ...]  # each model once, also where two names stand for it
     dropped: pl.DataFrame  # task, expert, instance_id that some candidate could not read
-    longest: int  # tokens of the longest reading
+    longest: int  # scored tokens of the longest solution
     config: Config  # as it is now, for the trajectories' texts
 
     def tokens(self) -> Iterator[tuple[TokenGroup, pl.DataFrame]]:

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 DRAWS = 200
 _CHUNK = 50  # draws at a time: bounds the memory to 50 x candidates x 80 numbers and a few copies
-_WANTED = (0.1, 0.05)  # half-widths to say the number of instances for
+_WANTED = (0.1, 0.05)  # half-widths for which the number of instances is given
 _MOST = 10_000_000  # instances beyond which there is no use in a number
 
 

@@ -50,7 +50,7 @@ class TokenizerEffect:
     """Over tokens and over bytes."""
 
     cuttings: tuple[Tokenization, ...]
-    readings: int  # ways in which the candidates cut the texts; 1: all alike
+    readings: int  # ways in which the candidates tokenize the texts; 1: all alike
     orders: tuple[TaskOrder, ...]  # over tokens against over bytes
     targets: tuple[TargetRho, ...]  # of the proxies over bytes, and of bits per byte
     reason: str | None

@@ -1,17 +1,19 @@
 """The comparison of two scored plans; all differences are `against - base`."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from forecast.analysis.parity.populations import population_of, with_direct_evaluation
+from forecast.analysis.diagnostics.recomputed_proxies import RecomputedProxies
 from forecast.analysis.parity.ranking_effects import Effects, effects_of
 from forecast.analysis.parity.setups import Setup, Setups
 from forecast.analysis.parity.token_diff import (
+    INSTANCE,
     Instance,
     TokenParity,
     pair_tokens,
@@ -28,7 +30,9 @@ from forecast.plan import Plan, Unit
 from forecast.report.records import record_of
 from forecast.runs.records import load_failures
 from forecast.warehouse.build import imported_scores
+from forecast.warehouse.connect import open_warehouse
 from forecast.warehouse.participation import Participation, participation
+from forecast.warehouse.population import Population, Target, load_population
 
 
 @dataclass(frozen=True)
@@ -109,18 +113,17 @@ def compare(
             continue
         ids = (sides[0].complete[name].candidate_id, sides[1].complete[name].candidate_id)
         if ids in compared:
-            usable.append(name)
             notes.append(f"{name} is the same model as {compared[ids]} and is counted once among the tokens")
-            continue
-        try:
-            parity, own = _candidate(name, *sides)
-        except CandidateError as error:
-            failed.append({"setup": "both", "candidate": name, "error": str(error)})
-            continue
-        compared[ids] = name
+        else:
+            try:
+                parity, own = _candidate(name, *sides)
+            except CandidateError as error:
+                failed.append({"setup": "both", "candidate": name, "error": str(error)})
+                continue
+            compared[ids] = name
+            found.append(parity)
+            statistics.append(own)
         usable.append(name)
-        found.append(parity)
-        statistics.append(own)
     if not found:
         reasons = "".join(f"\n{entry['error']}" for entry in failed)
         raise NoDataError(
@@ -169,7 +172,7 @@ class _Side:
         return {c.name: c for c in self.plan.candidates if c.candidate_id in ids}
 
     def explains(self, name: str) -> bool:
-        """Whether a failure says why a candidate is not complete."""
+        """Whether a failure gives the reason why a candidate is not complete."""
         return any(f.subject == "candidate" and f.name == name and f.task is None for f in self.part.failures)
 
     def units(self, candidate_id: str) -> dict[str, list[Unit]]:
@@ -180,11 +183,24 @@ class _Side:
                 found.setdefault(unit.shard.task, []).append(unit)
         return found
 
-    def tokens(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-        """Vocabulary size and token rows of candidates, once for each candidate_id and task."""
-        for candidate_id in dict.fromkeys(self.complete[name].candidate_id for name in names):
+    def population(
+        self, names: Sequence[str], dropped: Iterable[Instance], scores: Sequence[MeasuredScore]
+    ) -> Population:
+        """All proxies of candidates, with measured scores and without instances that are dropped.
+
+        A run's warehouse leaves out what one of *its* candidates could not read, which may be more under one
+        setup than under the other; so the proxies are computed anew from the common instances.
+
+        Raises:
+            NoDataError: no trajectory is left.
+        """
+        candidates = [self.complete[name] for name in names]
+        absent = pl.DataFrame(list(dropped), schema=dict.fromkeys(INSTANCE, pl.String), orient="row")
+        proxies = RecomputedProxies([(c.name, c.candidate_id) for c in candidates], absent)
+        for candidate_id in dict.fromkeys(c.candidate_id for c in candidates):
             for units in self.units(candidate_id).values():
-                yield self.vocab_size(candidate_id), self.rows(units)
+                proxies.add(self.rows(units), self.vocab_size(candidate_id))
+        return proxies.population(scores)
 
     def rows(self, units: Sequence[Unit]) -> pa.Table:
         return read_rows((self.plan.path(unit), self.part.receipts[unit.address]) for unit in units)
@@ -242,22 +258,37 @@ def _candidate(name: str, base: _Side, against: _Side) -> tuple[TokenParity, pl.
 def _effects(
     config: Config, sides: tuple[_Side, _Side], names: Sequence[str], scores: Sequence[MeasuredScore]
 ) -> tuple[Effects | None, list[str]]:
-    """What follows from the tokens, and what to say about it."""
+    """What follows from the tokens, and notes about it."""
     dropped = {i for side in sides for name in names for i in side.unread(side.complete[name].candidate_id)}
     try:
-        found = [
-            population_of([side.complete[name] for name in names], side.tokens(names), dropped, scores)
-            for side in sides
-        ]
+        found = [side.population(names, dropped, scores) for side in sides]
     except NoDataError:
         return None, ["no trajectory was read by all candidates in both setups: no proxies"]
     notes = []
     if config.direct_evaluation:
         try:
-            found = [with_direct_evaluation(population, config) for population in found]
+            found = [_with_direct_evaluation(population, config) for population in found]
         except NoDataError:
             notes.append("direct evaluation is not measured yet, so rho lacks it: `forecast run` does that")
     return effects_of(found[0], found[1], config.ranking), notes
+
+
+def _with_direct_evaluation(population: Population, config: Config) -> Population:
+    """The population with the accuracies that the run itself has measured, where it has; they go first.
+
+    Raises:
+        NoDataError: the run has no warehouse yet.
+    """
+    with open_warehouse(config.output) as db:
+        run = load_population(db)
+    places = {name: place for place, name in enumerate(run.candidates)}
+    order = [places.get(name, -1) for name in population.candidates]  # -1: the NaN at the end
+    merged = {target.task: target for target in population.targets}
+    for target in run.targets:
+        values, errors = (np.append(array, np.nan)[order] for array in (target.values, target.stderr))
+        if target.items is not None and np.isfinite(values).any():
+            merged[target.task] = Target(target.task, target.metric, values, errors, None)
+    return replace(population, targets=tuple(merged[task] for task in sorted(merged)))
 
 
 def _merged_failures(base: _Side, against: _Side) -> list[dict[str, str]]:

@@ -47,7 +47,7 @@ _AT_TOKEN = ("at_task", "at_instance_id", "at_position", "at_token", "at_base", 
 
 
 def document(result: ParityResult) -> Document:
-    """Statistics, candidates, proxies, order, rho: each says whether the difference before it mattered."""
+    """Verdict and order of the candidates, then what they rest on: tokens, proxies, rho; notes last."""
     frames = result.frames()
     sides = f"base {_side(result.base)}; against {_side(result.against)}"
     answer: list[Part] = [Paragraph(f"Parity of {result.name}: {sides}")]

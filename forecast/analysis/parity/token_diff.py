@@ -1,4 +1,4 @@
-"""Two readings of the same tokens: how far apart each statistic is, and which ranks differ for a reason.
+"""The same tokens under two setups: how far apart each statistic is, and which ranks differ for a reason.
 
 Differences are `against - base`, computed in double precision from the lake's float32 and int32. Typical size
 is given three ways, since the distribution has a long tail: median, mean and 99th percentile (linear between
@@ -122,7 +122,7 @@ def pair_tokens(
 def token_parity(
     candidate: str, pairs: pl.DataFrame, trajectories: Mapping[Instance, Trajectory]
 ) -> TokenParity:
-    """Compare one candidate's readings, one token or more.
+    """Compare one candidate's tokens under both setups, one token or more.
 
     Args:
         pairs: see `pair_tokens`.
