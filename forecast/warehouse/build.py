@@ -16,6 +16,7 @@ import duckdb
 import polars as pl
 
 import forecast
+from forecast.config.schema import Config
 from forecast.errors import ForecastError, InputError
 from forecast.inputs.measured_scores import MeasuredScore, load_scores
 from forecast.lake.files import read_rows
@@ -51,7 +52,7 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
         InputError: a file of the lake is damaged.
     """
     part = participation(plan, failures)
-    scores, unusable = _imported(plan)
+    scores, unusable = imported_scores(plan.config)
     frontier, unreadable = frontier_solutions(plan)
     found = [*part.failures, *unusable, *unreadable]
     with published(warehouse_path(plan.config.output)) as db:
@@ -108,13 +109,13 @@ def _compute(
         db.unregister("tokens")
 
 
-def _imported(plan: Plan) -> tuple[list[MeasuredScore], list[Failure]]:
-    """Scores from files, and what is wrong with the files."""
+def imported_scores(config: Config) -> tuple[list[MeasuredScore], list[Failure]]:
+    """Scores from the configuration's files, and the files that cannot be used."""
     scores: dict[tuple[str, str, str], MeasuredScore] = {}
     places: dict[tuple[str, str, str], str] = {}
     failures: list[Failure] = []
-    names = [candidate.name for candidate in plan.config.candidates]
-    for source in plan.config.measured_scores:
+    names = [candidate.name for candidate in config.candidates]
+    for source in config.measured_scores:
         try:
             loaded = {(s.candidate, s.task, s.metric): s for s in load_scores(source, names)}
             if twice := sorted(loaded.keys() & scores.keys()):

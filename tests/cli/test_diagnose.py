@@ -118,13 +118,13 @@ def test_json_has_no_nan_and_every_section(config: Path) -> None:
     assert record["expert_overlap"][1]["left_out"] == [] or record["expert_overlap"][0]["family"] == "Qwen"
 
 
-def test_a_corpus_that_is_not_there_makes_a_partial_failure(config: Path, tmp_path: Path) -> None:
+def test_missing_corpus_exits_with_3(config: Path, tmp_path: Path) -> None:
     found = call(config, "--json", "--corpus", tmp_path / "no.jsonl")
     assert found.exit_code == 3
     assert "no such file" in json.loads(found.stdout)["failed"][0]["error"]
 
 
-def test_windows_that_are_no_numbers(config: Path) -> None:
+def test_invalid_windows_raise(config: Path) -> None:
     for text in ("ten", "0", "5,-1"):
         found = call(config, "--windows", text)
         assert isinstance(found.exception, ConfigError) and "--windows" in str(found.exception)

@@ -98,7 +98,7 @@ def test_help_has_an_example() -> None:
     assert "forecast parity configs/demo.yaml" in " ".join(result.output.split())
 
 
-def test_wrong_usage_and_what_cannot_be_done(config: Path, tmp_path: Path) -> None:
+def test_unknown_key_exits_with_2_and_nothing_to_score_with_1(config: Path, tmp_path: Path) -> None:
     code, out, err = run_forecast("parity", config, "--against", "dtyp=bfloat16", "--json")
     assert (code, out) == (2, "")
     assert "did you mean 'dtype'?" in err

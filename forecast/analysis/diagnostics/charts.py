@@ -21,14 +21,17 @@ def bars(rows: list[dict[str, Any]]) -> alt.TopLevelMixin:
     return bars.properties(width=_WIDTH)
 
 
-def lines(rows: list[dict[str, Any]], x: str, title: str, y_title: str) -> alt.TopLevelMixin:
-    """Rho against `x`, a line for each proxy; rows: x, proxy, rho."""
+def lines(rows: list[dict[str, Any]]) -> alt.TopLevelMixin:
+    """Rho of the orders against the window, a line for each proxy; rows: last_tokens, proxy, rho."""
+    y_title = "rho with the order by all tokens"
     lows = [row["rho"] for row in rows]
     return (
         alt.Chart(alt.Data(values=rows))
         .mark_line(point=True)
         .encode(
-            x=alt.X(f"{x}:Q", title=title, scale=alt.Scale(type="log", nice=False)),
+            x=alt.X(
+                "last_tokens:Q", title="last tokens of each solution", scale=alt.Scale(type="log", nice=False)
+            ),
             y=alt.Y("rho:Q", title=y_title, scale=alt.Scale(domain=[min(0.0, *lows), 1.0])),
             color=alt.Color("proxy:N", title=None, legend=alt.Legend(orient="top")),
         )

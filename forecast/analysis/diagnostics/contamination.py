@@ -6,19 +6,20 @@ and a corpus that was not given is not searched.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from forecast.analysis.diagnostics.corpus_reader import CorpusProgress, Piece
-from forecast.analysis.diagnostics.ngram_index import NgramMatches, Overlap, Unit
-from forecast.analysis.diagnostics.selection import PLACES, Question, Selection
-from forecast.analysis.stats.figures import Compared, Rho, rho_of
+from forecast.analysis.diagnostics.ngram_index import NgramMatches, NgramUnit, Overlap
+from forecast.analysis.diagnostics.selection import Array, Selection
+from forecast.analysis.stats.figures import Compared, Rho
 from forecast.inputs.trajectories import Trajectory
 from forecast.warehouse.features import features
 from forecast.warehouse.population import Population
 
-Part = Literal["prompt", "solution"]
+TextPart = Literal["prompt", "solution"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class TextOverlap:
 
     task: str
     instance_id: str
-    part: Part
+    part: TextPart
     expert: str | None  # of a solution
     share: float  # of its n-grams
     longest_run: int  # words or characters
@@ -39,7 +40,7 @@ class TaskOverlap:
     """All prompts, or all solutions, of a task."""
 
     task: str
-    part: Part
+    part: TextPart
     texts: int
     too_short: int  # than n: nothing can be said of them
     matched: int  # texts with one match or more
@@ -60,7 +61,7 @@ class Contamination:
     """What the corpus has of the trajectories."""
 
     n: int
-    unit: Unit
+    unit: NgramUnit
     files: int
     documents: int
     rows_without_text: int
@@ -80,9 +81,9 @@ def not_searched(reason: str) -> Contamination:
 def contamination(
     trajectories: Sequence[Trajectory],
     pieces: Iterable[Piece],
-    reading: CorpusProgress,
+    progress: CorpusProgress,
     n: int,
-    unit: Unit,
+    unit: NgramUnit,
     population: Population,
     selection: Selection,
 ) -> Contamination:
@@ -91,9 +92,9 @@ def contamination(
     Args:
         trajectories: of all tasks, those alone that were read.
         pieces: of the corpus.
-        reading: what the corpus' reader counts, complete when `pieces` is exhausted.
+        progress: what the corpus' reader counts, complete when `pieces` is exhausted.
     """
-    keys: dict[tuple[str, str, Part, str | None], str] = {}
+    keys: dict[tuple[str, str, TextPart, str | None], str] = {}
     for t in trajectories:
         keys[t.task, t.instance_id, "prompt", None] = t.prompt  # one for all experts
         keys[t.task, t.instance_id, "solution", t.expert] = t.solution
@@ -107,16 +108,16 @@ def contamination(
         if own.matched
     ]
     matches.sort(key=lambda m: (-m.longest_run, m.task, m.instance_id, m.part, m.expert or ""))
-    groups: dict[tuple[str, Part], list[NgramMatches]] = {}
+    groups: dict[tuple[str, TextPart], list[NgramMatches]] = {}
     for (task, _, part, _), own in found.items():
         groups.setdefault((task, part), []).append(own)
     without, without_reason = _without(population, selection, {(m.task, m.instance_id) for m in matches})
     return Contamination(
         n=n,
         unit=unit,
-        files=reading.files,
-        documents=reading.documents,
-        rows_without_text=reading.without_text,
+        files=progress.files,
+        documents=progress.documents,
+        rows_without_text=progress.without_text,
         ngrams=overlap.ngrams,
         tasks=tuple(_task(task, part, own) for (task, part), own in sorted(groups.items())),
         matches=tuple(matches),
@@ -126,7 +127,7 @@ def contamination(
     )
 
 
-def _task(task: str, part: Part, found: Sequence[NgramMatches]) -> TaskOverlap:
+def _task(task: str, part: TextPart, found: Sequence[NgramMatches]) -> TaskOverlap:
     shares = [own.share for own in found if own.share is not None]
     return TaskOverlap(
         task=task,
@@ -151,24 +152,14 @@ def _without(
     if empty := [task for task, w in weights.items() if w.sum() == 0]:
         return (), f"every instance of {', '.join(empty)} matches"
 
-    def values(tasks: Sequence[str], proxy: str, part: bool) -> np.ndarray:
-        found = features(population, tasks, weights)[0] if part else features(population, tasks)
-        return found[:, PLACES[proxy]]
+    every, whole = tuple(population.proxies), partial(features, population)
 
-    def against(question: Question, proxy: str, part: bool) -> Rho:
-        return rho_of(values(question.tasks, proxy, part), question.scores, selection.confidence)
+    def part(tasks: Sequence[str]) -> Array:
+        values: Array = features(population, tasks, weights)[0]
+        return values
 
-    every = tuple(population.proxies)
-    found = tuple(
-        WithoutMatches(
-            proxy,
-            rho_of(values(every, proxy, False), values(every, proxy, True), selection.confidence),
-            tuple(
-                Compared(proxy, q.target, against(q, proxy, False), against(q, proxy, True))
-                for q in selection.questions
-                if q.target is not None
-            ),
-        )
-        for proxy in selection.proxies
-    )
-    return found, None
+    orders = selection.order_rhos(whole(every), part(every))
+    return tuple(
+        WithoutMatches(order.proxy, order.rho, selection.compared(order.proxy, whole, part))
+        for order in orders
+    ), None

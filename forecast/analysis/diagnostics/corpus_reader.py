@@ -4,11 +4,10 @@ Only a piece of a file is in memory at a time: a megabyte of text, one line of J
 Parquet. Compression follows from the name: .gz, .zst, .bz2, .lz4.
 """
 
-import codecs
+import io
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -66,33 +65,33 @@ def corpus_files(paths: list[str]) -> list[tuple[str, int]]:
 def read_corpus(
     files: list[tuple[str, int]],
     column: str,
-    reading: CorpusProgress,
+    progress: CorpusProgress,
     on_progress: Callable[[CorpusProgress], None] | None = None,
 ) -> Iterator[Piece]:
     """All documents, piece by piece.
 
     Args:
         column: that holds the text of JSONL and Parquet rows.
-        reading: is filled with what has been read.
+        progress: is filled with what has been read.
         on_progress: called with it after each piece.
 
     Raises:
         InputError: a file cannot be read, or a row has no such column or no text in it; names file and row.
     """
-    reading.bytes_total, before = sum(size for _, size in files), 0
+    progress.bytes_total, before = sum(size for _, size in files), 0
     for path, size in files:
-        reading.files += 1
-        for piece, at in _pieces(path, column, reading):
-            reading.bytes_done = min(before + at, before + size)
+        progress.files += 1
+        for piece, at in _pieces(path, column, progress):
+            progress.bytes_done = min(before + at, before + size)
             if piece is not None:
-                reading.documents += piece.starts
+                progress.documents += piece.starts
                 yield piece
             if on_progress is not None:
-                on_progress(reading)
+                on_progress(progress)
         before += size
-        reading.bytes_done = before
+        progress.bytes_done = before
     if on_progress is not None:
-        on_progress(reading)
+        on_progress(progress)
 
 
 def _kind(path: str) -> str | None:
@@ -102,7 +101,7 @@ def _kind(path: str) -> str | None:
     return next((kind for kind in _KINDS if name.endswith(kind)), None)
 
 
-def _pieces(path: str, column: str, reading: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
+def _pieces(path: str, column: str, progress: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
     kind = _kind(path)
     fs, inner = storage.filesystem(path)
     try:
@@ -111,14 +110,12 @@ def _pieces(path: str, column: str, reading: CorpusProgress) -> Iterator[tuple[P
             if kind == ".parquet":
                 if codec is not None:
                     raise InputError(f"{path}: Parquet is compressed inside; unpack it")
-                yield from _parquet(path, raw, column, reading)
+                yield from _parquet(path, raw, column, progress)
                 return
             stream = raw if codec is None else pa.CompressedInputStream(raw, codec)
-            parts = iter(lambda: stream.read(_PIECE), b"")
-            whole = (
-                _lines(path, parts, column, reading) if kind in (".jsonl", ".ndjson") else _text(path, parts)
-            )
-            for piece in whole:
+            buffered = io.BufferedReader(stream, _PIECE)
+            is_text = kind in (".txt", ".md")
+            for piece in _text(path, buffered) if is_text else _lines(path, buffered, column, progress):
                 yield piece, raw.tell()
     except InputError:
         raise
@@ -126,47 +123,38 @@ def _pieces(path: str, column: str, reading: CorpusProgress) -> Iterator[tuple[P
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
-def _text(path: str, parts: Iterator[bytes]) -> Iterator[Piece]:
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _text(path: str, stream: io.BufferedReader) -> Iterator[Piece]:
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
     starts = True
-    for part in parts:
-        yield Piece(_decoded(path, decoder.decode, part), starts)
-        starts = False
-    _decoded(path, lambda data: decoder.decode(data, True), b"")
-
-
-def _decoded(path: str, decode: Callable[[bytes], str], data: bytes) -> str:
     try:
-        return decode(data)
+        while part := text.read(_PIECE):
+            yield Piece(part, starts)
+            starts = False
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text: {error.reason}") from None
 
 
-def _lines(path: str, parts: Iterator[bytes], column: str, reading: CorpusProgress) -> Iterator[Piece | None]:
-    number, rest = 0, b""
-    for part in chain(parts, [b"\n"]):
-        *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield _row(f"{path}:{number}", _record(f"{path}:{number}", line), column, reading)
+def _lines(
+    path: str, lines: Iterable[bytes], column: str, progress: CorpusProgress
+) -> Iterator[Piece | None]:
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
+        if not isinstance(record, dict):
+            raise InputError(f"{where}: expected a JSON object, got {type(record).__name__}")
+        yield _row(where, record, column, progress)
 
 
-def _record(where: str, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object, got {type(record).__name__}")
-    return record
-
-
-def _row(where: str, record: dict[str, Any], column: str, reading: CorpusProgress) -> Piece | None:
+def _row(where: str, record: dict[str, Any], column: str, progress: CorpusProgress) -> Piece | None:
     _check_column(where, column, record)
     text = record[column]
     if text is None or text == "":
-        reading.without_text += 1
+        progress.without_text += 1
         return None
     if not isinstance(text, str):
         raise InputError(f"{where}: {column} is no text but {type(text).__name__}")
@@ -181,7 +169,9 @@ def _check_column(where: str, column: str, names: Collection[str]) -> None:
         )
 
 
-def _parquet(path: str, raw: Any, column: str, reading: CorpusProgress) -> Iterator[tuple[Piece | None, int]]:
+def _parquet(
+    path: str, raw: Any, column: str, progress: CorpusProgress
+) -> Iterator[tuple[Piece | None, int]]:
     file = pq.ParquetFile(raw)
     _check_column(path, column, file.schema_arrow.names)
     size, row = raw.size(), 0
@@ -189,6 +179,6 @@ def _parquet(path: str, raw: Any, column: str, reading: CorpusProgress) -> Itera
         for text in batch.column(0).to_pylist():
             row += 1
             yield (
-                _row(f"{path}: row {row}", {column: text}, column, reading),
+                _row(f"{path}: row {row}", {column: text}, column, progress),
                 size * row // file.metadata.num_rows,
             )

@@ -1,16 +1,14 @@
-"""Do experts agree about the candidates? Rank correlations between what two experts' solutions say."""
+"""Do experts agree about the candidates? Rank correlations of the candidates' proxies between two experts."""
 
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from forecast.analysis.diagnostics.selection import PLACES, Selection
-from forecast.analysis.stats.figures import OrderRho, number, rho_of
-from forecast.analysis.stats.rank_correlation import spearman
-from forecast.proxies.token_proxies import PROXIES
+from forecast.analysis.diagnostics.selection import Selection, median_rho
+from forecast.analysis.stats.figures import OrderRho
 from forecast.warehouse.features import tied
-from forecast.warehouse.population import ExpertProxies, Population
+from forecast.warehouse.population import Population
 
 
 @dataclass(frozen=True)
@@ -47,25 +45,17 @@ def expert_agreement(population: Population, selection: Selection) -> ExpertAgre
 def _pair(population: Population, selection: Selection, task: str, first: str, second: str) -> Agreement:
     a, b = (population.proxies[task].experts[name] for name in (first, second))
     common = np.intersect1d(a.index, b.index)
-    x, y = (_means(expert, common if len(common) else expert.index) for expert in (a, b))
-    rhos = tuple(
-        OrderRho(proxy, rho_of(x[:, PLACES[proxy]], y[:, PLACES[proxy]], selection.confidence))
-        for proxy in selection.proxies
+    same = len(common) > 0
+    x, y = (  # [candidates, 80]
+        tied(expert.values[:, np.isin(expert.index, common if same else expert.index)].mean(axis=1))
+        for expert in (a, b)
     )
-    every = spearman(x.T, y.T)
     return Agreement(
         task=task,
         first=first,
         second=second,
-        n_instances=(len(common), len(common)) if len(common) else (len(a.index), len(b.index)),
-        same_instances=len(common) > 0,
-        rhos=rhos,
-        median_rho=number(float(np.median(every[np.isfinite(every)]))) if np.isfinite(every).any() else None,
+        n_instances=(len(common), len(common)) if same else (len(a.index), len(b.index)),
+        same_instances=same,
+        rhos=selection.order_rhos(x, y),
+        median_rho=median_rho(x, y),
     )
-
-
-def _means(expert: ExpertProxies, instances: np.ndarray) -> np.ndarray:
-    """[candidates, 80] over some of the expert's instances, each of which it has once."""
-    own = tied(expert.values[:, np.isin(expert.index, instances)].mean(axis=1))
-    assert own.shape[1] == len(PROXIES)
-    return own

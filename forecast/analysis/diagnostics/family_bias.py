@@ -103,15 +103,11 @@ def _one(
     names = tuple(name for name, own in zip(population.candidates, same, strict=True) if own)
     rest = without_expert(population, expert)
     lost = tuple(task for task in population.proxies if task not in rest.proxies)
-    reason = None
+    head = (expert, family, known_by, names, lost)
     if not rest.proxies:
-        reason = "it is the only expert: without it nothing is left"
-    left_out = (
-        ()
-        if reason
-        else tuple(_left_out(population, rest, selection, proxy, same) for proxy in selection.proxies)
-    )
-    return ExpertOverlap(expert, family, known_by, names, lost, left_out, reason)
+        return ExpertOverlap(*head, (), "it is the only expert: without it nothing is left")
+    left_out = tuple(_left_out(population, rest, selection, proxy, same) for proxy in selection.proxies)
+    return ExpertOverlap(*head, left_out, None)
 
 
 def _left_out(
@@ -129,7 +125,7 @@ def _left_out(
     if not same.any():
         reason = "no candidate is of its family"
     elif same.all():
-        reason = "all candidates are of its family: there is nobody to compare them with"
+        reason = "all candidates are of its family: there are no others to compare them with"
     else:
         favour = number(lost[same].mean() - lost[~same].mean())
     targets = []

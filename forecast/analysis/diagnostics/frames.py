@@ -28,14 +28,14 @@ def frames_of(result: "DiagnoseResult") -> dict[str, pl.DataFrame]:
         **_expert_frames(result),
         "ties": _ties(result),
         "windows": _windows(result),
-        "prompt_forms": frame_of(result.forms.differences, FormDifference),
+        "prompt_forms": frame_of(result.prompt_forms.differences, FormDifference),
         "prompt_form_orders": frame_with(
-            ([o.proxy, *_rho(o.rho)] for o in result.forms.order_rho), f"proxy:s {_RHO}"
+            ([o.proxy, *_rho(o.rho)] for o in result.prompt_forms.order_rho), f"proxy:s {_RHO}"
         ),
         "tokenizers": frame_of(result.tokenizers.cuttings, Tokenization),
         "byte_orders": _byte_orders(result),
         **_instance_frames(result),
-        "min_k": frame_of(result.min_k, MinK),
+        "min_k": frame_of(result.min_k.values, MinK),
         "contamination": frame_of(result.contamination.tasks, TaskOverlap),
         "matches": frame_of(result.contamination.matches, TextOverlap),
         "without_matches": frame_with(
@@ -51,7 +51,7 @@ def frames_of(result: "DiagnoseResult") -> dict[str, pl.DataFrame]:
 
 def _expert_frames(result: "DiagnoseResult") -> dict[str, pl.DataFrame]:
     experts, shifts = [], []
-    for e in result.experts:
+    for e in result.expert_overlap:
         head = [e.expert, e.family, e.known_by, len(e.same_family), ", ".join(e.tasks_lost) or None]
         if e.reason:
             experts.append([*head, *[None] * 6, *_compared(None), *[None] * 5, e.reason])
@@ -66,7 +66,7 @@ def _expert_frames(result: "DiagnoseResult") -> dict[str, pl.DataFrame]:
                 shifts.append([e.expert, own.proxy, s.candidate, s.family, *places])
     pairs = (
         [p.task, p.first, p.second, *p.n_instances, p.same_instances, o.proxy, *_rho(o.rho), p.median_rho]
-        for p in result.agreement.pairs
+        for p in result.expert_agreement.pairs
         for o in p.rhos
     )
     return {
@@ -128,12 +128,12 @@ def _byte_orders(result: "DiagnoseResult") -> pl.DataFrame:
 
 def _instance_frames(result: "DiagnoseResult") -> dict[str, pl.DataFrame]:
     rows, points = [], []
-    for i in result.instances:
+    for i in result.instances_needed:
         repeat = next(([p.repeat, p.n] for p in reversed(i.points) if p.repeat is not None), [None, None])
-        wanted = [n for _, n in i.needed]
+        wanted = [needed.instances for needed in i.needed]
         rows.append([i.target, i.proxy, i.n, i.n_candidates, i.rho, i.half_width, *wanted, *repeat, i.reason])
         points += [[i.target, i.proxy, p.n, p.rho, p.low, p.high, p.sd, p.repeat] for p in i.points]
-    needed = " ".join(f"needed_{width}:i" for width, _ in result.instances[0].needed)
+    needed = " ".join(f"needed_{needed.half_width}:i" for needed in result.instances_needed[0].needed)
     return {
         "instances": frame_with(
             rows,

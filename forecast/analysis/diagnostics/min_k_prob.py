@@ -35,6 +35,19 @@ class MinK:
     reason: str | None  # why there is no excess
 
 
+@dataclass(frozen=True)
+class MinKResult:
+    """All candidates and tasks, and why there is no Min-K%++."""
+
+    percent: float  # of the tokens of each solution
+    values: tuple[MinK, ...]
+    min_k_plus_plus: None = None
+    min_k_plus_plus_reason: str = (
+        "it needs the variance of the log-probabilities over the vocabulary, "
+        "which the lake's five statistics do not hold"
+    )
+
+
 def min_k(tokens: pl.DataFrame, percent: float) -> tuple[float, int]:
     """Mean over the instances of the mean of their lowest `percent` % of log-probabilities; and how many.
 
@@ -81,16 +94,6 @@ def compare_min_k(
             elif not len(others):
                 reason = "there is no other task to compare with"
             value, instances = values[name, task]
-            found.append(
-                MinK(
-                    name,
-                    task,
-                    instances,
-                    value,
-                    number(z[i, j]),
-                    number(mean),
-                    number(z[i, j] - mean),
-                    reason,
-                )
-            )
+            figures = number(z[i, j]), number(mean), number(z[i, j] - mean)
+            found.append(MinK(name, task, instances, value, *figures, reason))
     return tuple(found)

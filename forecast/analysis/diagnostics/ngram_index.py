@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Unit = Literal["words", "characters"]
+NgramUnit = Literal["words", "characters"]
 
 _WORD = re.compile(r"\w+")
 _SPACE = re.compile(r"\s+")
@@ -39,7 +39,7 @@ class NgramMatches:
         return self.matched / self.ngrams if self.ngrams else None
 
 
-def symbols_of(text: str, unit: Unit) -> list[str]:
+def symbols_of(text: str, unit: NgramUnit) -> list[str]:
     """Words: runs of letters, digits and underscores, case folded. Characters: case folded, any white space
     one blank.
     """
@@ -53,7 +53,7 @@ def _one_blank(text: str) -> str:
 class Overlap:
     """Texts against a corpus that is fed piece by piece."""
 
-    def __init__(self, texts: Sequence[str], n: int, unit: Unit) -> None:
+    def __init__(self, texts: Sequence[str], n: int, unit: NgramUnit) -> None:
         """Args: n: symbols of an n-gram, 1 or more."""
         self._n, self._unit = n, unit
         self._symbols = [symbols_of(text, unit) for text in texts]

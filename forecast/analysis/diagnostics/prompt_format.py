@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from forecast.analysis.diagnostics.run_data import Member
 from forecast.analysis.diagnostics.selection import PLACES, Selection
-from forecast.analysis.stats.figures import OrderRho, number, rho_of
+from forecast.analysis.stats.figures import OrderRho, number
 from forecast.warehouse.features import features
 from forecast.warehouse.population import Population
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -52,20 +49,11 @@ def form_effect(population: Population, members: Sequence[Member], selection: Se
         {m.model: i for i, m in reversed(list(enumerate(members))) if m.prompt_form == form}
         for form in ("raw", "chat")
     )
-    pairs = [
-        (place, chat[model])
-        for model, place in sorted(raw.items(), key=lambda item: item[1])
-        if model in chat
-    ]
+    pairs = sorted((place, chat[model]) for model, place in raw.items() if model in chat)
     if not pairs:
         forms = ", ".join(sorted({m.prompt_form for m in members}))
-        return FormEffect(
-            0,
-            (),
-            (),
-            f"no model is there both as raw and as chat (all are {forms}); name a candidate twice, "
-            "with prompt_form: raw and prompt_form: chat",
-        )
+        reason = f"no model is there both as raw and as chat (all are {forms}); name a candidate twice, "
+        return FormEffect(0, (), (), reason + "with prompt_form: raw and prompt_form: chat")
     found = [
         _difference(population, members, pair, task, proxy, selection.confidence)
         for pair in pairs
@@ -74,12 +62,7 @@ def form_effect(population: Population, members: Sequence[Member], selection: Se
     ]
     first, second = ([pair[k] for pair in pairs] for k in (0, 1))
     columns = features(population, tuple(population.proxies))
-    orders = tuple(
-        OrderRho(
-            proxy, rho_of(columns[first, PLACES[proxy]], columns[second, PLACES[proxy]], selection.confidence)
-        )
-        for proxy in selection.proxies
-    )
+    orders = selection.order_rhos(columns[first], columns[second])
     return FormEffect(len(pairs), tuple(found), orders, None)
 
 

@@ -1,5 +1,7 @@
 """The diagnostics as one document: a section for each question, no arithmetic beyond formatting."""
 
+from typing import Any
+
 import polars as pl
 
 from forecast.analysis.diagnostics import charts
@@ -7,6 +9,7 @@ from forecast.analysis.diagnostics.diagnose import DiagnoseResult
 from forecast.analysis.diagnostics.ties import KS
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import INTEGER, NUMBER, YES_NO, Cell, Format, fixed, interval, is_missing
+from forecast.report.records import frame_with
 
 Frames = dict[str, pl.DataFrame]
 
@@ -34,28 +37,65 @@ _MEDIAN = Column("median_rho", "median of 80", _SIGNED, "Median rho over all 80 
 def document(result: DiagnoseResult, source: str | None = None) -> Document:
     """Everything that `forecast diagnose` reports; `source` names the configuration in the title."""
     frames = result.frames()
+    sections = (
+        _summary(result, frames),
+        _experts(frames),
+        _agreement(result, frames),
+        _ties(frames),
+        _windows(frames),
+        _forms(result, frames),
+        _tokenizers(result, frames),
+        _instances(result, frames),
+        _min_k(result, frames),
+        _contamination(result, frames),
+    )
+    failures = tuple(Warning(failure["error"]) for failure in result.failed)
+    notes = (
+        Section("Notes", tuple(map(Warning, result.warnings))),
+        # A terminal has them below the report.
+        Section("" if result.warnings else "Notes", failures, wide_only=True),
+    )
+    title = f"Diagnostics of {source or result.name}"
+    return Document(title, "", (*sections, *(section for section in notes if section.parts)))
+
+
+def _summary(result: DiagnoseResult, frames: Frames) -> Section:
+    """The most notable figure of each check, and what to do about it."""
+    rows = []
+    if worst := _largest(frames["experts"], "favour"):
+        text = (
+            "most favour for its family: {expert}, {favour:+.2f} places ({proxy}); see the order without it"
+        )
+        rows.append(["experts", text.format(**worst)])
+    if worst := _largest(frames["ties"], "tied_share"):
+        text = "at most {tied_share:.1%} of the tokens are tied ({candidate}, {task}); float32 has fewer ties"
+        rows.append(["ties", text.format(**worst)])
+    if worst := _largest(frames["windows"].with_columns(change=-pl.col("median_rho")), "change"):
+        text = "the last {last_tokens} tokens change the order most: median rho {median_rho:+.2f}"
+        rows.append(["window", text.format(**worst)])
+    if (ways := result.tokenizers.readings) > 1:
+        rows.append(["tokenizers", f"the texts are tokenized in {ways} ways: rank with --over bytes"])
+    if widest := _largest(frames["instances"], "half_width"):
+        text = "rho with {target} is known to ±{half_width:.2f} from {n} instances ({proxy})"
+        rows.append(["instances", text.format(**widest)])
+    if worst := _largest(frames["min_k"], "excess"):
+        text = "{candidate} knows {task} best beyond the other tasks: excess {excess:+.2f}; a hint at most"
+        rows.append(["Min-K%", text.format(**worst)])
+    if not result.contamination.reason:
+        text = f"texts with matches in the corpus: {len(result.contamination.matches)}"
+        rows.append(["contamination", text + "; see the order without them"])
     intro = (
         f"Diagnostics of {result.name}. Proxies: {', '.join(result.proxies)}; "
         f"{result.confidence:.0%} confidence intervals; seed {result.seed}."
     )
-    failures = tuple(Warning(failure["error"]) for failure in result.failed)
-    return Document(
-        f"Diagnostics of {source or result.name}",
-        "",
-        (
-            Section("", (Paragraph(intro), *map(Warning, result.warnings))),
-            Section("", failures, wide_only=True),  # the command line lists them below the report
-            _experts(frames),
-            _agreement(result, frames),
-            _ties(frames),
-            _windows(frames),
-            _forms(result, frames),
-            _tokenizers(result, frames),
-            _instances(result, frames),
-            _min_k(result, frames),
-            _contamination(result, frames),
-        ),
-    )
+    table = Table(frame_with(rows, "check:s finding:s"), _named("check", "finding"))
+    return Section("", (Paragraph(intro), table) if rows else (Paragraph(intro),))
+
+
+def _largest(frame: pl.DataFrame, column: str) -> dict[str, Any] | None:
+    """The row with the largest value, of equals the first; None where there is no value."""
+    known = frame.drop_nulls(column).sort(column, descending=True, maintain_order=True)
+    return known.row(0, named=True) if known.height else None
 
 
 def _experts(frames: Frames) -> Section:
@@ -95,10 +135,10 @@ def _experts(frames: Frames) -> Section:
 
 def _agreement(result: DiagnoseResult, frames: Frames) -> Section:
     heading = "Do experts agree about the candidates?"
-    if result.agreement.reason:
-        return _skipped(heading, result.agreement.reason)
+    if result.expert_agreement.reason:
+        return _skipped(heading, result.expert_agreement.reason)
     columns = (
-        Column("task", "task"),
+        *_named("task"),
         Column("first", "first expert"),
         Column("second", "second expert"),
         Column("instances_first", "instances", INTEGER, "Of the first expert."),
@@ -164,19 +204,18 @@ def _windows(frames: Frames) -> Section:
     parts: list[Part] = [Paragraph(text)]
     shown = frame.filter(pl.col("rho").is_not_null()).unique(["last_tokens", "proxy"], maintain_order=True)
     if shown["last_tokens"].n_unique() > 1:
-        lines = shown.select("proxy", "rho", tokens="last_tokens").to_dicts()
-        axes = ("tokens", "last tokens of each solution", "rho with the order by all tokens")
+        lines = shown.select("proxy", "rho", "last_tokens").to_dicts()
         caption = "Order by a window against the order by all scored tokens"
         alt = "Rank correlation of the orders by shorter windows with the full order"
-        parts.append(Chart(lambda: charts.lines(lines, *axes), caption, alt))
+        parts.append(Chart(lambda: charts.lines(lines), caption, alt))
     parts.append(Table(frame, columns, group_by="last_tokens"))
     return Section("Does the window matter?", tuple(parts))
 
 
 def _forms(result: DiagnoseResult, frames: Frames) -> Section:
     heading = "Does the prompt form matter?"
-    if result.forms.reason:
-        return _skipped(heading, result.forms.reason)
+    if result.prompt_forms.reason:
+        return _skipped(heading, result.prompt_forms.reason)
     differences = (
         Column("raw", "candidate, raw"),
         Column("chat", "candidate, chat"),
@@ -188,7 +227,7 @@ def _forms(result: DiagnoseResult, frames: Frames) -> Section:
         Column("solutions", "solutions", INTEGER),
     )
     orders = (Column("proxy", "proxy"), *_order("Rho of the models' orders in both forms."))
-    models = f"{result.forms.models} models in both forms; differences paired over the solutions"
+    models = f"{result.prompt_forms.models} models in both forms; differences paired over the solutions"
     by_order = Table(frames["prompt_form_orders"], orders, "Order of the models in both forms")
     return Section(heading, (Table(frames["prompt_forms"], differences, models), by_order))
 
@@ -236,7 +275,7 @@ def _instances(result: DiagnoseResult, frames: Frames) -> Section:
     )
     parts: list[Part] = [Paragraph(text)]
     curve = frames["instance_curve"]
-    first = result.instances[0].target  # of which a plot is drawn
+    first = result.instances_needed[0].target  # of which a plot is drawn
     drawn = curve.filter(pl.col("rho").is_not_null() & (pl.col("target").eq_missing(first))).to_dicts()
     if drawn:
         caption = f"rho with {first} against instances of each task; bands: {confidence} of the draws"
@@ -271,7 +310,7 @@ def _instances(result: DiagnoseResult, frames: Frames) -> Section:
 
 def _min_k(result: DiagnoseResult, frames: Frames) -> Section:
     frame = frames["min_k"]
-    name = f"Min-{result.options.min_k_percent:g}%"
+    name = f"Min-{result.min_k.percent:g}%"
     text = (
         f"{name}: the mean log-probability of the least likely tokens. Excess: how much higher, in standard "
         "deviations over the candidates, it is in this task than in the others. A hint at most."

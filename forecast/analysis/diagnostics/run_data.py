@@ -1,7 +1,7 @@
 """What the diagnostics of a run read: the warehouse's population, and the token rows behind it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,6 @@ class Member:
 
     name: str
     candidate_id: str
-    family: str | None
     dtype: str
     prompt_form: str
     vocab_size: int
@@ -31,12 +30,14 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Group:
-    """The token rows of one candidate and task: files below the lake's folder, with their numbers of rows."""
+class TokenGroup:
+    """The token rows of one model and task."""
 
-    candidate_id: str
+    names: tuple[str, ...]  # that the model has in the configuration
+    dtype: str
+    vocab_size: int
     task: str
-    files: tuple[tuple[str, int], ...]
+    files: tuple[tuple[str, int], ...]  # paths with their numbers of rows
 
 
 @dataclass(frozen=True)
@@ -45,29 +46,20 @@ class Material:
 
     population: Population
     members: tuple[Member, ...]  # in the order of the population
-    groups: tuple[Group, ...]  # each model once, also where two names stand for it
+    groups: tuple[TokenGroup, ...]  # each model once, also where two names stand for it
     dropped: pl.DataFrame  # task, expert, instance_id that some candidate could not read
-    longest: int  # tokens of the longest reading
+    longest: int  # scored tokens of the longest solution
     config: Config  # as it is now, for the trajectories' texts
 
-    def tokens(self) -> Iterator[tuple[Group, pl.DataFrame]]:
+    def tokens(self) -> Iterator[tuple[TokenGroup, pl.DataFrame]]:
         """Token rows of every candidate and task that count, one group in memory at a time.
 
         Raises:
             InputError: a file of the lake is gone or damaged; names it.
         """
         for group in self.groups:
-            folder = storage.join(self.config.output, "lake", group.candidate_id)
-            rows = read_rows((storage.join(folder, name), rows) for name, rows in group.files)
-            yield group, pl.DataFrame(rows).join(self.dropped, on=_KEY, how="anti")
-
-    def vocab_size(self, candidate_id: str) -> int:
-        """Real entries of a candidate's vocabulary."""
-        return next(m.vocab_size for m in self.members if m.candidate_id == candidate_id)
-
-    def names(self, candidate_id: str) -> tuple[str, ...]:
-        """The names that a model goes by."""
-        return tuple(m.name for m in self.members if m.candidate_id == candidate_id)
+            rows = pl.DataFrame(read_rows(group.files))
+            yield group, rows.join(self.dropped, on=_KEY, how="anti")
 
 
 def load_material(db: duckdb.DuckDBPyConnection, config: Config) -> Material:
@@ -84,7 +76,8 @@ def load_material(db: duckdb.DuckDBPyConnection, config: Config) -> Material:
         "SELECT DISTINCT c.candidate_id, u.task, u.address, u.rows FROM units u JOIN candidates c "
         "USING (candidate) WHERE u.kind = 'trajectories' ORDER BY ALL"
     ).fetchall():
-        groups.setdefault((candidate_id, task), []).append((f"{address}.parquet", rows))
+        path = storage.join(config.output, "lake", candidate_id, f"{address}.parquet")
+        groups.setdefault((candidate_id, task), []).append((path, rows))
     if {key[0] for key in groups} != {m.candidate_id for m in members}:
         raise InputError(
             f"the warehouse of {config.output} does not name all files that it was made from; "
@@ -97,23 +90,31 @@ def load_material(db: duckdb.DuckDBPyConnection, config: Config) -> Material:
     return Material(
         population=population,
         members=members,
-        groups=tuple(Group(*key, tuple(files)) for key, files in groups.items()),
+        groups=tuple(
+            _group([m for m in members if m.candidate_id == candidate_id], task, files)
+            for (candidate_id, task), files in groups.items()
+        ),
         dropped=pl.DataFrame(dropped, schema=dict.fromkeys(_KEY, pl.String), orient="row"),
         longest=longest,
         config=config,
     )
 
 
+def _group(names: Sequence[Member], task: str, files: Sequence[tuple[str, int]]) -> TokenGroup:
+    first = names[0]
+    return TokenGroup(tuple(m.name for m in names), first.dtype, first.vocab_size, task, tuple(files))
+
+
 def _members(db: duckdb.DuckDBPyConnection) -> tuple[Member, ...]:
     (stored,) = db.execute("SELECT config FROM run").fetchall()
     settings: dict[str, dict[str, Any]] = {c["name"]: c for c in json.loads(stored[0])["candidates"]}
     rows = db.execute(
-        "SELECT candidate, candidate_id, family, dtype, prompt_form, vocab_size FROM candidates "
+        "SELECT candidate, candidate_id, dtype, prompt_form, vocab_size FROM candidates "
         "WHERE status = 'complete' ORDER BY place"
     ).fetchall()
     variant = ("source", "revision", "quantize", "drop_layers", "vocab_size", "context_length")
     found = []
-    for name, identity, family, dtype, form, vocab_size in rows:
+    for name, identity, dtype, form, vocab_size in rows:
         model = json.dumps([dtype, *(settings[name][key] for key in variant)])
-        found.append(Member(name, identity, family, dtype, form, vocab_size, model))
+        found.append(Member(name, identity, dtype, form, vocab_size, model))
     return tuple(found)

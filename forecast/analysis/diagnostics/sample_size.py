@@ -6,13 +6,12 @@ orders of two draws that share nothing (how well a second sample of n would repe
 A draw without replacement varies less than a fresh sample of n would, by the factor sqrt(1 - n / N). With
 that taken out, the standard deviation of rho is fitted by c / sqrt(n), the law of a mean, to the draws with
 N / 4 <= n <= N / 2 (smaller ones follow it less: ranks jump), and `z c / sqrt(n)` is the half-width that n
-instances give. Simulated in tests/diagnostics/test_instances.py. It knows the noise of the trajectories
-alone, not that of the measured scores nor of the choice of candidates.
+instances give. Simulated in tests/analysis/diagnostics/test_sample_size.py. It knows the noise of the
+trajectories alone, not that of the measured scores nor of the choice of candidates.
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ Array = NDArray[np.float64]
 
 DRAWS = 200
 _CHUNK = 50  # draws at a time: bounds the memory to 50 x candidates x 80 numbers and a few copies
-_WANTED = (0.1, 0.05)  # half-widths to say the number of instances for
+_WANTED = (0.1, 0.05)  # half-widths for which the number of instances is given
 _MOST = 10_000_000  # instances beyond which there is no use in a number
 
 
@@ -45,6 +44,14 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Needed:
+    """Instances of each task that give a half-width; None where that is not known."""
+
+    half_width: float
+    instances: int | None
+
+
+@dataclass(frozen=True)
 class InstancesNeeded:
     """One proxy and question."""
 
@@ -56,14 +63,8 @@ class InstancesNeeded:
     rho: float | None  # with all of them
     points: tuple[Point, ...]
     half_width: float | None  # that n instances give
-    needed: tuple[tuple[float, int | None], ...]  # half-width, instances that give it
+    needed: tuple[Needed, ...]
     reason: str | None  # why there is no half-width
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        record = asdict(self)
-        record["needed"] = [{"half_width": w, "instances": n} for w, n in self.needed]
-        return record
 
 
 def instances_needed(
@@ -85,7 +86,7 @@ def instances_needed(
     usable = [p for p in points if p.sd is not None and p.n <= size / 2 and p.n >= size / 4]
     still = [p.n for p in points if p.sd == 0]
     half_width, reason = None, None
-    needed: tuple[tuple[float, int | None], ...] = tuple((w, None) for w in _WANTED)
+    needed = tuple(Needed(width, None) for width in _WANTED)
     if question.target is None:
         reason = "nothing is measured"
     elif not measured:
@@ -104,7 +105,7 @@ def instances_needed(
         z = float(stats.norm.ppf(0.5 + selection.confidence / 2))
         half_width = z * c / math.sqrt(size)
         counts = ((w, math.ceil((z * c / w) ** 2)) for w in _WANTED)
-        needed = tuple((w, n if n <= _MOST else None) for w, n in counts)
+        needed = tuple(Needed(width, n if n <= _MOST else None) for width, n in counts)
     return InstancesNeeded(
         proxy=proxy,
         target=question.target,
@@ -136,8 +137,7 @@ def _point(
     confidence: float,
     rng: np.random.Generator,
 ) -> Point:
-    with_scores: list[Array] = []
-    between: list[Array] = []
+    with_scores, between = [np.zeros(0)], [np.zeros(0)]
     for start in range(0, draws, _CHUNK):
         b = min(_CHUNK, draws - start)
         orders = {
@@ -149,10 +149,7 @@ def _point(
             with_scores.append(spearman(first[:, have], question.scores[have]))
         if 2 * n <= size:
             between.append(spearman(first, _values(population, question, proxy, orders, n, n)))
-    drawn = np.concatenate(with_scores or [np.zeros(0)])
-    drawn = drawn[np.isfinite(drawn)]
-    repeat = np.concatenate(between or [np.zeros(0)])
-    repeat = repeat[np.isfinite(repeat)]
+    drawn, repeat = (rho[np.isfinite(rho)] for rho in map(np.concatenate, (with_scores, between)))
     tail = (1 - confidence) / 2
     enough = len(drawn) > 1
     low, high = np.quantile(drawn, [tail, 1 - tail]) if enough else (math.nan, math.nan)
@@ -170,7 +167,12 @@ def _point(
 
 
 def _values(
-    population: Population, question: Question, proxy: str, orders: dict[str, Any], start: int, n: int
+    population: Population,
+    question: Question,
+    proxy: str,
+    orders: dict[str, NDArray[np.int64]],
+    start: int,
+    n: int,
 ) -> Array:
     """[b, candidates] from the instances at places start..start + n of each shuffled order."""
     weights = {}

@@ -5,18 +5,16 @@ frequencies included, since what stands before a token is read whatever the wind
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
-import duckdb
-import numpy as np
 import polars as pl
 
-from forecast.analysis.diagnostics.selection import PLACES, Question, Selection
-from forecast.analysis.stats.figures import Compared, OrderRho, Rho, rho_of
-from forecast.analysis.stats.rank_correlation import spearman
-from forecast.proxies.token_proxies import PROXIES, instance_scores, token_lists
+from forecast.analysis.diagnostics.recomputed_proxies import RecomputedProxies
+from forecast.analysis.diagnostics.run_data import Material
+from forecast.analysis.diagnostics.selection import Selection, median_rho
+from forecast.analysis.stats.figures import Compared, OrderRho
 from forecast.warehouse.features import features
-from forecast.warehouse.population import Population, load_population
-from forecast.warehouse.sql import statement
+from forecast.warehouse.population import Population
 
 WINDOWS = (100, 250, 500, 1000)
 _INSTANCE = ["expert", "instance_id"]
@@ -27,8 +25,8 @@ class WindowEffect:
     """The last N tokens against all that were scored."""
 
     last_tokens: int
-    shortened: int  # readings (candidate and solution) that have more tokens than that
-    readings: int
+    shortened: int  # pairs of candidate and solution with more tokens than that
+    readings: int  # all such pairs
     order_rho: tuple[OrderRho, ...]  # with and without the window, all tasks
     median_rho: float | None  # the same over all 80 proxies
     targets: tuple[Compared, ...]  # with all tokens and with the window
@@ -38,74 +36,40 @@ class WindowEffect:
 class Windowed:
     """Proxies of the last N tokens, filled a candidate and task at a time."""
 
-    def __init__(self, last_tokens: int, longest: int) -> None:
-        """Args: longest: tokens of the longest reading; a window that holds it has nothing to compute."""
+    def __init__(self, last_tokens: int, material: Material) -> None:
+        """Start without tokens; a window that holds the longest solution has nothing to compute."""
         self.last_tokens = last_tokens
-        self._cuts = longest > last_tokens
-        self.shortened = self.readings = 0
-        self._db = duckdb.connect()
-        columns = ",\n    ".join(f"{p.name} DOUBLE" for p in PROXIES)
-        self._db.execute(statement("tables", proxy_columns=columns))
-        # What is left out has been taken from the rows before they come here.
-        self._db.execute("CREATE TEMP VIEW dropped AS SELECT task, expert, instance_id FROM unscored")
-        self._fill = statement(
-            "instance_proxies", token_lists=token_lists(), instance_scores=instance_scores()
-        )
+        self._shortened = self._readings = 0
+        self._full = material.population
+        names = zip(self._full.candidates, self._full.identities, strict=True)
+        self._proxies = RecomputedProxies(names, material.dropped) if material.longest > last_tokens else None
 
     def add(self, tokens: pl.DataFrame, vocab_size: int) -> None:
         """Token rows of one candidate and task."""
         lengths = tokens.group_by(_INSTANCE).len()["len"]
-        self.readings += len(lengths)
-        self.shortened += int((lengths > self.last_tokens).sum())
-        if not self._cuts:
-            return
-        end = pl.col("position").max().over(_INSTANCE)
-        kept = tokens.filter(pl.col("position") > end - self.last_tokens)
-        self._db.register("tokens", kept.to_arrow(compat_level=pl.CompatLevel.oldest()))
-        self._db.execute(self._fill, {"vocab_size": vocab_size})
-        self._db.unregister("tokens")
+        self._readings += len(lengths)
+        self._shortened += int((lengths > self.last_tokens).sum())
+        if self._proxies is not None:
+            end = pl.col("position").max().over(_INSTANCE)
+            kept = tokens.filter(pl.col("position") > end - self.last_tokens)
+            self._proxies.add(kept.to_arrow(compat_level=pl.CompatLevel.oldest()), vocab_size)
 
-    def population(self, full: Population) -> Population:
-        """`full` with the proxies of the window."""
-        self._db.execute("DELETE FROM candidates")
-        self._db.executemany(
-            "INSERT INTO candidates (place, candidate, candidate_id, status) VALUES (?, ?, ?, 'complete')",
-            [
-                (place, name, identity)
-                for place, (name, identity) in enumerate(zip(full.candidates, full.identities, strict=True))
-            ],
+    def population(self) -> Population:
+        """The run's population with the proxies of the window."""
+        if self._proxies is None:
+            return self._full
+        return replace(self._full, proxies=self._proxies.population().proxies)
+
+    def effect(self, selection: Selection) -> WindowEffect:
+        """What the window changes; nothing where no solution is longer."""
+        head = (self.last_tokens, self._shortened, self._readings)
+        if self._proxies is None:
+            reason = f"no candidate scored more than {self.last_tokens} tokens of any solution"
+            return WindowEffect(*head, (), None, (), reason)
+        full, shorter = partial(features, self._full), partial(features, self.population())
+        tasks = tuple(self._full.proxies)
+        orders = shorter(tasks), full(tasks)
+        targets = [c for proxy in selection.proxies for c in selection.compared(proxy, full, shorter)]
+        return WindowEffect(
+            *head, selection.order_rhos(*orders), median_rho(*orders), tuple(targets), reason=None
         )
-        return replace(full, proxies=load_population(self._db).proxies)
-
-    def close(self) -> None:
-        """Give back its memory."""
-        self._db.close()
-
-
-def window_effect(windowed: Windowed, full: Population, selection: Selection) -> WindowEffect:
-    """What the window changes; nothing where no solution is longer."""
-    name, readings, cut = windowed.last_tokens, windowed.readings, windowed.shortened
-    if cut == 0:
-        reason = f"no candidate scored more than {name} tokens of any solution"
-        return WindowEffect(name, cut, readings, (), None, (), reason)
-    shorter = windowed.population(full)
-    both = [features(population, tuple(population.proxies)) for population in (shorter, full)]
-    every = spearman(both[0].T, both[1].T)
-    own = tuple(
-        OrderRho(p, rho_of(both[0][:, PLACES[p]], both[1][:, PLACES[p]], selection.confidence))
-        for p in selection.proxies
-    )
-
-    def against(of: Population, question: Question, proxy: str) -> Rho:
-        column = features(of, question.tasks)[:, PLACES[proxy]]
-        return rho_of(column, question.scores, selection.confidence)
-
-    targets = tuple(
-        Compared(proxy, q.target, against(full, q, proxy), against(shorter, q, proxy))
-        for proxy in selection.proxies
-        for q in selection.questions
-        if q.target is not None
-    )
-    known = every[np.isfinite(every)]
-    median = float(np.median(known)) if len(known) else None
-    return WindowEffect(name, cut, readings, own, median, targets, None)

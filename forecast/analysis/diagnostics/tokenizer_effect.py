@@ -50,7 +50,7 @@ class TokenizerEffect:
     """Over tokens and over bytes."""
 
     cuttings: tuple[Tokenization, ...]
-    readings: int  # ways in which the candidates cut the texts; 1: all alike
+    readings: int  # ways in which the candidates tokenize the texts; 1: all alike
     orders: tuple[TaskOrder, ...]  # over tokens against over bytes
     targets: tuple[TargetRho, ...]  # of the proxies over bytes, and of bits per byte
     reason: str | None
@@ -61,37 +61,26 @@ def tokenizer_effect(
 ) -> TokenizerEffect:
     """From the warehouse; a reason alone where it was made before there were proxies over bytes."""
     if not db.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'byte_task_proxies'").fetchall():
-        return TokenizerEffect(
-            (), 0, (), (), "the warehouse has no proxies over bytes; run `forecast aggregate` again"
-        )
+        reason = "the warehouse has no proxies over bytes; run `forecast aggregate` again"
+        return TokenizerEffect((), 0, (), (), reason)
     tasks = tuple(population.proxies)
     names = [BITS_PER_BYTE, *(byte_name(PROXIES[PLACES[proxy]]) for proxy in selection.proxies)]
-    stored = {
-        (identity, task, proxy): value
-        for identity, task, proxy, value in db.execute(
-            "SELECT candidate_id, task, proxy, value FROM byte_task_proxies "
-            f"WHERE proxy IN ({_marks(names)})",
-            names,
-        ).fetchall()
-    }
+    rows = db.execute(
+        "SELECT candidate_id, task, proxy, value FROM byte_task_proxies WHERE list_contains(?, proxy)",
+        [names],
+    ).fetchall()
+    stored = {(identity, task, proxy): value for identity, task, proxy, value in rows}
 
     def over_bytes(task: str, name: str) -> Array:
-        found = [stored[identity, task, name] for identity in population.identities]
-        return tied(np.array([np.nan if value is None else value for value in found]))
+        return tied(np.array([stored[own, task, name] for own in population.identities], float))
 
     means = {task: tied(population.proxies[task].means()) for task in tasks}
     orders = tuple(
         TaskOrder(
-            task,
-            proxy,
-            rho_of(
-                means[task][:, PLACES[proxy]],
-                over_bytes(task, byte_name(PROXIES[PLACES[proxy]])),
-                selection.confidence,
-            ),
+            task, proxy, rho_of(means[task][:, PLACES[proxy]], over_bytes(task, name), selection.confidence)
         )
         for task in tasks
-        for proxy in selection.proxies
+        for proxy, name in zip(selection.proxies, names[1:], strict=True)
     )
     signs = [-1, *(PROXIES[PLACES[proxy]].sign for proxy in selection.proxies)]
     targets = tuple(
@@ -108,7 +97,7 @@ def tokenizer_effect(
         for question in selection.questions
         if question.target is not None
     )
-    return TokenizerEffect(_cuttings(db, stored, population), _readings(db), orders, targets, None)
+    return TokenizerEffect(_cuttings(db, stored, population), _tokenizations(db), orders, targets, None)
 
 
 def _z(values: Array) -> Array:
@@ -127,19 +116,13 @@ def _cuttings(
     lengths = {(identity, task): length for identity, task, length in rows}
     sizes = dict(db.execute("SELECT candidate_id, vocab_size FROM candidates").fetchall())
     return tuple(
-        Tokenization(
-            name,
-            task,
-            sizes[identity],
-            lengths[identity, task] or None,
-            stored[identity, task, BITS_PER_BYTE],
-        )
-        for name, identity in zip(population.candidates, population.identities, strict=True)
+        Tokenization(name, task, sizes[own], lengths[own, task] or None, stored[own, task, BITS_PER_BYTE])
+        for name, own in zip(population.candidates, population.identities, strict=True)
         for task in population.proxies
     )
 
 
-def _readings(db: duckdb.DuckDBPyConnection) -> int:
+def _tokenizations(db: duckdb.DuckDBPyConnection) -> int:
     """How many different lists of token counts, instance by instance, there are."""
     ((n,),) = db.execute(
         "SELECT count(DISTINCT cuts) FROM (SELECT candidate_id, "
@@ -147,7 +130,3 @@ def _readings(db: duckdb.DuckDBPyConnection) -> int:
         "FROM instance_proxies GROUP BY candidate_id)"
     ).fetchall()
     return int(n)
-
-
-def _marks(names: list[str]) -> str:
-    return ", ".join("?" * len(names))

@@ -1,29 +1,19 @@
-"""The comparison of two scored plans, and the record that `forecast parity --json` answers with.
+"""The comparison of two scored plans; all differences are `against - base`."""
 
-The record, all differences being `against - base`:
-
-    name            of the configuration
-    base, against   label, engine (the whole section), lake, devices, versions (of what computed it)
-    tokens          all: of all candidates together; candidates: of each. Fields: `tokens.TokenParity`
-    effects         null where no text was read by all candidates in both setups; else instances, pairs,
-                    proxies, orders, targets. Fields: `effects.Effects`
-    tolerance       null where none was given; else logprob (nats) and exceeded
-    notes           what the reader should know
-    failed          setup (base, against, both), candidate or task, error; as in `forecast score --json`
-"""
-
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from forecast.analysis.parity.populations import imported_scores, population_of, with_direct_evaluation
+from forecast.analysis.diagnostics.recomputed_proxies import RecomputedProxies
 from forecast.analysis.parity.ranking_effects import Effects, effects_of
 from forecast.analysis.parity.setups import Setup, Setups
 from forecast.analysis.parity.token_diff import (
+    INSTANCE,
     Instance,
     TokenParity,
     pair_tokens,
@@ -36,10 +26,13 @@ from forecast.errors import CandidateError, NoDataError
 from forecast.inputs.measured_scores import MeasuredScore
 from forecast.inputs.models.resolve import Candidate
 from forecast.lake.files import read_rows
-from forecast.plan import Failure, Plan, Unit
+from forecast.plan import Plan, Unit
 from forecast.report.records import record_of
 from forecast.runs.records import load_failures
+from forecast.warehouse.build import imported_scores
+from forecast.warehouse.connect import open_warehouse
 from forecast.warehouse.participation import Participation, participation
+from forecast.warehouse.population import Population, Target, load_population
 
 
 @dataclass(frozen=True)
@@ -74,19 +67,11 @@ class ParityResult:
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
-        tolerance = None
+        record: dict[str, Any] = record_of(self)
+        record["tokens"] = {"all": record.pop("pooled"), "candidates": record.pop("candidates")}
         if self.tolerance is not None:
-            tolerance = {"logprob": self.tolerance, "exceeded": self.exceeded}
-        return {
-            "name": self.name,
-            "base": self.base,
-            "against": self.against,
-            "tokens": record_of({"all": self.pooled, "candidates": self.candidates}),
-            "effects": record_of(self.effects),
-            "tolerance": tolerance,
-            "notes": list(self.notes),
-            "failed": list(self.failed),
-        }
+            record["tolerance"] = {"logprob": self.tolerance, "exceeded": self.exceeded}
+        return record
 
 
 def compare(
@@ -94,8 +79,8 @@ def compare(
 ) -> ParityResult:
     """Compare the lakes of two plans that have been scored as far as they can be.
 
-    Candidates meet by name. One that is missing on either side, or whose two readings are not of the same
-    tokens, is reported and left out.
+    Candidates meet by name. One that is missing on either side, or whose two setups did not score the
+    same tokens, is reported and left out.
 
     Args:
         config: the run's own configuration, for measured scores.
@@ -115,26 +100,34 @@ def compare(
     for settings in setups.base.config.candidates:
         name = settings.name
         if absent := [side for side in sides if name not in side.complete]:
-            failed += [_absence(name, side) for side in absent if not side.explains(name)]
+            unfinished = "is not fully scored; run the same command again to resume"
+            failed += [
+                {
+                    "setup": side.setup.role,
+                    "candidate": name,
+                    "error": f"{side.title}: candidate {name!r} {unfinished}",
+                }
+                for side in absent
+                if not side.explains(name)
+            ]
             continue
         ids = (sides[0].complete[name].candidate_id, sides[1].complete[name].candidate_id)
         if ids in compared:
-            usable.append(name)
             notes.append(f"{name} is the same model as {compared[ids]} and is counted once among the tokens")
-            continue
-        try:
-            parity, own = _candidate(name, *sides)
-        except CandidateError as error:
-            failed.append({"setup": "both", "candidate": name, "error": str(error)})
-            continue
-        compared[ids] = name
+        else:
+            try:
+                parity, own = _candidate(name, *sides)
+            except CandidateError as error:
+                failed.append({"setup": "both", "candidate": name, "error": str(error)})
+                continue
+            compared[ids] = name
+            found.append(parity)
+            statistics.append(own)
         usable.append(name)
-        found.append(parity)
-        statistics.append(own)
     if not found:
         reasons = "".join(f"\n{entry['error']}" for entry in failed)
         raise NoDataError(
-            f"no candidate was read in both setups ({sides[0].told}; {sides[1].told}), "
+            f"no candidate was read in both setups ({sides[0].title}; {sides[1].title}), "
             f"so there is nothing to compare{reasons}"
         )
     scores, unusable = imported_scores(config)
@@ -161,7 +154,7 @@ class _Side:
     plan: Plan
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         return f"{self.setup.role}: {self.setup.label}"
 
     @cached_property
@@ -179,7 +172,7 @@ class _Side:
         return {c.name: c for c in self.plan.candidates if c.candidate_id in ids}
 
     def explains(self, name: str) -> bool:
-        """Whether a failure says why a candidate is not complete."""
+        """Whether a failure gives the reason why a candidate is not complete."""
         return any(f.subject == "candidate" and f.name == name and f.task is None for f in self.part.failures)
 
     def units(self, candidate_id: str) -> dict[str, list[Unit]]:
@@ -189,6 +182,25 @@ class _Side:
             if unit.candidate.candidate_id == candidate_id:
                 found.setdefault(unit.shard.task, []).append(unit)
         return found
+
+    def population(
+        self, names: Sequence[str], dropped: Iterable[Instance], scores: Sequence[MeasuredScore]
+    ) -> Population:
+        """All proxies of candidates, with measured scores and without instances that are dropped.
+
+        A run's warehouse leaves out what one of *its* candidates could not read, which may be more under one
+        setup than under the other; so the proxies are computed anew from the common instances.
+
+        Raises:
+            NoDataError: no trajectory is left.
+        """
+        candidates = [self.complete[name] for name in names]
+        absent = pl.DataFrame(list(dropped), schema=dict.fromkeys(INSTANCE, pl.String), orient="row")
+        proxies = RecomputedProxies([(c.name, c.candidate_id) for c in candidates], absent)
+        for candidate_id in dict.fromkeys(c.candidate_id for c in candidates):
+            for units in self.units(candidate_id).values():
+                proxies.add(self.rows(units), self.vocab_size(candidate_id))
+        return proxies.population(scores)
 
     def rows(self, units: Sequence[Unit]) -> pa.Table:
         return read_rows((self.plan.path(unit), self.part.receipts[unit.address].rows) for unit in units)
@@ -220,11 +232,6 @@ class _Side:
         }
 
 
-def _absence(name: str, side: _Side) -> dict[str, str]:
-    error = f"{side.told}: candidate {name!r} is not fully scored; the same command goes on with it"
-    return {"setup": side.setup.role, "candidate": name, "error": error}
-
-
 def _candidate(name: str, base: _Side, against: _Side) -> tuple[TokenParity, pl.DataFrame]:
     """One candidate's comparison, and the statistics of its tokens under both setups."""
     ids = [side.complete[name].candidate_id for side in (base, against)]
@@ -251,39 +258,49 @@ def _candidate(name: str, base: _Side, against: _Side) -> tuple[TokenParity, pl.
 def _effects(
     config: Config, sides: tuple[_Side, _Side], names: Sequence[str], scores: Sequence[MeasuredScore]
 ) -> tuple[Effects | None, list[str]]:
-    """What follows from the tokens, and what to say about it."""
+    """What follows from the tokens, and notes about it."""
     dropped = {i for side in sides for name in names for i in side.unread(side.complete[name].candidate_id)}
-    found = []
-    for side in sides:
-        population = population_of(
-            [side.complete[name] for name in names], _token_rows(side, names), dropped, scores
-        )
-        if population is None:
-            return None, ["no trajectory was read by all candidates in both setups: no proxies"]
-        found.append(population)
+    try:
+        found = [side.population(names, dropped, scores) for side in sides]
+    except NoDataError:
+        return None, ["no trajectory was read by all candidates in both setups: no proxies"]
     notes = []
     if config.direct_evaluation:
         try:
-            found = [with_direct_evaluation(population, config) for population in found]
+            found = [_with_direct_evaluation(population, config) for population in found]
         except NoDataError:
             notes.append("direct evaluation is not measured yet, so rho lacks it: `forecast run` does that")
     return effects_of(found[0], found[1], config.ranking), notes
 
 
-def _token_rows(side: _Side, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    for candidate_id in dict.fromkeys(side.complete[name].candidate_id for name in names):
-        for units in side.units(candidate_id).values():
-            yield side.vocab_size(candidate_id), side.rows(units)
+def _with_direct_evaluation(population: Population, config: Config) -> Population:
+    """The population with the accuracies that the run itself has measured, where it has; they go first.
+
+    Raises:
+        NoDataError: the run has no warehouse yet.
+    """
+    with open_warehouse(config.output) as db:
+        run = load_population(db)
+    places = {name: place for place, name in enumerate(run.candidates)}
+    order = [places.get(name, -1) for name in population.candidates]  # -1: the NaN at the end
+    merged = {target.task: target for target in population.targets}
+    for target in run.targets:
+        values, errors = (np.append(array, np.nan)[order] for array in (target.values, target.stderr))
+        if target.items is not None and np.isfinite(values).any():
+            merged[target.task] = Target(target.task, target.metric, values, errors, None)
+    return replace(population, targets=tuple(merged[task] for task in sorted(merged)))
 
 
 def _merged_failures(base: _Side, against: _Side) -> list[dict[str, str]]:
     """Failures of both sides; a failure of both sides is listed once."""
-    ours, theirs = ([*dict.fromkeys(side.part.failures)] for side in (base, against))
-
-    def told(failure: Failure, setup: str, prefix: str = "") -> dict[str, str]:
-        record = failure.as_record()
-        return {"setup": setup, **record, "error": prefix + record["error"]}
-
-    found = [told(f, "both") for f in ours if f in theirs]
-    found += [told(f, "base", f"{base.told}: ") for f in ours if f not in theirs]
-    return found + [told(f, "against", f"{against.told}: ") for f in theirs if f not in ours]
+    ours, theirs = (dict.fromkeys(side.part.failures) for side in (base, against))
+    groups = (
+        ("both", "", [failure for failure in ours if failure in theirs]),
+        ("base", f"{base.title}: ", [failure for failure in ours if failure not in theirs]),
+        ("against", f"{against.title}: ", [failure for failure in theirs if failure not in ours]),
+    )
+    return [
+        {"setup": setup, **failure.as_record(), "error": prefix + failure.error}
+        for setup, prefix, failures in groups
+        for failure in failures
+    ]

@@ -25,7 +25,7 @@ _NAMES = [proxy.name for proxy in PROXIES]
 
 
 @dataclass(frozen=True)
-class Cell:
+class ProxyCell:
     """One candidate's proxy of one task under both setups."""
 
     candidate: str
@@ -43,10 +43,10 @@ class ProxyParity:
     weighting: str
     largest: float  # of |against - base|
     median: float
-    largest_at: Cell
+    largest_at: ProxyCell
     largest_relative: float | None  # of |against - base| / |base|
     median_relative: float | None
-    largest_relative_at: Cell | None
+    largest_relative_at: ProxyCell | None
     spearman: float | None  # between the two orders; None with fewer than three candidates
     kendall: float | None
     swapped: int  # pairs of candidates in opposite order
@@ -119,14 +119,13 @@ class Effects:
 def effects_of(base: Population, against: Population, settings: RankingConfig) -> Effects:
     """Compare two populations of the same candidates and instances; measured scores are those of `base`."""
     tasks = tuple(base.proxies)
-    values = [np.stack([p.proxies[task].means() for task in tasks], axis=1) for p in (base, against)]
     columns = [features(p, tasks) for p in (base, against)]
     targets, learned = _targets(base, against, settings)
     n = len(base.candidates)
     return Effects(
         instances={task: len(base.proxies[task].instances) for task in tasks},
         pairs=n * (n - 1) // 2,
-        proxies=_proxies(base.candidates, tasks, *values, *columns),
+        proxies=_proxies(base, against, *columns),
         orders=tuple(
             _order(base.candidates, name, sign, *(c[:, _NAMES.index(name)] for c in columns))
             for name, sign in {PLAIN_CROSS_ENTROPY: 1, **learned}.items()
@@ -136,21 +135,20 @@ def effects_of(base: Population, against: Population, settings: RankingConfig) -
 
 
 def _proxies(
-    candidates: Sequence[str],
-    tasks: Sequence[str],
-    base: Array,  # [candidates, tasks, 80]
-    against: Array,
-    base_features: Array,  # [candidates, 80]
-    against_features: Array,
+    base: Population, against: Population, base_features: Array, against_features: Array
 ) -> tuple[ProxyParity, ...]:
-    size = np.abs(against - base)
+    tasks = tuple(base.proxies)
+    a, b = (  # [candidates, tasks, 80]
+        np.stack([p.proxies[task].means() for task in tasks], axis=1) for p in (base, against)
+    )
+    size = np.abs(b - a)
     with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(base != 0, size / np.abs(base), np.nan)
+        relative = np.where(a != 0, size / np.abs(a), np.nan)
     rho = spearman(base_features.T, against_features.T)
 
-    def cell(k: int, place: int) -> Cell:
+    def cell(k: int, place: int) -> ProxyCell:
         c, t = divmod(place, len(tasks))
-        return Cell(candidates[c], tasks[t], float(base[c, t, k]), float(against[c, t, k]))
+        return ProxyCell(base.candidates[c], tasks[t], float(a[c, t, k]), float(b[c, t, k]))
 
     found = []
     for k, proxy in enumerate(PROXIES):

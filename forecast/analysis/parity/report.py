@@ -47,27 +47,27 @@ _AT_TOKEN = ("at_task", "at_instance_id", "at_position", "at_token", "at_base", 
 
 
 def document(result: ParityResult) -> Document:
-    """Statistics, candidates, proxies, order, rho: each says whether the difference before it mattered."""
+    """Verdict and order of the candidates, then what they rest on: tokens, proxies, rho; notes last."""
     frames = result.frames()
     sides = f"base {_side(result.base)}; against {_side(result.against)}"
-    intro: list[Part] = [Paragraph(f"Parity of {result.name}: {sides}")]
-    intro += [Warning(note) for note in result.notes]
+    answer: list[Part] = [Paragraph(f"Parity of {result.name}: {sides}")]
     if result.tolerance is not None:
-        intro.append(_verdict(result, result.tolerance, frames["statistics"]))
-    failures = tuple(Warning(failure["error"]) for failure in result.failed)
-    sections = [
-        Section("", tuple(intro)),
-        Section("", failures, wide_only=True),  # the command line lists them below the report
-        _tokens(result, frames),
-    ]
+        answer.append(_verdict(result, result.tolerance, frames["statistics"]))
+    sections = [Section("", tuple(answer))]
+    if result.effects is not None:
+        orders = [order for order in result.effects.orders if len(order.standings) > 1]
+        sections.append(Section("Order of the candidates", tuple(map(_order, orders))))
+    sections.append(_tokens(result, frames))
     if result.effects is not None:
         sections.append(_proxies(result, frames))
-        orders = [order for order in result.effects.orders if len(order.standings) > 1]
-        if orders:
-            sections.append(Section("Order of the candidates", tuple(map(_order, orders))))
         if result.effects.targets:
             sections.append(_targets(frames["targets"]))
-    return Document(f"Parity of {result.name}", sides, tuple(sections))
+    failures = tuple(Warning(failure["error"]) for failure in result.failed)
+    sections.append(Section("Notes", tuple(map(Warning, result.notes))))
+    # A terminal has them below the report.
+    sections.append(Section("" if result.notes else "Notes", failures, wide_only=True))
+    shown = tuple(section for section in sections if section.parts)
+    return Document(f"Parity of {result.name}", sides, shown)
 
 
 def _tokens(result: ParityResult, frames: dict[str, pl.DataFrame]) -> Section:

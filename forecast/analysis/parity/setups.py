@@ -6,6 +6,7 @@ whole engine section, and a repeated command resumes.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 from forecast import storage
 from forecast.config.candidates import CandidateConfig
 from forecast.config.schema import Config, EngineConfig
-from forecast.config.sources import TrajectorySource
 from forecast.errors import ConfigError, NoDataError, did_you_mean
 from forecast.inputs.models.fingerprint import digest_of
 from forecast.inputs.models.resolve import native_dtype
@@ -52,14 +52,13 @@ def unfinished(setups: Setups) -> bool:
     Raises:
         NoDataError: one side has nothing that could be scored; raised before the other side is scored.
     """
-    left = False
-    for setup in (setups.base, setups.against):
-        plan = make_plan(setup.config)
+    sides = (setups.base, setups.against)
+    plans = [make_plan(setup.config) for setup in sides]
+    for setup, plan in zip(sides, plans, strict=True):
         if not plan.units:
             reasons = "".join(f"\n{failure.error}" for failure in plan.failures)
             raise NoDataError(f"{setup.role} ({setup.label}): nothing can be scored{reasons}")
-        left = left or len(plan.done()) < len(plan.units)
-    return left
+    return any(len(plan.done()) < len(plan.units) for plan in plans)
 
 
 def two_setups(
@@ -117,22 +116,16 @@ def _setup(role: Role, config: Config, engine: EngineConfig, keys: set[str], on_
     # its units' addresses.
     digest = digest_of(engine.model_dump(exclude_defaults=True), on_gpu)
     output = storage.join(config.output, "parity", f"{engine.kind}-{engine.dtype}-{digest}")
-    return Setup(
-        role,
-        _label(config, engine, shown),
-        config.model_copy(update={"engine": engine, "output": output}),
-    )
+    own = config.model_copy(update={"engine": engine, "output": output})
+    return Setup(role, _label(config, engine, shown), own)
 
 
 def _with_dtypes(config: Config, one_dtype: bool, on_gpu: bool) -> Config:
     """Candidates without a dtype of their own, or with it spelt out."""
 
     def changed(candidate: CandidateConfig) -> CandidateConfig:
-        if one_dtype:
-            return candidate.model_copy(update={"dtype": None})
-        if candidate.dtype == "auto":
-            return candidate.model_copy(update={"dtype": native_dtype(on_gpu)})
-        return candidate
+        own = native_dtype(on_gpu) if candidate.dtype == "auto" else candidate.dtype
+        return candidate.model_copy(update={"dtype": None if one_dtype else own})
 
     return config.model_copy(update={"candidates": tuple(map(changed, config.candidates))})
 
@@ -143,25 +136,17 @@ def _narrowed(config: Config, candidates: Sequence[str], trajectories: int) -> C
     for name in candidates:
         if name not in names:
             raise ConfigError(f"no candidate {name!r}; {did_you_mean(name, names)}")
-    chosen = tuple(c for c in config.candidates if not candidates or c.name in candidates)
     sources = config.trajectories
     if trajectories:
-        sources = tuple(_limited(source, sources, trajectories) for source in sources)
-    return config.model_copy(
-        update={
-            "candidates": chosen,
-            "trajectories": sources,
-            "direct_evaluation": (),
-            "measured_scores": (),
-        }
-    )
-
-
-def _limited(
-    source: TrajectorySource, sources: Sequence[TrajectorySource], trajectories: int
-) -> TrajectorySource:
-    share = max(1, trajectories // sum(other.task == source.task for other in sources))
-    return source.model_copy(update={"limit": min(source.limit or share, share)})
+        n_sources = Counter(source.task for source in sources)
+        shares = [max(1, trajectories // n_sources[source.task]) for source in sources]
+        sources = tuple(
+            source.model_copy(update={"limit": min(source.limit or share, share)})
+            for source, share in zip(sources, shares, strict=True)
+        )
+    chosen = tuple(c for c in config.candidates if not candidates or c.name in candidates)
+    changes = {"candidates": chosen, "trajectories": sources, "direct_evaluation": (), "measured_scores": ()}
+    return config.model_copy(update=changes)
 
 
 def _parsed(option: str, texts: Sequence[str]) -> _Changes:
@@ -222,14 +207,7 @@ def _flat(engine: BaseModel, prefix: str = "") -> Mapping[str, Any]:
 
 
 def _label(config: Config, engine: EngineConfig, shown: Mapping[str, Any]) -> str:
-    parts = [engine.kind, " and ".join(_dtypes(config, engine))]
-    return ", ".join(parts + [f"{key}={_yaml(value)}" for key, value in shown.items()])
-
-
-def _dtypes(config: Config, engine: EngineConfig) -> list[str]:
-    return sorted({c.dtype or engine.dtype for c in config.candidates})
-
-
-def _yaml(value: object) -> str:
-    """As one would write it behind the option."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """Engine, dtypes, and the other keys as one would write them behind the option."""
+    dtypes = sorted({c.dtype or engine.dtype for c in config.candidates})
+    others = (f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in shown.items())
+    return ", ".join([engine.kind, " and ".join(dtypes), *others])

@@ -1,4 +1,4 @@
-"""Two readings of the same tokens: how far apart each statistic is, and which ranks differ for a reason.
+"""The same tokens under two setups: how far apart each statistic is, and which ranks differ for a reason.
 
 Differences are `against - base`, computed in double precision from the lake's float32 and int32. Typical size
 is given three ways, since the distribution has a long tail: median, mean and 99th percentile (linear between
@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Difference:
+class TokenDifference:
     """How far apart one statistic is over a set of tokens, in its unit."""
 
     statistic: str
@@ -77,12 +77,12 @@ class TokenParity:
     candidate: str | None  # None: all of them
     tokens: int
     instances: int
-    differences: tuple[Difference, ...]  # in the order of UNITS
+    differences: tuple[TokenDifference, ...]  # in the order of UNITS
     ranks: RankDisagreements
     tied_base: int  # tokens with other entries at exactly the same logit
     tied_against: int
 
-    def of(self, statistic: str) -> Difference:
+    def of(self, statistic: str) -> TokenDifference:
         """The difference of one statistic."""
         return next(d for d in self.differences if d.statistic == statistic)
 
@@ -113,8 +113,8 @@ def pair_tokens(
         raise CandidateError(
             f"candidate {candidate!r}, task {row['task']!r}, instance {row['instance_id']!r} by "
             f"{row['expert']!r}: the setups read different tokens, at solution token {row['position']} "
-            f"{_told(row, '')} in the base and {_told(row, _OTHER)} in the other ({wrong.height} of "
-            f"{pairs.height} tokens); both must use the same tokenizer and prompt form"
+            f"{_token_text(row, '')} in the base and {_token_text(row, _OTHER)} in the other "
+            f"({wrong.height} of {pairs.height} tokens); both must use the same tokenizer and prompt form"
         )
     return pairs
 
@@ -122,7 +122,7 @@ def pair_tokens(
 def token_parity(
     candidate: str, pairs: pl.DataFrame, trajectories: Mapping[Instance, Trajectory]
 ) -> TokenParity:
-    """Compare one candidate's readings, one token or more.
+    """Compare one candidate's tokens under both setups, one token or more.
 
     Args:
         pairs: see `pair_tokens`.
@@ -151,10 +151,9 @@ def pooled_parity(parts: Sequence[TokenParity], pairs: Sequence[pl.DataFrame]) -
 
     Args:
         parts: the candidates' own comparisons.
-        pairs: their tokens, in the same order; only the columns of the statistics are needed.
+        pairs: `statistics_of` their tokens, in the same order.
     """
-    columns = [name + suffix for name in UNITS for suffix in ("", _OTHER)]
-    together = pl.concat([one.select(columns) for one in pairs])
+    together = pl.concat(pairs)
     differences = []
     for statistic in UNITS:
         widest = max(parts, key=lambda part: part.of(statistic).largest)  # of equals the first
@@ -168,7 +167,7 @@ def statistics_of(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _parity(
-    candidate: str | None, pairs: pl.DataFrame, instances: int, differences: Sequence[Difference]
+    candidate: str | None, pairs: pl.DataFrame, instances: int, differences: Sequence[TokenDifference]
 ) -> TokenParity:
     return TokenParity(
         candidate=candidate,
@@ -181,11 +180,11 @@ def _parity(
     )
 
 
-def _difference(statistic: str, pairs: pl.DataFrame, place: Place | None) -> Difference:
+def _difference(statistic: str, pairs: pl.DataFrame, place: Place | None) -> TokenDifference:
     delta = _delta(pairs, statistic)
     size = np.abs(delta)
     median, p99 = np.percentile(size, [50, 99])
-    return Difference(
+    return TokenDifference(
         statistic=statistic,
         unit=UNITS[statistic],
         largest=float(size.max()),
@@ -216,6 +215,6 @@ def _delta(pairs: pl.DataFrame, statistic: str) -> NDArray[np.float64]:
     return against - base
 
 
-def _told(row: Mapping[str, object], suffix: str) -> str:
+def _token_text(row: Mapping[str, object], suffix: str) -> str:
     token_id = row["token_id" + suffix]
     return "no token" if token_id is None else f"id {token_id} ({row['n_bytes' + suffix]} bytes)"

@@ -90,13 +90,13 @@ def test_progress_comes_to_its_end(tmp_path: Path) -> None:
         ("a.csv", b"x", r"no file that ends in"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+def test_defects_are_named_with_file_and_row(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         documents([tmp_path / name])
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         corpus_files([str(tmp_path / "no.txt")])
 

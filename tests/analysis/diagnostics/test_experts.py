@@ -24,7 +24,7 @@ def values(quality: np.ndarray) -> np.ndarray:
     return quality[:, :, None] * SIGNS
 
 
-def flattered(bonus: float = 10.0) -> Population:
+def biased(bonus: float = 10.0) -> Population:
     """Expert `qwen-big` adds to what it says of the first two candidates, which are the weakest."""
     honest = np.repeat(ABILITY[:, None], 3, axis=1)
     lifted = honest + bonus * np.array([1.0, 1.0, 0, 0, 0, 0])[:, None]
@@ -48,14 +48,14 @@ def selection(population: Population, *proxies: str) -> Selection:
         ("my-qwen", {}, (None, None)),
     ],
 )
-def test_the_family_of_an_expert(
+def test_family_of_expert(
     expert: str, configured: dict[str, ExpertConfig], answer: tuple[str | None, str | None]
 ) -> None:
     assert family_of(expert, configured, ["Qwen", "Qwen3", "Llama"]) == answer
 
 
-def test_an_expert_that_flatters_its_family_is_found() -> None:
-    population = flattered()
+def test_favour_of_a_biased_expert() -> None:
+    population = biased()
     human, qwen = expert_overlap(population, selection(population), {})
     assert (human.expert, human.family, human.same_family) == ("human", None, ())
     assert (qwen.family, qwen.known_by, qwen.same_family) == ("Qwen", "name", ("c00", "c01"))
@@ -79,27 +79,27 @@ def test_an_expert_that_flatters_its_family_is_found() -> None:
     assert other.targets[0].part.spearman is not None and other.targets[0].part.spearman < 0
 
 
-def test_an_honest_expert_shows_no_favour() -> None:
-    population = flattered(bonus=0.0)
+def test_favour_of_an_unbiased_expert_is_zero() -> None:
+    population = biased(bonus=0.0)
     _, qwen = expert_overlap(population, selection(population), {})
     (own,) = qwen.left_out
     assert own.favour == 0.0 and own.order_rho.spearman == 1.0
 
 
-def test_all_of_one_family_cannot_be_compared() -> None:
-    population = replace(flattered(), families=("Qwen",) * 6)
+def test_favour_is_missing_where_all_candidates_are_of_the_family() -> None:
+    population = replace(biased(), families=("Qwen",) * 6)
     own = expert_overlap(population, selection(population), {})[1].left_out[0]
     assert own.favour is None and own.reason is not None and "all candidates" in own.reason
 
 
-def test_the_only_expert_cannot_be_left_out() -> None:
+def test_only_expert_gives_a_reason() -> None:
     task = task_of({"human": values(np.ones((3, 2)))})
     population = population_of({"t": task})
     (human,) = expert_overlap(population, selection(population), {})
     assert human.left_out == () and human.reason is not None and "only expert" in human.reason
 
 
-def test_a_task_that_only_this_expert_wrote_for_is_said_to_be_lost() -> None:
+def test_tasks_of_one_expert_alone_are_lost_without_it() -> None:
     honest = values(np.repeat(ABILITY[:, None], 2, axis=1))
     tasks = {"both": task_of({"a": honest, "b": honest}), "own": task_of({"b": -honest})}
     population = population_of(tasks, measured("own", list(ABILITY)), measured("both", list(ABILITY)))
@@ -112,7 +112,7 @@ def test_a_task_that_only_this_expert_wrote_for_is_said_to_be_lost() -> None:
     assert list(without_expert(population, "b").proxies) == ["both"]
 
 
-def test_agreement_is_over_the_instances_that_both_have_solved() -> None:
+def test_agreement_uses_common_instances() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(5, 4)), rng.normal(size=(5, 3))
     task = task_of({"a": values(a), "b": values(b)}, {"a": [0, 1, 2, 3], "b": [2, 3, 4]})
@@ -129,7 +129,7 @@ def test_agreement_is_over_the_instances_that_both_have_solved() -> None:
     assert pair.median_rho == pytest.approx(expected)  # every proxy says the same here
 
 
-def test_experts_of_different_instances_are_compared_over_all_that_each_has() -> None:
+def test_agreement_without_common_instances_uses_all() -> None:
     quality = np.arange(4.0)[:, None] + np.zeros((4, 3))
     task = task_of({"a": values(quality[:, :1]), "b": values(-quality[:, :2])}, {"a": [0], "b": [1, 2]})
     (pair,) = expert_agreement(population := population_of({"t": task}), selection(population)).pairs
@@ -137,14 +137,14 @@ def test_experts_of_different_instances_are_compared_over_all_that_each_has() ->
     assert pair.rhos[0].rho.spearman == -1.0 and pair.rhos[0].rho.n == 4
 
 
-def test_one_expert_agrees_with_nobody() -> None:
+def test_agreement_of_one_expert_gives_a_reason() -> None:
     population = population_of({"t": task_of({"human": values(np.ones((3, 1)))})})
     found = expert_agreement(population, selection(population))
     assert found.pairs == () and found.reason == "no task has solutions of two experts"
 
 
-def test_an_unknown_proxy_is_named() -> None:
-    population = flattered()
+def test_unknown_proxy_raises_with_the_nearest_name() -> None:
+    population = biased()
     with pytest.raises(ConfigError, match="did you mean 'rank__uniform'"):
         selection(population, "rank_uniform")
     assert PLACE["rank__uniform"] == [p.name for p in PROXIES].index("rank__uniform")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from forecast.errors import InputError
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Unit, make_plan
 from forecast.proxies.token_proxies import PROXIES
-from forecast.report.document import Table
+from forecast.report.document import Table, Warning
 from forecast.warehouse.build import build_warehouse
 from forecast.warehouse.connect import open_warehouse
 from forecast.warehouse.population import load_population
@@ -86,7 +87,7 @@ def values(config: Config) -> np.ndarray:
     return np.stack([population.proxies[task].means() for task in sorted(population.proxies)])
 
 
-def test_a_window_gives_what_scoring_with_it_gives(tmp_path: Path) -> None:
+def test_window_equals_a_run_scored_with_that_window(tmp_path: Path) -> None:
     everything = tokens_of(1)
     config = run(tmp_path / "all", everything)
 
@@ -111,13 +112,13 @@ def test_a_window_gives_what_scoring_with_it_gives(tmp_path: Path) -> None:
     assert effect.order_rho[0].rho.spearman == pytest.approx(float(expected[place]))
     with open_warehouse(config.output) as db:
         material = load_material(db, config)
-    windowed = Windowed(7, material.longest)
+    windowed = Windowed(7, material)
     for group, tokens in material.tokens():
-        windowed.add(tokens, material.vocab_size(group.candidate_id))
-    again = windowed.population(material.population)
+        windowed.add(tokens, group.vocab_size)
+    again = windowed.population()
     assert (np.stack([again.proxies[task].means() for task in "tu"]) == cut).all(), "to the bit"
     mine = look(short, windows=(10_000,), proxies=("cross_entropy__uniform",))
-    assert effect.targets[0].part.spearman == pytest.approx(mine.instances[0].rho)
+    assert effect.targets[0].part.spearman == pytest.approx(mine.instances_needed[0].rho)
     assert (effect.readings, effect.last_tokens) == (4 * 7, 7)
     lengths = [len(everything(u, t)) for u in make_plan(config).units for t in u.shard.trajectories]
     assert effect.shortened == sum(n > 7 for n in lengths) > 0
@@ -125,7 +126,7 @@ def test_a_window_gives_what_scoring_with_it_gives(tmp_path: Path) -> None:
     assert none.reason == "no candidate scored more than 10000 tokens of any solution"
 
 
-def test_ties_and_min_k_are_of_the_texts_that_count(tmp_path: Path) -> None:
+def test_ties_and_min_k_leave_out_unscored_instances(tmp_path: Path) -> None:
     def told(unit: Unit, t: Trajectory) -> Any:
         if (unit.candidate.name, t.instance_id) == ("b", "y"):
             return "it does not fit"
@@ -135,14 +136,14 @@ def test_ties_and_min_k_are_of_the_texts_that_count(tmp_path: Path) -> None:
     config = run(tmp_path, told, {"t": solutions("x", "y")})
     found = look(config)
     assert {(t.candidate, t.tokens, t.tied_share) for t in found.ties} == {(name, 5, 0.0) for name in NAMES}
-    assert {(m.instances, m.value, m.reason) for m in found.min_k} == {
+    assert {(m.instances, m.value, m.reason) for m in found.min_k.values} == {
         (1, -5.0, "all candidates have the same")
     }
 
 
-def test_the_same_model_raw_and_as_chat(tmp_path: Path) -> None:
+def test_prompt_form_effect_of_paired_candidates(tmp_path: Path) -> None:
     config = run(tmp_path / "raw", tokens_of(1))
-    none = look(config).forms
+    none = look(config).prompt_forms
     assert none.models == 0 and none.reason is not None and "all are raw" in none.reason
     sources = [
         {"name": f"{n} {form}", "source": f"fake://{n}", "prompt_form": form}
@@ -161,7 +162,7 @@ def test_the_same_model_raw_and_as_chat(tmp_path: Path) -> None:
     plan = make_plan(both)
     tell(plan, told)
     build_warehouse(plan)
-    found = look(both, proxies=("cross_entropy__uniform",)).forms
+    found = look(both, proxies=("cross_entropy__uniform",)).prompt_forms
     assert (found.models, found.reason) == (3, None)
     assert found.order_rho[0].rho.spearman == 1.0 and found.order_rho[0].rho.n == 3
     first = found.differences[0]
@@ -173,7 +174,7 @@ def test_the_same_model_raw_and_as_chat(tmp_path: Path) -> None:
     assert (first.low, first.high) == (pytest.approx(0.6 - reach), pytest.approx(0.6 + reach))
 
 
-def test_tokenizers_that_cut_differently_are_told_apart(tmp_path: Path) -> None:
+def test_tokenizers_with_different_lengths_are_distinguished(tmp_path: Path) -> None:
     def told(unit: Unit, _: Trajectory) -> list[dict[str, float]]:
         # The same 12 bytes and nats in 3 tokens or in 6; candidate a is the best by the byte.
         i = NAMES.index(unit.candidate.name)
@@ -195,7 +196,7 @@ def test_tokenizers_that_cut_differently_are_told_apart(tmp_path: Path) -> None:
     }
 
 
-def test_a_warehouse_without_bytes_says_so(tmp_path: Path) -> None:
+def test_warehouse_without_byte_proxies_gives_a_reason(tmp_path: Path) -> None:
     import duckdb
 
     config = run(tmp_path, tokens_of(1))
@@ -205,7 +206,7 @@ def test_a_warehouse_without_bytes_says_so(tmp_path: Path) -> None:
     assert found.cuttings == () and found.reason is not None and "forecast aggregate" in found.reason
 
 
-def test_the_corpus_and_what_is_left_without_its_matches(tmp_path: Path) -> None:
+def test_contamination_and_order_without_matches(tmp_path: Path) -> None:
     long = " The quick brown fox jumps over the lazy dog {} and then it runs back home again."
     tasks = {"t": [*solutions("x", "y", text=long), *solutions("z")]}
 
@@ -239,14 +240,14 @@ def test_the_corpus_and_what_is_left_without_its_matches(tmp_path: Path) -> None
     assert [m.instance_id for m in by_letter.matches] == ["x"]
 
 
-def test_a_corpus_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
+def test_unreadable_corpus_is_a_partial_failure(tmp_path: Path) -> None:
     config = run(tmp_path, tokens_of(1))
     found = look(config, corpus=(str(tmp_path / "nothing.jsonl"),))
     assert len(found.failed) == 1 and "no such file" in found.failed[0]["error"]
     assert found.contamination.reason is not None and found.ties
 
 
-def test_a_lake_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_missing_lake_file_is_named(tmp_path: Path) -> None:
     config = run(tmp_path, tokens_of(1))
     victim = next((Path(config.output) / "lake").rglob("*.parquet"))
     victim.unlink()
@@ -273,6 +274,9 @@ def test_one_candidate_one_instance_one_token(tmp_path: Path) -> None:
     assert frames["experts"].schema["favour"] == pl.Float64 and frames["shifts"].is_empty()
     assert frames["ties"]["top1_uncertain"].to_list() == [record["ties"][0]["topk_uncertain"]["1"]]
     assert frames["instances"].select("target", "half_width", "needed_0.1").row(0) == (None, None, None)
+    warned = replace(found, warnings=("take care",), failed=({"task": "t", "error": "broken"},))
+    (notes, failures) = document(warned).sections[-2:]
+    assert (notes.heading, failures.parts) == ("Notes", (Warning("broken"),))
     headings = [section.heading for section in document(found).sections]
     assert len([heading for heading in headings if heading]) == 9
 
@@ -290,7 +294,7 @@ def test_document_shows_the_frames(tmp_path: Path) -> None:
         str(window.readings),
         "cross_entropy__uniform",
     ]
-    agreement = found.agreement.pairs[0].rhos[0].rho
+    agreement = found.expert_agreement.pairs[0].rhos[0].rho
     row = found.frames()["agreement"].row(0, named=True)
     assert (row["first"], row["second"], row["instances_first"]) == ("human", "model", 2)
     assert (row["rho"], row["tau_b"]) == (agreement.spearman, agreement.kendall)
@@ -299,11 +303,11 @@ def test_document_shows_the_frames(tmp_path: Path) -> None:
     assert human["candidate"].len() == 4 and human["place_with"].is_sorted()
 
 
-def test_experts_that_nobody_is_are_warned_of(tmp_path: Path) -> None:
+def test_unknown_configured_expert_gives_a_warning(tmp_path: Path) -> None:
     config = run(tmp_path, tokens_of(1), experts={"modle": {"family": "Qwen"}, "model": {"family": "Llama"}})
     found = look(config)
     assert len(found.warnings) == 1 and "modle" in found.warnings[0] and "human, model" in found.warnings[0]
-    assert {e.expert: (e.family, e.known_by) for e in found.experts} == {
+    assert {e.expert: (e.family, e.known_by) for e in found.expert_overlap} == {
         "human": (None, None),
         "model": ("Llama", "configuration"),
     }

@@ -26,7 +26,7 @@ def needed(population: Population, asked: Question, draws: int = 200, seed: int 
     return instances_needed(population, asked, PLAIN_CROSS_ENTROPY, selection(seed), draws)
 
 
-def test_the_points_are_the_means_of_all_draws() -> None:
+def test_points_equal_means_over_all_subsets() -> None:
     rng = np.random.default_rng(4)
     quality, scores = rng.normal(size=(5, 6)), rng.normal(size=5)
     found = needed(population_of({"t": proxies_of(quality)}), question(scores), draws=4000)
@@ -50,7 +50,7 @@ def test_the_points_are_the_means_of_all_draws() -> None:
 
 
 @pytest.mark.parametrize("noise", [3.0, 8.0])
-def test_the_half_width_is_that_of_fresh_samples(noise: float) -> None:
+def test_half_width_matches_fresh_samples(noise: float) -> None:
     """12 candidates, 80 instances: the claim from one sample against the spread over 400 fresh ones."""
     ability = np.linspace(-1, 1, 12)
     scores = ability + 0.3 * np.random.default_rng(9).normal(size=12)
@@ -72,11 +72,12 @@ def test_the_half_width_is_that_of_fresh_samples(noise: float) -> None:
     # Four times as many instances halve it.
     assert np.median(widths) / 2 == pytest.approx(z * fresh[320], rel=0.35)
     for claim in claims:
-        for width, n in claim.needed:
-            assert n == math.ceil(80 * (claim.half_width / width) ** 2 - 1e-9)
+        for needed_for in claim.needed:
+            share = claim.half_width / needed_for.half_width
+            assert needed_for.instances == math.ceil(80 * share**2 - 1e-9)
 
 
-def test_it_is_seeded() -> None:
+def test_same_seed_gives_the_same_result() -> None:
     population = population_of({"t": proxies_of(np.random.default_rng(0).normal(size=(4, 9)))})
     asked = question(np.arange(4.0))
     assert needed(population, asked, seed=1) == needed(population, asked, seed=1)
@@ -95,7 +96,7 @@ def test_several_tasks_and_experts_draw_as_many_of_each() -> None:
     assert all(p.rho is not None for p in found.points)
 
 
-def test_what_has_no_half_width_says_why() -> None:
+def test_missing_half_width_has_a_reason() -> None:
     rng = np.random.default_rng(2)
     noise = population_of({"t": proxies_of(rng.normal(size=(4, 20)))})
     scores = np.arange(4.0)

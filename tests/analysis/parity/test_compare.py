@@ -88,7 +88,7 @@ def means(plan: Plan) -> dict[tuple[str, str, str], float]:
     return {row[:3]: row[3] for row in rows}
 
 
-def test_equal_readings(tmp_path: Path) -> None:
+def test_equal_lakes_have_no_difference(tmp_path: Path) -> None:
     parity = compared(config_of(tmp_path, ONE, FOUR), lambda _, *place: by_seed("base", *place), 0.0)
     assert all(d.largest == 0 and d.place is None for d in parity.pooled.differences)
     assert parity.pooled.ranks.differing == 0
@@ -178,7 +178,7 @@ def test_two_candidates_have_no_rho_but_may_swap(tmp_path: Path) -> None:
     assert (effects.proxies[0].spearman, effects.proxies[0].swapped) == (None, 1)
 
 
-def test_texts_that_one_setup_could_not_read_count_on_neither_side(tmp_path: Path) -> None:
+def test_instances_unread_in_one_setup_are_left_out_of_both(tmp_path: Path) -> None:
     def values(role: str, unit: Unit, t: Trajectory) -> Told:
         if role == "against" and unit.candidate.name == "q" and t.instance_id == "b" and t.expert == "model":
             return "too long here"
@@ -211,7 +211,7 @@ def test_a_candidate_that_failed_in_one_setup_is_reported(tmp_path: Path) -> Non
     assert parity.effects is not None and parity.effects.pairs == 1
 
 
-def test_what_failed_alike_is_told_once(tmp_path: Path) -> None:
+def test_failure_of_both_setups_is_listed_once(tmp_path: Path) -> None:
     config = config_of(tmp_path, {**TASKS, "gone": solutions("z")}, FOUR)
     (tmp_path / "solutions-gone.jsonl").unlink()
     parity = compared(config, lambda role, u, t: "long" if t.instance_id == "e" else by_seed(role, u, t))
@@ -219,7 +219,7 @@ def test_what_failed_alike_is_told_once(tmp_path: Path) -> None:
     assert sum("gone" in entry["error"] for entry in parity.failed) == 1
 
 
-def test_other_tokens_are_that_candidates_failure(tmp_path: Path) -> None:
+def test_different_tokens_fail_the_candidate(tmp_path: Path) -> None:
     def values(role: str, unit: Unit, t: Trajectory) -> Told:
         rows = by_seed(role, unit, t)
         if role == "against" and unit.candidate.name == "q" and t.instance_id == "e":
@@ -235,7 +235,7 @@ def test_other_tokens_are_that_candidates_failure(tmp_path: Path) -> None:
     assert parity.effects is not None and parity.effects.pairs == 3
 
 
-def test_other_vocabularies_are_that_candidates_failure(tmp_path: Path) -> None:
+def test_different_vocabularies_fail_the_candidate(tmp_path: Path) -> None:
     config = config_of(tmp_path, ONE, FOUR)
     setups, base, against = told(config, by_seed)
     tell(against, lambda unit, t: by_seed("against", unit, t), vocab_size={"p": 1008})
@@ -243,7 +243,7 @@ def test_other_vocabularies_are_that_candidates_failure(tmp_path: Path) -> None:
     assert failure["candidate"] == "p" and "1000 entries" in failure["error"] and "1008" in failure["error"]
 
 
-def test_nothing_in_common(tmp_path: Path) -> None:
+def test_no_common_candidate_raises(tmp_path: Path) -> None:
     config = config_of(tmp_path, TASKS, {"p": "fake://1", "q": "fake://2"})
     setups, base, against = told(config, by_seed)
     forget(base, "p")
@@ -317,7 +317,7 @@ def test_rho_with_imported_scores_under_both(tmp_path: Path) -> None:
     )
 
 
-def test_the_leading_proxy_has_its_order_told_too(tmp_path: Path) -> None:
+def test_order_by_the_leading_proxy(tmp_path: Path) -> None:
     """Entropy leads and less of it is better: its first place is the candidate with the least."""
 
     def values(role: str, unit: Unit, t: Trajectory) -> Told:
@@ -334,7 +334,7 @@ def test_the_leading_proxy_has_its_order_told_too(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_scores_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
+def test_unusable_scores_are_listed_as_failures(tmp_path: Path) -> None:
     config = config_of(tmp_path, ONE, FOUR, **scores(tmp_path, CSV + "x,exam,acc,0.1\n"))
     parity = compared(config)
     (failure,) = parity.failed
@@ -347,7 +347,7 @@ QUESTIONS = {
 }
 
 
-def test_rho_with_what_the_run_has_measured(tmp_path: Path) -> None:
+def test_rho_with_direct_evaluation_of_the_run(tmp_path: Path) -> None:
     config = config_of(tmp_path, ONE, FOUR, choices=QUESTIONS)
     before = compared(config)
     assert before.effects is not None and before.effects.targets == ()

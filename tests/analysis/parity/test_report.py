@@ -8,23 +8,23 @@ from rich.console import Console
 
 from forecast.analysis.parity.compare import ParityResult
 from forecast.analysis.parity.ranking_effects import (
-    Cell,
     Effects,
     Order,
+    ProxyCell,
     ProxyParity,
     RhoChange,
     Standing,
     TargetParity,
 )
 from forecast.analysis.parity.report import document
-from forecast.analysis.parity.token_diff import UNITS, Difference, Place, RankDisagreements, TokenParity
+from forecast.analysis.parity.token_diff import UNITS, Place, RankDisagreements, TokenDifference, TokenParity
 from forecast.proxies.token_proxies import PROXIES
 from forecast.report import html, terminal
 from forecast.report.format import MISSING
 
 PLACE = Place("[b]m[/b]", "t", "x", "i:smile:", 4, 7, "\x1b\n", -1.25, -3.75)
 DIFFERENCES = tuple(
-    Difference(name, unit, 2.5, 0.0, 0.125, 1.75, -0.5, 9, PLACE if name == "logprob" else None)
+    TokenDifference(name, unit, 2.5, 0.0, 0.125, 1.75, -0.5, 9, PLACE if name == "logprob" else None)
     for name, unit in UNITS.items()
 )
 ALL = TokenParity(None, 20_000, 8, DIFFERENCES, RankDisagreements(30, 20, 10, 1), 0, 20_000)
@@ -32,7 +32,7 @@ SIDE = {"label": "torch, float32", "devices": ["cpu"]}
 
 
 def effects(pairs: int) -> Effects:
-    at = Cell("[b]m[/b]", "t", 4.0, 5.0)
+    at = ProxyCell("[b]m[/b]", "t", 4.0, 5.0)
     proxies = tuple(
         ProxyParity(
             proxy.name, proxy.metric.name, proxy.weighting.name, 1.0, 0.5, at,
@@ -95,7 +95,7 @@ def test_effects_and_verdict() -> None:
         row[6],
     ]
     assert row[6].endswith("+0.500 → +0.750"), "the proxy whose rho changes most"
-    assert "note: take care" in text
+    assert text.index("beyond the tolerance") < text.index("Token statistics") < text.index("note: take care")
     assert "beyond the tolerance of 2 nats: a logprob differs by 2.5 ([b]m[/b], t/i:smile: #4" in text
     assert "None" not in text and "nan" not in text
 

@@ -35,13 +35,13 @@ def dtypes(setups: Setups) -> tuple[str, str]:
         ({"dtype": "float16"}, ("float16", "bfloat16")),
     ],
 )
-def test_by_default_the_other_dtype(engine: dict[str, str], expected: tuple[str, str]) -> None:
+def test_default_is_the_other_dtype(engine: dict[str, str], expected: tuple[str, str]) -> None:
     setups = two_setups(config(engine=engine))
     assert dtypes(setups) == expected
     assert (setups.base.label, setups.against.label) == (f"torch, {expected[0]}", f"torch, {expected[1]}")
 
 
-def test_auto_is_spelt_out() -> None:
+def test_auto_dtype_is_resolved() -> None:
     setups = two_setups(config(engine={"dtype": "auto"}))
     assert dtypes(setups)[0] == native_dtype(False)
     assert set(dtypes(setups)) == {"float32", "bfloat16"}
@@ -163,13 +163,13 @@ def test_only_some_candidates_and_trajectories() -> None:
         ({"candidates": ["plian"]}, ["no candidate 'plian'", "did you mean 'plain'?"]),
     ],
 )
-def test_what_makes_no_sense(options: dict[str, list[str]], expected: list[str]) -> None:
+def test_invalid_options_raise(options: dict[str, list[str]], expected: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
         two_setups(config(CANDIDATES), **options)
     assert all(words in str(error.value) for words in expected), error.value
 
 
-def test_the_configuration_itself_is_left_alone(tmp_path: Path) -> None:
+def test_configuration_is_not_changed(tmp_path: Path) -> None:
     given = config(CANDIDATES, output=str(tmp_path))
     before = given.model_dump_json()
     two_setups(given, candidates=["own"], trajectories=3)
