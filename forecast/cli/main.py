@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from forecast import __version__
-from forecast.cli import benchmarks, checkpoints, convert, corpora, diagnose, jobs, nightly
+from forecast.cli import checkpoints, convert, corpora, diagnose, jobs, nightly
 from forecast.cli.options import Html, Json, load_config
 from forecast.cli.parity import Against, Base, First, Only, Tolerance, parity_of
 from forecast.cli.rank import rank, ranking_of
@@ -236,7 +236,6 @@ def app_(
 
 app.command(epilog=corpora.EPILOG)(corpora.corpora)
 app.command(epilog=checkpoints.EPILOG)(checkpoints.extrapolate)
-app.command(epilog=benchmarks.EPILOG)(benchmarks.benchmarks)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=nightly.EPILOG)(nightly.nightly)
 jobs.register(app)

@@ -28,7 +28,9 @@ TablePath = Annotated[
     typer.Option(
         metavar="FILE",
         help="Rank from this table (CSV, JSONL, Parquet), without a configuration: columns candidate, "
-        "family, task, score, then one for each feature.",
+        "family, task, score, then one for each feature. With --protocol known-tasks also a CSV of published "
+        "benchmark scores: Model, Model Family, Model Size (B), Pretraining Data Size (T), FLOPs (1E21), "
+        "then one for each benchmark.",
     ),
 ]
 Features = Annotated[
@@ -75,6 +77,22 @@ Bootstraps = Annotated[int | None, typer.Option(metavar="N", min=0, help="For in
 Workers = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Processes. Default: one for each core.")
 ]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help="With published benchmark scores: benchmark to forecast; may be repeated. Default: each.",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=2,
+        help="With published benchmark scores: folds in which families are held out. Default: 10.",
+    ),
+]
 NoHeldOut = Annotated[
     bool,
     typer.Option("--no-held-out", help="Single proxies only: no scorers, protocols and nulls; seconds."),
@@ -120,18 +138,37 @@ def rank(
     workers: Workers = None,
     no_held_out: NoHeldOut = False,
     save: Save = None,
+    target: Target = None,
+    folds: Folds = None,
     html: Html = None,
     json_: Json = False,
 ) -> None:
     """Rank the candidates, and say how far to trust it for models, families and tasks not seen before."""
     one_source(config, table)
     if saved := [name for name in scorer or () if name.endswith(".json")]:
-        if table is None or len(scorer or ()) > 1 or html or save or features or baselines or over:
+        beside = len(scorer or ()) > 1 or html or save or features or baselines or over or target or folds
+        if table is None or beside:
             raise ConfigError(f"--scorer {saved[0]} (a saved scorer) goes with --table FILE and --json alone")
         from forecast.cli.predict import predict
 
         predict(table, saved[0], json_)
         return
+    if table is not None and _is_published(table):
+        needs_features = {
+            "--features": features,
+            "--baselines": baselines,
+            "--over": over,
+            "--scorer": scorer,
+            "--permutations": permutations,
+            "--bootstraps": bootstraps,
+            "--no-held-out": no_held_out or None,
+            "--save": save,
+        }
+        _only_known_tasks(table, protocol, [name for name, v in needs_features.items() if v is not None])
+        _benchmarks(table, target, folds, seed or 0, html, json_)
+        return
+    if target or folds:
+        raise ConfigError("--target and --folds go with --table FILE of published benchmark scores")
     given: dict[str, Any] = {
         "protocols": tuple(dict.fromkeys(protocol)) if protocol else None,
         "scorers": tuple(dict.fromkeys(scorer)) if scorer else None,
@@ -198,6 +235,46 @@ def _of_table(
     imported = read_table(path, features, baselines)
     with WorkProgress(err, "scorers and their nulls") as progress:
         return report_of(imported, options, workers=workers, on_cost=progress.advance)
+
+
+def _is_published(table: str) -> bool:
+    from forecast.inputs.published.observational_scaling import is_score_table
+
+    return is_score_table(table)
+
+
+def _only_known_tasks(table: str, protocols: list[str] | None, options: list[str]) -> None:
+    """Raises: ConfigError: a protocol or one of `options` needs features."""
+    from forecast.analysis.ranking.splits import KNOWN_TASKS
+
+    if options or set(protocols or ()) != {KNOWN_TASKS}:
+        raise ConfigError(
+            f"{table} has benchmark scores and no features: only --protocol {KNOWN_TASKS} can be evaluated"
+            + (f", and {options[0]} needs features" if options else "")
+        )
+
+
+def _benchmarks(
+    path: str, targets: list[str] | None, folds: int | None, seed: int, html: str | None, as_json: bool
+) -> None:
+    """Benchmarks from other benchmarks: the document or JSON on standard output."""
+    from forecast.analysis.baselines.held_out import N_FOLDS
+    from forecast.analysis.baselines.report import document, evaluate_benchmarks
+    from forecast.inputs.published.observational_scaling import read_score_table
+
+    table = read_score_table(path)
+    if unknown := [name for name in targets or () if name not in table.benchmarks]:
+        raise ConfigError(f"{path} has no benchmark {unknown[0]!r}; known: {', '.join(table.benchmarks)}")
+    with WorkProgress(err, "families held out") as progress:
+        result = evaluate_benchmarks(
+            table, targets, folds=folds or N_FOLDS, seed=seed, on_progress=progress.advance
+        )
+    emit(
+        lambda: document(path, result),
+        lambda: {"table": path, **result.as_record()},
+        as_json=as_json,
+        html=html,
+    )
 
 
 def _held_out(

@@ -11,6 +11,7 @@ from worlds import csv_of, world
 
 from forecast.analysis.ranking.scorers.registry import load
 
+PUBLISHED = Path(__file__).parents[2] / "configs" / "data" / "obsscaling_base_llm_benchmark_eval.csv"
 QUICK = ("--permutations", "9", "--bootstraps", "50", "--scorer", "univariate", "--workers", "1")
 
 
@@ -110,3 +111,46 @@ def test_a_run_is_ranked_with_what_it_measured(tmp_path: Path) -> None:
     assert code == 0, err
     assert json.loads(out)["held_out"] is None
     assert "no measured scores" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.slow
+def test_other_scores_forecast_a_benchmark_better_than_size_does(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    arguments = ("--table", PUBLISHED, "--protocol", "known-tasks", "--target", "MMLU", "--html", page)
+    code, out, err = run_forecast("rank", *arguments, "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    rows = {row["method"]: row for row in record["rows"]}
+    assert {row["target"] for row in record["rows"]} == {"MMLU"}
+    assert {(row["n_models"], row["n_families"], row["n_missing"]) for row in record["rows"]} == {
+        (123, 39, 25)
+    }
+    size, best = rows["training FLOPs"], rows["observational, 3 components"]
+    assert size["rmse"] == pytest.approx(0.10488477538522, rel=1e-6)
+    assert best["rmse"] == pytest.approx(0.048344897347919226, rel=1e-6)
+    assert best["spearman"] > size["spearman"] > 0.8
+    alone = {row["predictor"]: row["spearman"] for row in record["size_alone"]}
+    assert alone["training FLOPs"] == pytest.approx(0.8539, abs=1e-4)
+    assert "0.048" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--protocol", "known-tasks", "--target", "MMLU2"), "no benchmark 'MMLU2'; known: MMLU, ARC-C"),
+        ((), "no features: only --protocol known-tasks"),
+        (("--protocol", "known-tasks", "--protocol", "leave-models-out"), "only --protocol known-tasks"),
+        (("--protocol", "known-tasks", "--scorer", "sparse-3"), "--scorer needs features"),
+        (("--protocol", "known-tasks", "--save", "s.json"), "--save needs features"),
+    ],
+)
+def test_published_scores_alone_have_no_features_to_rank_by(arguments: tuple[str, ...], message: str) -> None:
+    code, out, err = run_forecast("rank", "--table", PUBLISHED, *arguments)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+def test_target_and_folds_go_with_published_scores(table: Path) -> None:
+    for arguments in (("--target", "t0"), ("--folds", "5")):
+        code, out, err = run_forecast("rank", "--table", table, *arguments)
+        assert (code, out) == (2, "") and "published benchmark scores" in " ".join(err.split())

@@ -35,6 +35,19 @@ class ScoreTable:
     flops: Array  # [M], of training
 
 
+def is_score_table(path: str) -> bool:
+    """Whether a file's columns are those of the published table, not those of a table of features.
+
+    Raises:
+        InputError: no such file, or it cannot be read.
+    """
+    if not path.lower().endswith(".csv"):
+        return False
+    header = read_file(path).partition(b"\n")[0].decode(errors="replace").removeprefix("\ufeff")
+    columns = {name.strip().strip('"') for name in header.split(",")}
+    return {_MODEL, _FAMILY} <= columns and "candidate" not in columns
+
+
 def read_score_table(path: str) -> ScoreTable:
     """Read a CSV file in the form of the published table; columns beyond the first five are benchmarks.
 

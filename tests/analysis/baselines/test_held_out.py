@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from forecast.analysis.baselines.held_out import MEAN, METHODS, HeldOutRow, family_folds, held_out_table
+from forecast.analysis.baselines.report import document, evaluate_benchmarks
 from forecast.analysis.baselines.size import size_agreement, training_flops
 from forecast.errors import InputError
-from forecast.inputs.published.observational_scaling import ScoreTable, read_score_table
+from forecast.inputs.published.observational_scaling import ScoreTable, is_score_table, read_score_table
+from forecast.report.document import Table
 
 PATH = Path(__file__).parents[3] / "configs" / "data" / "obsscaling_base_llm_benchmark_eval.csv"
 
@@ -143,3 +145,46 @@ def test_a_damaged_table_is_refused(tmp_path: Path, change: tuple[str, str], mes
     with pytest.raises(InputError, match=message) as error:
         read_score_table(str(path))
     assert str(path) in str(error.value)
+
+
+def test_report_holds_every_method_beside_size_alone() -> None:
+    rng = np.random.default_rng(0)
+    ability = rng.uniform(-2, 2, 24)
+    names = ("a", "b", "c")
+    scores = 1 / (1 + np.exp(-ability[:, None] - 0.2 * rng.normal(size=(24, 3))))
+    flops = np.where(np.arange(24) % 8, 10 ** (ability + 21), np.nan)
+    table = ScoreTable(
+        tuple(f"m{i}" for i in range(24)),
+        tuple(f"f{i % 6}" for i in range(24)),
+        names,
+        scores,
+        flops / 1e12,
+        flops / 1e10,
+        flops,
+    )
+    progress: list[tuple[float, float]] = []
+    result = evaluate_benchmarks(
+        table, ["b", "a", "b"], folds=3, on_progress=lambda *done: progress.append(done)
+    )
+    assert progress == [(0, 2), (1, 2)]
+    frames, record = result.frames(), result.as_record()
+    assert frames["benchmarks"].to_dicts() == record["rows"]
+    assert frames["size_alone"].to_dicts() == record["size_alone"]
+    assert list(result.rows) == held_out_table(table, targets=["b", "a"], folds=3)
+    assert [(row["target"], row["predictor"], row["n_unknown"]) for row in record["size_alone"]] == [
+        (target, size, 3) for target in ("b", "a") for size in ("parameters", "training FLOPs")
+    ]
+    methods, sizes = (part for part in document("T.csv", result).sections[0].parts)
+    assert isinstance(methods, Table) and isinstance(sizes, Table)
+    mean, *others = methods.cells()[: len(METHODS)]
+    assert mean[:2] == ["b", MEAN] and mean[3] == "–", "a mean orders no models: its rho is missing"
+    assert all(row[3].startswith(("+", "-")) and row[7] == "–" for row in others)
+    assert [row[:2] for row in sizes.cells()][:2] == [["b", "parameters"], ["b", "training FLOPs"]]
+
+
+def test_published_tables_are_told_from_tables_of_features(tmp_path: Path) -> None:
+    assert is_score_table(str(PATH))
+    for name, header in (("T.csv", "candidate,family,task,score,f"), ("T.csv", "Model,score")):
+        (tmp_path / name).write_text(header + "\n")
+        assert not is_score_table(str(tmp_path / name))
+    assert not is_score_table(str(tmp_path / "T.parquet"))
