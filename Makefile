@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 VENV_VLLM := .venv-vllm
 PIP_VLLM := $(VENV_VLLM)/bin/pip --disable-pip-version-check
 
-.PHONY: demo app test test-slow test-vllm bench check format install install-dev clean
+.PHONY: demo app test test-slow test-vllm bench bench-check check format install install-dev clean
 .DELETE_ON_ERROR:
 
 # Stamps: an install is repeated only when what it depends on has changed.
@@ -62,6 +62,10 @@ test-vllm: $(VENV_VLLM)/.installed
 # Half an hour; the machine should have nothing else to do. Results go to tests/benchmarks/results.
 bench: $(VENV_VLLM)/.installed
 	for name in statistics end_to_end scaling ranking service; do $(VENV_VLLM)/bin/python tests/benchmarks/bench_$$name.py || exit; done
+
+# The results of `make bench` against the committed ones, by shares of their peers' time; measures nothing.
+bench-check: $(VENV)/.created
+	$(BIN)/python tests/benchmarks/check.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -42,10 +42,7 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
         try:
             ray.init(address=target, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ForecastError(
-                f"no Ray cluster answers at {target}: {error}\n"
-                "check the address, or leave it out to start Ray on this machine"
-            ) from error
+            raise _no_answer(target, error) from error
     try:
         yield
     finally:
@@ -76,17 +73,19 @@ def _start_on_loopback() -> None:
 
 
 def _check_reachable(target: str) -> None:
-    """Ray itself goes on trying an address for minutes before it says that nobody is there."""
+    """Ray itself tries an address for minutes before it reports that nothing answers."""
     host, _, port = target.rpartition("://")[2].rpartition(":")
     if not port.isdigit():  # "auto" and the like
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
     except OSError as error:
-        raise ForecastError(
-            f"no Ray cluster answers at {target}: {error}\n"
-            "check the address, or leave it out to start Ray on this machine"
-        ) from None
+        raise _no_answer(target, error) from None
+
+
+def _no_answer(target: str, error: Exception) -> ForecastError:
+    fix = "check the address, or leave it out to start Ray on this machine"
+    return ForecastError(f"no Ray cluster answers at {target}: {error}\n{fix}")
 
 
 def machines() -> list[Machine]:
@@ -95,7 +94,7 @@ def machines() -> list[Machine]:
 
 
 def _machine(resources: dict[str, float]) -> Machine:
-    """From what Ray says of a node; where a kind of GPU has two names, the longer one tells its memory."""
+    """From Ray's resources of a node; where a kind of GPU has two names, the longer one tells its memory."""
     kinds = [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
     known = {"CPU", "GPU", "memory", "object_store_memory"}
     return Machine(

@@ -2,7 +2,7 @@
 
 Pure: it knows machines and candidates, not Ray. With `gpus_per_actor: auto` a candidate's share of a GPU
 follows from its size and dtype: a small model gets a half, a third, ... of a card, vLLM as many cards as
-`tensor_parallel` says. Estimates of main memory keep too many processes off a machine; they stop nobody,
+`tensor_parallel` says. Estimates of main memory limit the processes on a machine; they refuse no candidate,
 because a wrong guess would be worse than a try.
 """
 
@@ -67,9 +67,9 @@ class Shape:
         }
 
     def __str__(self) -> str:
-        parts = [f"{self.cpus:g} CPU{'' if self.cpus == 1 else 's'}"]
+        parts = [f"{self.cpus:g} {_plural('CPU', self.cpus)}"]
         if self.gpus:
-            parts.append(f"{self.gpus:.3g} GPU{'' if self.gpus <= 1 else 's'}")
+            parts.append(f"{self.gpus:.3g} {_plural('GPU', max(1, self.gpus))}")
         if self.kind:
             parts[-1] += f" ({self.kind})"
         if self.memory:
@@ -104,9 +104,8 @@ def shapes_for(candidate: Candidate, config: Config, machines: Sequence[Machine]
         if share is not None:
             shapes.append(Shape(settings.cpus_per_actor, share, kind, others=others))
     if not shapes:
-        raise CandidateError(
-            _too_large(candidate, weights or 0.0, max(s for s in cards.values() if s), parts)
-        )
+        largest = max(size for size in cards.values() if size)
+        raise CandidateError(_too_large(candidate, weights or 0.0, largest, parts))
     if len(cards) == 1:  # naming the kind would only keep out cards that Ray does not know by name
         return (Shape(settings.cpus_per_actor, shapes[0].gpus, others=others),)
     return tuple(shapes)
@@ -121,10 +120,10 @@ def _weights_gib(candidate: Candidate) -> float | None:
 def _cards(machines: Iterable[Machine], settings: ClusterConfig) -> dict[str | None, float | None]:
     """Kinds of GPUs in the cluster with their memory in GiB, None where it is not known."""
     kinds = dict.fromkeys(m.kind for m in machines if m.gpus)
-    told = settings.gpu_memory_gib
-    if isinstance(told, Mapping):
-        return {kind: told.get(kind or "", _CARDS.get(kind or "")) for kind in kinds}
-    return {kind: told or _CARDS.get(kind or "") for kind in kinds}
+    configured = settings.gpu_memory_gib
+    if isinstance(configured, Mapping):
+        return {kind: configured.get(kind or "", _CARDS.get(kind or "")) for kind in kinds}
+    return {kind: configured or _CARDS.get(kind or "") for kind in kinds}
 
 
 def _share(needed: float, size: float) -> float | None:
@@ -136,7 +135,7 @@ def _share(needed: float, size: float) -> float | None:
 
 
 def _main_memory(weights: float | None, machines: Sequence[Machine]) -> int:
-    """Bytes: the next power of two in GiB, so that few sizes are told apart; at most the largest machine."""
+    """Bytes: the next power of two in GiB, so that there are few sizes; at most the largest machine."""
     if weights is None:
         return 0
     needed = 2.0 ** math.ceil(math.log2(weights * _OVERHEAD + _WORKSPACE_CPU))
@@ -214,8 +213,7 @@ class _Free:
 
     def __init__(self, machine: Machine) -> None:
         self.kind, self.cpus, self.memory = machine.kind, machine.cpus, machine.memory
-        whole = int(machine.gpus)
-        self.cards = [1.0] * whole  # a share of a GPU never lies on two cards
+        self.cards = [1.0] * int(machine.gpus)  # a share of a GPU never lies on two cards
         self.others = dict(machine.others)
 
     def take(self, shape: Shape) -> bool:
@@ -224,9 +222,8 @@ class _Free:
             return False
         if self.cpus < shape.cpus or self.memory < shape.memory:
             return False
-        if any(self.others.get(name, 0.0) < amount for name, amount in shape.others):
-            return False
-        if not self._take_cards(shape.gpus):
+        lacking = any(self.others.get(name, 0.0) < amount for name, amount in shape.others)
+        if lacking or not self._take_cards(shape.gpus):
             return False
         self.cpus -= shape.cpus
         self.memory -= shape.memory
@@ -267,22 +264,26 @@ def check_room(shapes: Iterable[Shape], settings: ClusterConfig, machines: Seque
     Raises:
         ForecastError: with what is needed and what the cluster has.
     """
-    wanted = settings.actors
     if settings.autoscaling:  # machines come when they are asked for
         return
-    plenty = {shape: Demand(wanted or 1, 1.0) for shape in dict.fromkeys(shapes)}
-    if (fit := lay_out(plenty, machines, limit=wanted or 1).total()) >= (wanted or 1):
+    wanted = settings.actors or 1
+    plenty = {shape: Demand(wanted, 1.0) for shape in dict.fromkeys(shapes)}
+    if (fit := lay_out(plenty, machines, limit=wanted).total()) >= wanted:
         return
     shape = max(plenty, key=_size)
-    count = max(1, wanted or 1)
-    have_gpus, have_cpus = sum(m.gpus for m in machines), sum(m.cpus for m in machines)
-    need = f"{count} scoring process{'' if count == 1 else 'es'} of {shape}"
+    need = f"{wanted} scoring {_plural('process', wanted, 'processes')} of {shape}"
+    settings_to_lower = "cluster.actors, cluster.cpus_per_actor or cluster.gpus_per_actor"
     if shape.gpus > 1:
-        need = f"{count * shape.gpus:g} GPUs ({count} replica{'' if count == 1 else 's'} x TP {shape.gpus:g})"
+        replicas = f"{wanted} {_plural('replica', wanted)} x TP {shape.gpus:g}"
+        need = f"{wanted * shape.gpus:g} GPUs ({replicas})"
+        settings_to_lower += ", or engine.vllm.tensor_parallel"
+    gpus, cpus = sum(m.gpus for m in machines), sum(m.cpus for m in machines)
     raise ForecastError(
-        f"need {need}, cluster has {have_gpus:g} GPUs and {have_cpus:g} CPUs on {len(machines)} "
-        f"machine{'' if len(machines) == 1 else 's'}, room for {fit}; "
-        "lower cluster.actors, cluster.cpus_per_actor or cluster.gpus_per_actor"
-        + (", or engine.vllm.tensor_parallel" if shape.gpus > 1 else "")
-        + "; on a cluster that grows by itself set cluster.autoscaling"
+        f"need {need}, cluster has {gpus:g} GPUs and {cpus:g} CPUs on {len(machines)} "
+        f"{_plural('machine', len(machines))}, room for {fit}; lower {settings_to_lower}; "
+        "on a cluster that grows by itself set cluster.autoscaling"
     )
+
+
+def _plural(noun: str, count: float, plural: str | None = None) -> str:
+    return noun if count == 1 else plural or f"{noun}s"

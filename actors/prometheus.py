@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.runs.status import RunStatus
 from forecast.runs.status_file import to_stderr
 
@@ -37,12 +37,15 @@ _COUNTERS = {
 _RUN_GAUGES = {
     "tokens_per_second": ("forecast_run_tokens_per_second", "As forecast_tokens_per_second, of the run."),
     "seconds_left": ("forecast_run_seconds_left", "Estimated time remaining of the run."),
-    "candidates_failed": ("forecast_candidates_failed", "Candidates that were given up or set aside."),
+    "candidates_failed": (
+        "forecast_candidates_failed",
+        "Candidates given up or in quarantine.",
+    ),
 }
 _RUN_COUNTERS = {"restarts": ("forecast_restarts_total", "Scoring processes that died or were ended.")}
 
 
-class Metrics(Watcher):
+class Metrics(Subscriber):
     """Sets the metrics about once a second; needs a connection to Ray."""
 
     def __init__(self, status: RunStatus, say: Callable[[str], None] = to_stderr) -> None:

@@ -17,22 +17,22 @@ from forecast import storage
 from forecast.errors import CandidateError, ForecastError
 from forecast.inputs.models.resolve import Candidate
 from forecast.plan import Failure, Plan, Unit, joint_units
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.runs.quarantine import Quarantine
 
-_LOOK_SECONDS = 1.0  # between looks at the clock while nobody answers
+_LOOK_SECONDS = 1.0  # between looks at the clock while no actor answers
 _LAYOUT_SECONDS = 10.0  # between looks for room that machines, others or ourselves have made
 
 
 @dataclass
 class ScoringResult:
-    """Result of a run, beside the files: receipts go to the watcher and are not gathered."""
+    """Result of a run, beside the files: receipts go to the subscriber and are not gathered."""
 
     failures: list[Failure] = field(default_factory=list)
     restarts: int = 0
 
 
-def score_plan(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None) -> ScoringResult:
+def score_plan(plan: Plan, units: Sequence[Unit], subscriber: Subscriber | None = None) -> ScoringResult:
     """Score `units` of a plan on the connected Ray cluster.
 
     One group of units that share prompts is in flight per actor, so that a death is charged to the group that
@@ -46,12 +46,12 @@ def score_plan(plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None
     candidate whose own error came back that often is quarantined.
 
     Args:
-        watcher: receives each event when it happens.
+        subscriber: receives each event when it happens.
 
     Raises:
         ForecastError: no actor fits the cluster, or none has been left for `cluster.patience_minutes`.
     """
-    return _Run(plan, units, watcher or Watcher()).outcome() if units else ScoringResult()
+    return _Run(plan, units, subscriber or Subscriber()).run() if units else ScoringResult()
 
 
 @dataclass
@@ -73,9 +73,9 @@ class _Actor:
 class _Run:
     """One call of `score_plan`."""
 
-    def __init__(self, plan: Plan, units: Sequence[Unit], watcher: Watcher) -> None:
-        self._plan, self._settings, self._watcher = plan, plan.config.cluster, watcher
-        self._outcome = ScoringResult()
+    def __init__(self, plan: Plan, units: Sequence[Unit], subscriber: Subscriber) -> None:
+        self._plan, self._settings, self._subscriber = plan, plan.config.cluster, subscriber
+        self._result = ScoringResult()
         for kind in ("trajectories", "choices"):
             storage.sweep_temporaries(plan.folder(kind))
         self._quarantine = Quarantine(plan.config)
@@ -112,11 +112,11 @@ class _Run:
                 del found[candidate_id]
         return found, refused
 
-    def outcome(self) -> ScoringResult:
+    def run(self) -> ScoringResult:
         """Run to the end."""
         try:
             self._lay_out()
-            self._watcher.started(self._units, len(self._actors))
+            self._subscriber.started(self._units, len(self._actors))
             for misfit in self._misfits:
                 self._fail(misfit)
             while self._queue or any(call.group is not None for call in self._calls.values()):
@@ -133,7 +133,7 @@ class _Run:
         finally:
             for actor in self._actors.values():
                 ray.kill(actor.handle)
-        return self._outcome
+        return self._result
 
     def _lay_out(self) -> None:
         """Start actors where there is room and work for more."""
@@ -180,14 +180,14 @@ class _Run:
             self._refused(call.actor, group, result.error)
         elif group is not None and result is not None:
             for unit, receipt in zip(group, result, strict=True):
-                self._watcher.committed(unit, receipt)
+                self._subscriber.committed(unit, receipt)
 
     def _restarted(self, call: _Call) -> None:
-        self._outcome.restarts += 1
+        self._result.restarts += 1
         why = "the process that scored it died; it may have run out of memory"
         if call.overdue:
             why = f"it was not done after {self._settings.deadline_minutes:g} minutes"
-        self._watcher.restarted(call.actor, why)
+        self._subscriber.restarted(call.actor, why)
         if call.group is not None:
             self._retry(call.actor, call.group, why)
         # Answers when Ray has restarted the actor, however often that takes.
@@ -207,13 +207,13 @@ class _Run:
             paths = [self._plan.path(unit) for unit in group]
             asked = actor.handle.score.remote(group, paths, self._queue.after(index, actor.shape))
             self._calls[asked] = _Call(index, group, time.monotonic())
-            self._watcher.handed_out(group, index)
+            self._subscriber.handed_out(group, index)
 
     def _end(self, index: int) -> None:
         ray.kill(self._actors.pop(index).handle)
         self._queue.leave(index)
         if self._queue:
-            self._laid_out = -_LAYOUT_SECONDS  # somebody else may have waited for this room
+            self._laid_out = -_LAYOUT_SECONDS  # others may have waited for this room
 
     def _look_at_the_clock(self) -> None:
         """Once a second: end processes that are overdue; stop when no actor has been up for too long."""
@@ -221,7 +221,7 @@ class _Run:
         if now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
-        self._watcher.beat()
+        self._subscriber.beat()
         for call in self._calls.values():
             late = now - call.since > 60 * settings.deadline_minutes
             if call.group is not None and late and not call.overdue:
@@ -241,7 +241,7 @@ class _Run:
         if self._attempts[first] < most:
             self._queue.put_back(group, actor)
             self._laid_out = -_LAYOUT_SECONDS  # those who could take it may have been ended
-            self._watcher.retried(group, error)
+            self._subscriber.retried(group, error)
         else:
             name = group[0].candidate.name
             self._give_up(group[0].candidate, f"candidate {name!r}: given up after {most} attempts: {error}")
@@ -252,7 +252,7 @@ class _Run:
         self._attempts[candidate.candidate_id] += 1
         if self._attempts[candidate.candidate_id] < self._settings.attempts:
             self._queue.put_back(group, actor)
-            self._watcher.retried(group, error)
+            self._subscriber.retried(group, error)
         else:
             self._quarantine.put(candidate, error, self._settings.attempts)
             self._give_up(candidate, error)
@@ -262,6 +262,6 @@ class _Run:
         self._fail(Failure("candidate", candidate.name, error))
 
     def _fail(self, failure: Failure) -> None:
-        if all(known.name != failure.name for known in self._outcome.failures):
-            self._outcome.failures.append(failure)
-            self._watcher.gave_up(failure)
+        if all(known.name != failure.name for known in self._result.failures):
+            self._result.failures.append(failure)
+            self._subscriber.gave_up(failure)

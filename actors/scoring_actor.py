@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
@@ -53,11 +52,7 @@ class ScoringActor:
             then: the candidate that will probably come next; its weights are read ahead meanwhile.
         """
         candidate = units[0].candidate
-        told: dict[str, Any] = {
-            "candidate": candidate.name,
-            "candidate_id": candidate.candidate_id,
-            "node": self._node,
-        }
+        identity = {"candidate": candidate.name, "candidate_id": candidate.candidate_id, "node": self._node}
         try:
             engine = self._engine(units[0])
             if then is not None:  # after loading: one model at a time wants the disk
@@ -65,15 +60,15 @@ class ScoringActor:
             scored = score_units(units, engine, self._config)
         except CandidateError as error:
             self._unload()  # the next try begins anew
-            print(log_line("refused", **told, error=str(error)), flush=True)
+            print(log_line("refused", **identity, error=str(error)), flush=True)
             return Refusal(str(error))
         receipts = [
             write_unit(path, unit, one, engine.facts, self._node)
             for path, unit, one in zip(paths, units, scored, strict=True)
         ]
-        told |= {"task": units[0].shard.task, "shards": [unit.address for unit in units]}
+        done = {"task": units[0].shard.task, "shards": [unit.address for unit in units]}
         tokens = sum(receipt.tokens_read for receipt in receipts)
-        print(log_line("finished", **told, tokens=tokens), flush=True)
+        print(log_line("finished", **identity, **done, tokens=tokens), flush=True)
         return receipts
 
     def _engine(self, unit: Unit) -> Engine:

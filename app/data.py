@@ -114,11 +114,11 @@ def _left_out(db: duckdb.DuckDBPyConnection) -> tuple[LeftOut, ...]:
         "SELECT candidate, status, error FROM candidates WHERE status <> 'complete' ORDER BY place"
     ).fetchall()
     candidates = [LeftOut(name, status, reason or "no reason was kept") for name, status, reason in rows]
-    told = {(entry.name, entry.reason) for entry in candidates}
+    listed = {(entry.name, entry.reason) for entry in candidates}
     others = [
         LeftOut(_subject(failure), "failed", failure.error)
         for failure in read_failures(db)
-        if (failure.name, failure.error) not in told
+        if (failure.name, failure.error) not in listed
     ]
     return (*candidates, *others)
 

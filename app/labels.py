@@ -36,12 +36,13 @@ class Box(NamedTuple):
 
     def touches(self, other: "Box") -> bool:
         """Whether the two share any area."""
-        return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
-        )
+        beside = self.left < other.right and other.left < self.right
+        return beside and self.top < other.bottom and other.top < self.bottom
+
+    def holds(self, other: "Box") -> bool:
+        """Whether the other lies within this one."""
+        wide = self.left <= other.left and other.right <= self.right
+        return wide and self.top <= other.top and other.bottom <= self.bottom
 
 
 def shortened(name: str) -> str:
@@ -71,7 +72,7 @@ def place(
         free = [
             (spot, box)
             for spot in _around(x, y)
-            if _inside(box := _box(spot, name), plot)
+            if plot.holds(box := _box(spot, name))
             and not any(box.touches(other) for other in taken)
             and (spot.far or not _misleading(spot, (x, y), dots))
         ]
@@ -107,12 +108,3 @@ def _box(spot: Spot, name: str) -> Box:
     width = CHARACTER * len(shortened(name))
     left = {"left": spot.x, "right": spot.x - width, "center": spot.x - width / 2}[spot.align]
     return Box(left, spot.y - LINE / 2, left + width, spot.y + LINE / 2)
-
-
-def _inside(box: Box, plot: Box) -> bool:
-    return (
-        box.left >= plot.left
-        and box.right <= plot.right
-        and box.top >= plot.top
-        and box.bottom <= plot.bottom
-    )

@@ -80,10 +80,10 @@ def ranking_csv(ranking: Ranking) -> bytes:
     for standing in ranking.standings:
         record = standing.as_record()
         values, ranks = record.pop("values"), record.pop("ranks")
-        by_proxy = {
-            k: v for name in ranking.shown for k, v in ((name, values[name]), (f"rank__{name}", ranks[name]))
-        }
-        rows.append({"forecast_rank": record.pop("forecast_rank"), **record, **by_proxy})
+        row = {"forecast_rank": record.pop("forecast_rank"), **record}
+        for name in ranking.shown:
+            row |= {name: values[name], f"rank__{name}": ranks[name]}
+        rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None).write_csv().encode()
 
 

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from forecast.api import (
         Run,
         compare_corpora,
+        convert,
         diagnose,
+        forecast_benchmarks,
         forecast_checkpoints,
         load,
         load_scorer,
+        parity,
         rank_table,
     )
     from forecast.tokenstats import token_stats
@@ -25,22 +28,23 @@ __all__ = [
     "Run",
     "__version__",
     "compare_corpora",
+    "convert",
     "diagnose",
+    "forecast_benchmarks",
     "forecast_checkpoints",
     "load",
     "load_scorer",
+    "parity",
     "rank_table",
     "token_stats",
 ]
 
-_HOMES = {name: "forecast.api" for name in __all__ if name not in ("__version__", "token_stats")}
-_HOMES["token_stats"] = "forecast.tokenstats"
-
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = "forecast.tokenstats" if name == "token_stats" else "forecast.api"
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

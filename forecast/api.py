@@ -1,41 +1,52 @@
 """The public Python interface: what the command line does, with the same names, defaults and errors.
 
-Nothing here prints. Progress is a callback: `on_event` for scoring, `on_progress` for long computations.
+Nothing here prints. Progress is a callback: `on_event` for scoring, `on_progress` for long computations. An
+argument is called as its option is, also in messages. Where an option may be repeated, one value or several
+may be given; where it takes `NAME=NUMBER`, a mapping or such texts.
 """
 
 import json
+import math
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Union
 
-from forecast.errors import ConfigError, ForecastError, InterruptedRun
+from forecast.errors import ConfigError, ForecastError, InterruptedRun, did_you_mean
 
 if TYPE_CHECKING:  # half a second to import; every function imports what it needs
+    import duckdb
     import polars as pl
 
+    from forecast.analysis.baselines.report import BenchmarksResult
     from forecast.analysis.checkpoints.forecast import CheckpointsResult
     from forecast.analysis.corpora.corpora_result import CorporaResult
-    from forecast.analysis.diagnostics.diagnose import DiagnoseResult
-    from forecast.analysis.ranking.held_out import TableReport
+    from forecast.analysis.diagnostics.diagnose import DiagnoseResult, Watch
+    from forecast.analysis.parity.compare import ParityResult
+    from forecast.analysis.ranking.held_out import Options, TableReport
     from forecast.analysis.ranking.results import Ranking
     from forecast.analysis.ranking.saved_scorer import SavedScorer
     from forecast.config.schema import Config
-    from forecast.plan import Failure, Plan, Unit
+    from forecast.lake.trajectory_view import CandidateTrajectory
+    from forecast.plan import Failure, Plan
     from forecast.report.document import Document
-    from forecast.runs.events import Watcher
+    from forecast.runs.events import Subscriber
     from forecast.runs.status import RunStatus
     from forecast.warehouse.population import Population
 
-# `event` names it. `released` (count), `failed` and `trouble` (error) come with `error` or `count` alone; the
-# others are the lines of OUTPUT/runs/RUN.log.jsonl, see `forecast.runs.event_log`.
+TableSource = Union[str, Path, "pl.DataFrame"]  # a file (CSV, JSONL, Parquet) or a frame
+Names = str | Sequence[str]
+Numbers = float | Sequence[float]
+ByName = Mapping[str, float] | Names
+# `event` names it. `released` comes with a count, `setup` with a label, `failed` and `trouble` with an error;
+# the others are the lines of OUTPUT/runs/RUN.log.jsonl, see `forecast.runs.event_log`.
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 OnProgress = Callable[[float, float], None]  # called with how much is done, of how much, in any unit
-Show = Callable[["RunStatus"], AbstractContextManager["Watcher"]]
+Show = Callable[["RunStatus"], AbstractContextManager["Subscriber"]]
 
 
 def load(path: str | Path) -> "Run":
@@ -50,12 +61,16 @@ def load(path: str | Path) -> "Run":
 
 
 class Run:
-    """A configuration and what has been computed for it; results lie below `config.output`."""
+    """A configuration and what has been computed for it; results lie below `config.output`.
 
-    def __init__(self, config: "Config", source: str | None = None) -> None:
+    Attributes:
+        failed: what had failed when the warehouse was built that was read last, as records of `--json`.
+    """
+
+    def __init__(self, config: "Config", source: str | None = None, plan: "Plan | None" = None) -> None:
         """Args: source: the file that reports name; None: the configuration's name."""
-        self.config, self.source = config, source or config.name
-        self._plan: Plan | None = None
+        self.config, self.source, self._plan = config, source or config.name, plan
+        self.failed: list[dict[str, str]] = []
 
     def __repr__(self) -> str:
         return f"Run({self.source!r}, output={self.config.output!r})"
@@ -91,11 +106,56 @@ class Run:
             ForecastError: nothing can be scored.
             InterruptedRun: Ctrl-C; what is done is kept.
         """
-        return score_plan_of(self.plan(), address, retry, on_event, show)
+        from forecast.runs.quarantine import Quarantine
+        from forecast.runs.records import save_failures, score_record
+
+        plan, tell = self.plan(), on_event or _ignore
+        done = plan.done()
+        if not plan.units and plan.failures:
+            reasons = "\n".join(failure.error for failure in plan.failures)
+            raise ForecastError(f"nothing can be scored:\n{reasons}")
+        quarantine = Quarantine(plan.config)
+        if retry and (released := quarantine.release(plan)):
+            tell({"event": "released", "count": released})
+        aside = quarantine.of(plan)
+        waiting = [unit for unit in plan.units if unit.address not in done]
+        ids = dict.fromkeys(unit.candidate.candidate_id for unit in waiting)
+        failures = [*plan.failures, *(aside[id_].failure() for id_ in ids if id_ in aside)]
+        for failure in failures:
+            tell({"event": "failed", **failure.as_record()})
+        if waiting := [unit for unit in waiting if unit.candidate.candidate_id not in aside]:
+            from actors.cluster import connected
+            from actors.scheduler import score_plan
+            from forecast.runs.status import RunStatus
+
+            status = RunStatus(plan, done, failures, job=os.environ.get("FORECAST_JOB"))
+            try:
+                with connected(plan.config.cluster, address), watched(status, on_event, show) as subscriber:
+                    failures += score_plan(plan, waiting, subscriber).failures
+            except KeyboardInterrupt:
+                raise InterruptedRun("interrupted; run the same command again to resume") from None
+        save_failures(plan, failures)
+        return score_record(plan, failures)
 
     def aggregate(self) -> "list[Failure]":
         """Compute the proxies from the lake and publish the warehouse; returns all that failed so far."""
-        return aggregate_plan(self.plan())
+        from forecast.runs.records import load_failures
+        from forecast.warehouse.build import build_warehouse
+
+        return build_warehouse(self.plan(), load_failures(self.plan()))
+
+    @contextmanager
+    def warehouse(self) -> "Iterator[duckdb.DuckDBPyConnection]":
+        """A read-only connection to the warehouse, which also sets `failed`.
+
+        Raises:
+            NoDataError: nothing has been aggregated yet.
+        """
+        from forecast.warehouse.connect import open_warehouse, read_failures
+
+        with open_warehouse(self.config.output) as db:
+            self.failed = [failure.as_record() for failure in read_failures(db)]
+            yield db
 
     def rank(self, over: Literal["tokens", "bytes"] = "tokens") -> "RunRanking":
         """Every proxy by itself against what is measured.
@@ -107,14 +167,29 @@ class Run:
             NoDataError: nothing has been aggregated yet, or there is nothing to rank by.
         """
         from forecast.analysis.ranking.univariate import rank_candidates
-        from forecast.warehouse.connect import open_warehouse, read_failures
         from forecast.warehouse.population import load_population
 
-        with open_warehouse(self.config.output) as db:
-            failed = [failure.as_record() for failure in read_failures(db)]
+        with self.warehouse() as db:
             population = load_population(db, over)
-            ranking = rank_candidates(population, self.config.ranking)
-        return RunRanking(self.config, self.source, population, ranking, failed)
+        ranking = rank_candidates(population, self.config.ranking)
+        return RunRanking(self.config, self.source, population, ranking, self.failed)
+
+    def show(
+        self,
+        candidate: str | None = None,
+        task: str | None = None,
+        instance: str | None = None,
+        expert: str | None = None,
+    ) -> "CandidateTrajectory":
+        """One trajectory as a candidate read it; what is not given is the first there is.
+
+        Raises:
+            ConfigError: no such candidate, task, instance or expert; names those there are.
+            NoDataError: it is not scored yet.
+        """
+        from forecast.lake.trajectory_view import read_trajectory
+
+        return read_trajectory(self.plan(), candidate, task, instance, expert)
 
     def tokens(self) -> "pl.LazyFrame":
         """The lake's rows, one a scored token: log-probability and entropy in nats, rank, ties.
@@ -148,9 +223,7 @@ class Run:
         """
         import polars as pl
 
-        from forecast.warehouse.connect import open_warehouse
-
-        with open_warehouse(self.config.output) as db:
+        with self.warehouse() as db:
             rows = db.sql(
                 "SELECT candidate, family, task, proxy, value, expert_sd, n_experts, n_instances "
                 "FROM task_proxies JOIN candidates USING (candidate_id) "
@@ -180,10 +253,7 @@ class RunRanking:
     @property
     def correlations(self) -> "pl.DataFrame":
         """One row a target and proxy: Spearman's rho with its interval, Kendall's tau, n."""
-        from forecast.analysis.ranking.results import Correlation
-        from forecast.report.records import frame_of
-
-        return frame_of((c for report in self.ranking.reports for c in report.correlations), Correlation)
+        return self.ranking.frames()["correlations"]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -192,38 +262,58 @@ class RunRanking:
 
     def held_out(
         self,
-        features: Sequence[str] | None = None,
+        features: Names | None = None,
         *,
+        protocol: Names = (),
+        scorer: Names = (),
+        seed: int | None = None,
+        permutations: int = 200,
+        bootstraps: int = 1000,
+        confidence: float | None = None,
         workers: int | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
     ) -> "TableReport | None":
         """Scorers under held-out evaluation, with their nulls; None where nothing is measured. Takes a while.
 
         Args:
             features: None: all 80 proxies.
+            protocol, scorer: (): all.
+            seed, confidence: None: the configuration's.
+            permutations: for the null of each scorer.
+            bootstraps: for intervals.
             workers: processes; None: one for each core.
-            options: fields of `forecast.analysis.ranking.held_out.Options`: protocols, scorers, seed,
-                permutations, bootstraps, confidence.
 
         Raises:
             InputError: an unknown scorer, protocol or feature.
         """
         from forecast.analysis.ranking.feature_table_from_run import cells_of
-        from forecast.analysis.ranking.held_out import Options, report_of
+        from forecast.analysis.ranking.held_out import report_of
 
         if not self.ranking.reports:
             return None
         settings = self.config.ranking
-        chosen = Options(**{"seed": settings.seed, "confidence": settings.confidence, **options})
-        cells = cells_of(self.population, settings, None if features is None else list(features))
+        options = _options_of(
+            protocol,
+            scorer,
+            permutations,
+            bootstraps,
+            settings.confidence if confidence is None else confidence,
+            settings.seed if seed is None else seed,
+        )
+        cells = cells_of(self.population, settings, None if features is None else _names(features))
         return report_of(
             cells.imported,
-            chosen,
+            options,
             redraw=cells.redraw,
             workers=workers or _cores(),
-            on_cost=on_progress or _ignore_progress,
+            on_cost=on_progress or _ignore,
         )
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON: `rank` of `forecast run --json`."""
+        from forecast.analysis.ranking.report import rank_record
+
+        return rank_record(self.ranking, self.failed)
 
     def report(self, held_out: "TableReport | None" = None) -> "Document":
         """The report of `forecast rank --html`: `.save(path)`, and HTML in a notebook.
@@ -237,154 +327,349 @@ class RunRanking:
 
 
 def rank_table(
-    table: "str | Path | pl.DataFrame",
-    features: Sequence[str] | None = None,
-    baselines: Sequence[str] = (),
+    table: TableSource,
+    features: Names | None = None,
+    baselines: Names = (),
     *,
+    protocol: Names = (),
+    scorer: Names = (),
+    seed: int = 0,
+    permutations: int = 200,
+    bootstraps: int = 1000,
+    confidence: float = 0.95,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
 ) -> "TableReport":
     """Rank from a table: columns candidate, family (optional), task, score, then one for each feature.
 
     Args:
-        table: a file (CSV, JSONL, Parquet) or a frame.
         features: columns to use; None: all.
         baselines: columns that are no features but rows of their own, e.g. parameters.
-        workers, options: as in `RunRanking.held_out`.
+        protocol, scorer, permutations, bootstraps, workers: as in `RunRanking.held_out`.
 
     Raises:
         InputError: the table is wrong, or an unknown scorer or protocol.
     """
     from forecast.analysis.ranking.feature_table_from_file import read_table
-    from forecast.analysis.ranking.held_out import Options, report_of
+    from forecast.analysis.ranking.held_out import report_of
     from forecast.inputs.frames import file_of
 
-    chosen = Options(**options)
+    options = _options_of(protocol, scorer, permutations, bootstraps, confidence, seed)
     with file_of(table) as path:
-        imported = read_table(path, features, baselines)
-    return report_of(imported, chosen, workers=workers or _cores(), on_cost=on_progress or _ignore_progress)
+        imported = read_table(path, None if features is None else _names(features), _names(baselines))
+    return report_of(imported, options, workers=workers or _cores(), on_cost=on_progress or _ignore)
+
+
+def forecast_benchmarks(
+    table: str | Path,
+    *,
+    target: Names = (),
+    folds: int = 10,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> "BenchmarksResult":
+    """Forecast benchmarks from all others, and from size alone, for held-out families.
+
+    Args:
+        table: CSV file of published scores: Model, Model Family, Model Size (B), Pretraining Data Size (T),
+            FLOPs (1E21), then one column for each benchmark.
+        target: benchmarks; (): each.
+        folds: the families are held out in so many.
+
+    Raises:
+        ConfigError: an unknown target.
+        InputError: the table is wrong, or has fewer than two families.
+    """
+    from forecast.analysis.baselines.report import evaluate_benchmarks
+    from forecast.inputs.published.observational_scaling import read_score_table
+
+    scores, wanted = read_score_table(str(table)), _names(target)
+    if unknown := [name for name in wanted if name not in scores.benchmarks]:
+        raise ConfigError(f"{table} has no benchmark {unknown[0]!r}; known: {', '.join(scores.benchmarks)}")
+    return evaluate_benchmarks(scores, wanted, folds=folds, seed=seed, on_progress=on_progress or _ignore)
+
+
+def _options_of(
+    protocol: Names, scorer: Names, permutations: int, bootstraps: int, confidence: float, seed: int
+) -> "Options":
+    from forecast.analysis.ranking.held_out import Options
+
+    scorers, protocols = _names(scorer) or Options.scorers, _names(protocol) or Options.protocols
+    return Options(scorers, protocols, permutations, bootstraps, confidence, seed)
 
 
 def compare_corpora(
-    small: "str | Path | pl.DataFrame",
-    targets: "str | Path | pl.DataFrame",
+    source: Run | TableSource,
+    targets: TableSource | None = None,
     *,
-    budgets: Sequence[float] = (),
-    parameters: Mapping[str, float] | None = None,
-    training_tokens: Mapping[str, float] | None = None,
-    scored_tokens: float | None = None,
+    higher: Names = (),
+    lower: Names = (),
+    target_metric: str | None = None,
     target_size: str | None = None,
+    budget: Numbers = (),
+    parameters: ByName = (),
+    training_tokens: ByName = (),
+    scored_tokens: float | None = None,
     expert_parameters: float | None = None,
     expert_tokens: float | None = None,
+    loss: Names = (),
     scaling_laws: bool = True,
+    bootstraps: int = 1000,
+    permutations: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
 ) -> "CorporaResult":
     """How often small runs decide between pretraining corpora as large ones do, and at what cost.
 
     Args:
-        small: columns corpus, size, seed, step, task, metric, value, and counts where known.
+        source: a run whose candidates have a `corpus`; or small runs as a table with columns corpus, size,
+            seed, step, task, metric, value, and counts where known.
         targets: the large runs: columns corpus, seed, task, metric, value, and counts where known.
-        budgets: fractions of the compute of one target run.
+        higher, lower: metrics where higher or lower is better.
+        budget: share of the compute of one target run.
         parameters, training_tokens: by size; active parameters, tokens of a whole training run.
         scored_tokens: tokens read to score a run, prompts included.
-        scaling_laws: fit them too.
-        options: further fields of `forecast.analysis.corpora.corpora_result.CorporaOptions`: higher, lower,
-            target_metric, losses, bootstraps, permutations, confidence, seed.
+        loss: metrics to fit scaling laws to; (): cross-entropies, by their name.
+        workers: processes; None: one for each core.
 
     Raises:
         ConfigError: an argument is out of range or names what is not there.
         InputError: a table is wrong.
+        NoDataError: the run has no candidate with a corpus, or nothing is measured.
     """
+    budgets = _numbers(budget)
+    if bad := [b for b in budgets if not 0 < b < math.inf]:
+        raise ConfigError(f"--budget {bad[0]:g}: expected a share of the target's compute above 0, e.g. 1e-3")
+    if (expert_parameters is None) != (expert_tokens is None):
+        raise ConfigError("--expert-parameters and --expert-tokens go together; give both")
+    expected = "SIZE=NUMBER, e.g. 150M=151898880"
+    active = _by_name("--parameters", parameters, expected, lambda n: 0 < n < math.inf)
+    tokens = _by_name("--training-tokens", training_tokens, expected, lambda n: 0 < n < math.inf)
     from forecast.analysis.corpora import compare
     from forecast.analysis.corpora.compute_cost import Given
     from forecast.analysis.corpora.corpora_result import CorporaOptions
-    from forecast.analysis.corpora.observations_from_file import read_tables
-    from forecast.inputs.frames import file_of
 
-    if bad := [b for b in budgets if not 0 < b < float("inf")]:
-        raise ConfigError(f"budgets: {bad[0]:g}: expected a share of the target's compute above 0, e.g. 1e-3")
-    if (expert_parameters is None) != (expert_tokens is None):
-        raise ConfigError("expert_parameters and expert_tokens go together; give both")
-    given = Given(
-        parameters=dict(parameters or {}),
-        tokens=dict(training_tokens or {}),
-        scored_tokens=scored_tokens,
-        target_size=target_size,
-        expert_parameters=expert_parameters,
-        expert_tokens=expert_tokens,
+    if isinstance(source, Run) and targets is None:
+        from forecast.analysis.corpora.observations_from_run import tables_of
+
+        with source.warehouse() as db:
+            tables = tables_of(db, target_size)
+    elif isinstance(source, Run) or targets is None:
+        raise ConfigError("--table (small runs) and --targets (large runs) go together; give both")
+    else:
+        from forecast.analysis.corpora.observations_from_file import read_tables
+        from forecast.inputs.frames import file_of
+
+        with file_of(source) as observed, file_of(targets, "targets") as wanted:
+            tables = read_tables(observed, wanted)
+    options = CorporaOptions(
+        higher=_names(higher),
+        lower=_names(lower),
+        target_metric=target_metric,
+        budgets=budgets,
+        given=Given(
+            parameters=active,
+            tokens=tokens,
+            scored_tokens=scored_tokens,
+            target_size=target_size,
+            expert_parameters=expert_parameters,
+            expert_tokens=expert_tokens,
+        ),
+        laws=scaling_laws,
+        losses=_names(loss),
+        bootstraps=bootstraps,
+        permutations=permutations,
+        confidence=confidence,
+        seed=seed,
     )
-    chosen = CorporaOptions(budgets=tuple(sorted(set(budgets))), given=given, laws=scaling_laws, **options)
-    with file_of(small, "small") as observed, file_of(targets, "targets") as wanted:
-        tables = read_tables(observed, wanted)
-    return compare.compare_corpora(tables, chosen, workers or _cores(), on_progress)
+    return compare.compare_corpora(tables, options, workers or _cores(), on_progress)
 
 
 def forecast_checkpoints(
-    table: "str | Path | pl.DataFrame",
+    source: Run | TableSource,
     *,
-    target: str,
-    proxy: str | Sequence[str] = (),
+    proxy: Names = (),
+    target: str | None = None,
     fit_until: float | None = None,
-    horizons: Sequence[float] = (),
+    horizon: Numbers = (),
+    cross_entropy: str | None = None,
+    chance: ByName = (),
     axis: str | None = None,
+    break_: Numbers = (),
+    confidence: float = 0.9,
+    min_gain: float = 0.01,
     on_progress: OnProgress | None = None,
-    **options: Any,
 ) -> "CheckpointsResult":
     """Forecast training runs from their first checkpoints.
 
     Args:
-        table: columns run, step, tokens, task, metric, value; a file or a frame.
-        target: the metric to forecast, an accuracy within 0..1.
-        proxy: metrics to forecast through; with several, rolling origins choose.
+        source: a run whose candidates have a `step`; or a table with columns run, step, tokens, task, metric,
+            value.
+        proxy: metrics to forecast through; with several, rolling origins choose. (): of a run
+            cross_entropy__uniform, of a table none.
+        target: the metric to forecast, an accuracy within 0..1. None: a run's most frequent measured score.
         fit_until: last step that may be looked at; None: the last there is.
-        horizons: in lengths of the window; (): 2, 4, 8 and 18.
+        horizon: in lengths of the window; (): 2, 4, 8 and 18.
+        cross_entropy: `METRIC` or `METRIC:TASK` of generic texts, for the two-step baselines.
+        chance: chance level by task, 0 to below 1.
         axis: what t counts: steps, tokens or flops; None: tokens where all rows have them.
-        options: further fields of `forecast.analysis.checkpoints.forecast_run.CheckpointsOptions`: loss,
-            loss_task, chance, breaks, confidence, min_gain.
+        break_: steps at which the learning-rate schedule breaks.
+        min_gain: smallest gain in accuracy that makes continuing a run worth it.
 
     Raises:
-        ConfigError: a horizon of 1 or less.
+        ConfigError: an argument is out of range; a table without a target.
         InputError: the table is wrong, or no run has a metric.
         NoDataError: no run has enough checkpoints up to `fit_until`.
     """
+    horizons, proxies = _numbers(horizon), _names(proxy)
+    if bad := [h for h in horizons if not h > 1]:
+        raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
+    expected = "TASK=P with P from 0 to below 1, e.g. arc_easy=0.25"
+    levels = _by_name("--chance", chance, expected, lambda p: 0 <= p < 1)
     from forecast.analysis.checkpoints import forecast
     from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions
-    from forecast.analysis.checkpoints.training_runs import read_runs
-    from forecast.inputs.frames import file_of
 
-    if bad := [h for h in horizons if not h > 1]:
-        raise ConfigError(f"horizons: {bad[0]:g}: expected more than 1, in lengths of the window")
-    with file_of(table) as path:
-        runs = read_runs(path, (target,), axis)
-    last = max(float(series.step[-1]) for run in runs.runs for series in run.series.values())
-    chosen = CheckpointsOptions(
+    if isinstance(source, Run):
+        from forecast.analysis.checkpoints.runs_from_run import runs_of
+
+        with source.warehouse() as db:
+            runs, target = runs_of(db, target, axis)
+        proxies = proxies or ("cross_entropy__uniform",)
+    elif target is None:
+        raise ConfigError("--table needs --target METRIC, the accuracy to forecast")
+    else:
+        from forecast.analysis.checkpoints.training_runs import read_runs
+        from forecast.inputs.frames import file_of
+
+        with file_of(source) as path:
+            runs = read_runs(path, (target,), axis)
+    metric, _, task = (cross_entropy or "").partition(":")
+    options = CheckpointsOptions(
         target=target,
-        proxies=(proxy,) if isinstance(proxy, str) else tuple(proxy),
-        fit_until=last if fit_until is None else fit_until,
-        horizons=tuple(sorted(set(horizons))) or CheckpointsOptions.horizons,
-        **options,
+        proxies=proxies,
+        fit_until=runs.last_step if fit_until is None else fit_until,
+        loss=metric or None,
+        loss_task=task or None,
+        horizons=horizons or CheckpointsOptions.horizons,
+        chance=levels,
+        breaks=_numbers(break_),
+        confidence=confidence,
+        min_gain=min_gain,
     )
-    return forecast.forecast_checkpoints(runs, chosen, on_cost=on_progress)
+    return forecast.forecast_checkpoints(runs, options, on_cost=on_progress)
 
 
-def diagnose(run: Run, **options: Any) -> "DiagnoseResult":
+def diagnose(
+    run: Run,
+    *,
+    proxy: Names = (),
+    corpus: Names = (),
+    corpus_column: str = "text",
+    ngram: int | None = None,
+    ngram_of: Literal["words", "characters"] = "words",
+    min_k: float = 20.0,
+    windows: Sequence[int] | str = (100, 250, 500, 1000),
+    watch: "Watch | None" = None,
+) -> "DiagnoseResult":
     """What could make a run's ranking look better than it is: experts, ties, windows, tokenizers, leaks.
 
     Args:
-        options: fields of `forecast.analysis.diagnostics.diagnose.DiagnoseOptions`: proxies, windows,
-            min_k_percent, corpus, corpus_column, ngram, unit.
+        proxy: (): cross_entropy__uniform and the one that leads the ranking.
+        corpus: files or folders in which the trajectories are looked up.
+        ngram: length of a match; None: 13 words or 50 characters.
+        min_k: percent of least likely tokens in Min-K%.
+        windows: compared with all scored tokens: their last n; numbers, or a text with commas between them.
+        watch: makes a progress display, once for each of the long parts.
 
     Raises:
+        ConfigError: a window below 1; no such proxy.
         NoDataError: nothing to rank by.
     """
+    texts = [n for n in windows.split(",") if n.strip()] if isinstance(windows, str) else windows
+    try:
+        lengths = tuple(int(n) for n in texts)
+    except ValueError:
+        lengths = (0,)
+    if any(n < 1 for n in lengths):
+        raise ConfigError(
+            f"--windows {windows}: expected numbers of tokens, 1 or more, with commas, e.g. 100,500"
+        )
     from forecast.analysis.diagnostics import diagnose as home
-    from forecast.warehouse.connect import open_warehouse
 
-    with open_warehouse(run.config.output) as db:
-        return home.diagnose(db, run.config, home.DiagnoseOptions(**options))
+    options = home.DiagnoseOptions(
+        proxies=_names(proxy),
+        windows=lengths,
+        min_k_percent=min_k,
+        corpus=_names(corpus),
+        corpus_column=corpus_column,
+        ngram=ngram or (13 if ngram_of == "words" else 50),
+        unit=ngram_of,
+    )
+    with run.warehouse() as db:
+        return home.diagnose(db, run.config, options, **({"watch": watch} if watch else {}))
+
+
+def parity(
+    run: Run,
+    *,
+    against: Names = (),
+    base: Names = (),
+    candidate: Names = (),
+    trajectories: int = 32,
+    tolerance: float | None = None,
+    address: str | None = None,
+    on_event: OnEvent | None = None,
+    show: Show | None = None,
+) -> "ParityResult":
+    """Score the same trajectories under two setups of the engine, as far as that is not done, and compare.
+
+    Args:
+        against: `KEY=VALUE` of the engine section: what differs from the base; (): the other dtype.
+        base: likewise, what differs from the configuration on both sides.
+        candidate: compare only these.
+        trajectories: the first so many of each task; 0: all.
+        tolerance: largest difference of a log-probability that is still agreement, nats.
+        address, on_event, show: as in `Run.score`.
+
+    Raises:
+        ConfigError: an unknown key or candidate.
+        NoDataError: nothing can be scored in one of the setups, or no candidate was read in both.
+    """
+    from forecast.analysis.parity.compare import compare
+    from forecast.analysis.parity.setups import two_setups, unfinished
+
+    setups = two_setups(run.config, _names(base), _names(against), _names(candidate), trajectories)
+    sides = [Run(setup.config) for setup in (setups.base, setups.against)]
+    with ExitStack() as stack:
+        if unfinished(setups):  # starting Ray takes seconds, so it is done once
+            from actors.cluster import connected
+
+            stack.enter_context(connected(run.config.cluster, address))
+        for setup, side in zip((setups.base, setups.against), sides, strict=True):
+            (on_event or _ignore)({"event": "setup", "setup": setup.role, "label": setup.label})
+            side.score(address, on_event=on_event, show=show)
+    return compare(run.config, setups, sides[0].plan(), sides[1].plan(), tolerance)
+
+
+def convert(name: str, source: str | Path) -> "pl.DataFrame":
+    """A published table in the form that `compare_corpora` or `forecast_checkpoints` reads.
+
+    Args:
+        name: datadecide (both of its tables) or olmo (evaluations of a pretraining run).
+        source: the published file; a local path or `s3://...`.
+
+    Raises:
+        ConfigError: no such converter.
+        InputError: the table is wrong.
+    """
+    from forecast.inputs.published import datadecide, olmo
+
+    converters = {"datadecide": datadecide.convert, "olmo": olmo.convert}
+    if name not in converters:
+        raise ConfigError(f"no converter {name!r}; {did_you_mean(name, converters)}")
+    return converters[name](str(source))
 
 
 def load_scorer(path: str | Path) -> "SavedScorer":
@@ -401,80 +686,17 @@ def load_scorer(path: str | Path) -> "SavedScorer":
     return saved
 
 
-def aggregate_plan(plan: "Plan") -> "list[Failure]":
-    """See `Run.aggregate`."""
-    from forecast.runs.records import load_failures
-    from forecast.warehouse.build import build_warehouse
-
-    return build_warehouse(plan, load_failures(plan))
-
-
-def score_plan_of(
-    plan: "Plan", address: str | None, retry: bool, on_event: OnEvent | None = None, show: Show | None = None
-) -> dict[str, Any]:
-    """See `Run.score`."""
-    from forecast.runs.quarantine import Quarantine
-    from forecast.runs.records import save_failures, score_record
-
-    tell = on_event or _ignore
-    done = plan.done()
-    if not plan.units and plan.failures:
-        raise ForecastError(
-            "nothing can be scored:\n" + "\n".join(failure.error for failure in plan.failures)
-        )
-    quarantine = Quarantine(plan.config)
-    if retry and (released := quarantine.release(plan)):
-        tell({"event": "released", "count": released})
-    aside = quarantine.of(plan)
-    waiting = [unit for unit in plan.units if unit.address not in done]
-    failures = list(plan.failures)
-    failures += [
-        aside[cid].failure()
-        for cid in dict.fromkeys(u.candidate.candidate_id for u in waiting)
-        if cid in aside
-    ]
-    waiting = [unit for unit in waiting if unit.candidate.candidate_id not in aside]
-    for failure in failures:
-        tell({"event": "failed", **failure.as_record()})
-    if waiting:
-        try:
-            failures += _score_units(plan, waiting, done, failures, address, on_event, show)
-        except KeyboardInterrupt:
-            raise InterruptedRun("interrupted; run the same command again to resume") from None
-    save_failures(plan, failures)
-    return score_record(plan, failures)
-
-
-def _score_units(
-    plan: "Plan",
-    waiting: "list[Unit]",
-    done: Collection[str],
-    failures: "Sequence[Failure]",
-    address: str | None,
-    on_event: OnEvent | None,
-    show: Show | None,
-) -> "list[Failure]":
-    """Args: failures: what is known to fail before anything is scored."""
-    from actors.cluster import connected
-    from actors.scheduler import score_plan
-    from forecast.runs.status import RunStatus
-
-    status = RunStatus(plan, done, failures, job=os.environ.get("FORECAST_JOB"))
-    with connected(plan.config.cluster, address), watched(status, on_event, show) as watcher:
-        return score_plan(plan, waiting, watcher).failures
-
-
 @contextmanager
 def watched(
     status: "RunStatus", on_event: OnEvent | None = None, show: Show | None = None
-) -> "Iterator[Watcher]":
+) -> "Iterator[Subscriber]":
     """All subscribers of a run: its files, the metrics of Ray, and those given; how it ended is recorded.
 
     `FORECAST_STATUS_FILE` names one more place for the status (`actors.jobs.entrypoint` sets it).
     """
     from actors.prometheus import Metrics
     from forecast.runs.event_log import RunLog, log_file
-    from forecast.runs.events import Watcher, Watchers
+    from forecast.runs.events import Subscriber, Subscribers
     from forecast.runs.status_file import StatusFile
 
     tell = on_event or _ignore
@@ -488,8 +710,8 @@ def watched(
     sinks = [sink] if on_event is None else [lambda line: tell(json.loads(line)), sink]
     log = RunLog(status, sinks)
     try:
-        with nullcontext(Watcher()) if show is None else show(status) as shown:
-            yield Watchers([status, log, file, metrics, shown])
+        with nullcontext(Subscriber()) if show is None else show(status) as shown:
+            yield Subscribers([status, log, file, metrics, shown])
         status.ended("done")
     except KeyboardInterrupt:
         status.ended("interrupted", "interrupted; run the same command again to resume")
@@ -498,17 +720,38 @@ def watched(
         status.ended("failed", str(error) or type(error).__name__)
         raise
     finally:
-        for watcher in (log, sink, file, metrics):
-            watcher.close()
+        for subscriber in (log, sink, file, metrics):
+            subscriber.close()
+
+
+def _names(given: Names) -> tuple[str, ...]:
+    """Each once, in the order given."""
+    return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+
+
+def _numbers(given: Numbers) -> tuple[float, ...]:
+    """Each once, in ascending order."""
+    return (given,) if isinstance(given, int | float) else tuple(sorted(set(given)))
+
+
+def _by_name(option: str, given: ByName, expected: str, valid: Callable[[float], bool]) -> dict[str, float]:
+    """Numbers by name, from a mapping or from texts `NAME=NUMBER`."""
+    texts = [f"{name}={n}" for name, n in given.items()] if isinstance(given, Mapping) else _names(given)
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            found[name.strip()] = math.nan
+        if not name or not valid(found[name.strip()]):
+            raise ConfigError(f"{option} {text}: expected {expected}")
+    return found
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _ignore(event: Event) -> None:
-    pass
-
-
-def _ignore_progress(done: float, total: float) -> None:
+def _ignore(*_: object) -> None:
     pass

@@ -1,7 +1,7 @@
 """Errors that a user can act on: each says what is wrong, where, and what to do about it."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 
 class ForecastError(Exception):
@@ -30,6 +30,12 @@ class NoDataError(ForecastError):
 
 class InterruptedRun(ForecastError):
     """The user ended it; what is done is kept."""
+
+
+def shortened(value: object, write: Callable[[object], str] = ascii) -> str:
+    """The start of a value of the user's, for a message."""
+    text = write(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:

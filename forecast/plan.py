@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from forecast import storage
 from forecast.config.candidates import CandidateConfig
@@ -39,11 +39,8 @@ class Failure:
     def as_record(self) -> dict[str, str]:
         """For JSON: only the fields that are set."""
         where = {"task": self.task, "instance_id": self.instance_id}
-        return {
-            **{k: v for k, v in where.items() if v is not None},
-            self.subject: self.name,
-            "error": self.error,
-        }
+        given = {key: value for key, value in where.items() if value is not None}
+        return {**given, self.subject: self.name, "error": self.error}
 
 
 @dataclass(frozen=True)
@@ -103,11 +100,10 @@ class Plan:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of the units' files, by address, where they exist; by one listing per folder."""
-        kinds: tuple[Kind, ...] = ("trajectories", "choices")
-        folders = {kind: self.folder(kind) for kind in kinds}
-        present = {
-            path: size for f in folders.values() for path, size in storage.list_files(f, ".parquet").items()
-        }
+        folders = {kind: self.folder(kind) for kind in get_args(Kind)}
+        present: dict[str, int] = {}
+        for folder in folders.values():
+            present |= storage.list_files(folder, ".parquet")
         # As `self.path`, without taking the folder's path apart for each of perhaps a million units.
         paths = ((unit.address, f"{folders[unit.shard.kind]}/{unit.relative_path}") for unit in self.units)
         return {address: present[path] for address, path in paths if path in present} if present else {}
@@ -146,9 +142,9 @@ def make_plan(
             continue
         choices[choice_source.task] = tuple(items)
         # Options are a few tokens each: more of them make a unit of like size.
-        for start in range(0, len(items), 2 * config.shard_trajectories):
-            block = items[start : start + 2 * config.shard_trajectories]
-            options = tuple(t for item in block for t in item.trajectories())
+        size = 2 * config.shard_trajectories
+        for start in range(0, len(items), size):
+            options = tuple(t for item in items[start : start + size] for t in item.trajectories())
             shards.append(Shard("choices", choice_source.task, options, block=start))
     candidates: list[Candidate] = []
     for settings in config.candidates:
@@ -206,12 +202,5 @@ def _shard_digest(shard: Shard) -> str:
 def _address(candidate: Candidate, shard_digest: str, kind: Kind, config: Config) -> str:
     # Options are read whole and after a plain prompt, whatever is set for trajectories.
     window = str(config.window) if kind == "trajectories" else "options"
-    return digest_of(
-        candidate.candidate_id,
-        shard_digest,
-        window,
-        config.too_long,
-        candidate.engine,
-        ENGINE_VERSION,
-        STATISTICS_VERSION,
-    )
+    versions = (candidate.engine, ENGINE_VERSION, STATISTICS_VERSION)
+    return digest_of(candidate.candidate_id, shard_digest, window, config.too_long, *versions)

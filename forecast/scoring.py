@@ -53,29 +53,22 @@ def score_units(units: Sequence[Unit], engine: Engine, config: Config) -> list[S
     encoded = [_encode(unit, engine, config) for unit in units]
     scored = [[one for one in each if isinstance(one, Encoded)] for each in encoded]
     stats = iter(engine.score([one for each in scored for one in each]))
-    frames = [
-        [
-            _token_rows(unit.candidate.candidate_id, one, own)
-            for one, own in zip(each, itertools.islice(stats, len(each)), strict=True)
-        ]
-        for unit, each in zip(units, scored, strict=True)
-    ]
+    rows = []
+    for unit, each in zip(units, scored, strict=True):
+        own = zip(each, itertools.islice(stats, len(each)), strict=True)
+        frames = [_token_rows(unit.candidate.candidate_id, one, one_stats) for one, one_stats in own]
+        rows.append(pl.concat([TOKEN_ROW.to_frame(), *frames]))
     tokens = [sum(len(one.input_ids) for one in each) for each in scored]
     seconds = time.perf_counter() - started
     return [
         ScoredUnit(
-            rows=pl.concat([TOKEN_ROW.to_frame(), *frames[i]]),
+            rows=rows[i],
             unscored=tuple(one for one in encoded[i] if isinstance(one, Unscored)),
             tokens_read=tokens[i],
             seconds=seconds * (tokens[i] / sum(tokens) if sum(tokens) else 1 / len(units)),
         )
         for i in range(len(units))
     ]
-
-
-def score_unit(unit: Unit, engine: Engine, config: Config) -> ScoredUnit:
-    """Score one unit with its loaded candidate; see `score_units`."""
-    return score_units([unit], engine, config)[0]
 
 
 def _encode(unit: Unit, engine: Engine, config: Config) -> list[Encoded | Unscored]:
@@ -102,11 +95,7 @@ def _token_rows(candidate_id: str, one: Encoded, stats: SequenceStats) -> pl.Dat
             "position": one.first_position + np.arange(len(one.n_bytes)),
             "token_id": one.input_ids[one.first_scored :],
             "n_bytes": one.n_bytes,
-            "logprob": stats.logprob,
-            "entropy": stats.entropy,
-            "rank": stats.rank,
-            "ties": stats.ties,
-            "top1_logprob": stats.top1_logprob,
+            **vars(stats),
         },
         schema=TOKEN_ROW,
     )

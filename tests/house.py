@@ -10,7 +10,7 @@ from training_runs import MARKER, stub_checkpoint, written
 
 from forecast.analysis.ranking.univariate import rank_candidates
 from forecast.config.schema import Config
-from forecast.nightly.run_night import Told, Work, prepare, run_night
+from forecast.nightly.run_night import NightResult, Work, prepare, run_night
 from forecast.plan import Failure, Plan, Unit
 from forecast.runs.records import load_failures, save_failures
 from forecast.storage.lease import held
@@ -67,7 +67,7 @@ class House:
         for step in steps:
             stub_checkpoint(self.run / f"step_{step}", seed=step, marker=marker)
 
-    def spend(self, date: str, work: Work | None = None) -> Told:
+    def spend(self, date: str, work: Work | None = None) -> NightResult:
         """One night."""
         with held(self.config.output, settle=0) as lock:
             return run_night(prepare(self.config, date), work or self.work(), lock)

@@ -14,7 +14,7 @@ from forecast.engines.encode import Unscored
 from forecast.inputs.trajectories import Trajectory
 from forecast.lake.files import write_unit
 from forecast.plan import Plan, Unit
-from forecast.scoring import TOKEN_ROW, ScoredUnit, score_unit
+from forecast.scoring import TOKEN_ROW, ScoredUnit, score_units
 
 # What a candidate makes of a trajectory: values of its token rows, or why it cannot read it.
 Told = Sequence[Mapping[str, float]] | str
@@ -75,7 +75,7 @@ def fill(plan: Plan, *, only: Iterable[str] | None = None) -> None:
     for unit in plan.units:
         if unit.address not in done and (only is None or unit.candidate.name in only):
             engine = load_engine(unit.candidate, plan.config.engine)
-            write_unit(plan.path(unit), unit, score_unit(unit, engine, plan.config), engine.facts)
+            write_unit(plan.path(unit), unit, score_units([unit], engine, plan.config)[0], engine.facts)
 
 
 def tell(

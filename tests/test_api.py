@@ -1,11 +1,14 @@
 """The public Python interface over the fake engine and made-up tables."""
 
+import inspect
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+import typer
 import yaml
 from driving import run_forecast
 from lakes import fill
@@ -15,10 +18,13 @@ import forecast
 from forecast.analysis.ranking.feature_table import design_of
 from forecast.analysis.ranking.feature_table_from_file import read_table
 from forecast.analysis.ranking.scorers.registry import save
+from forecast.api import RunRanking
+from forecast.cli.main import app
 from forecast.errors import ConfigError, InputError, NoDataError
 from forecast.proxies.token_proxies import PROXIES
+from forecast.report.records import record_of
 
-QUICK = {"permutations": 9, "bootstraps": 50, "scorers": ("univariate",)}
+QUICK = {"permutations": 9, "bootstraps": 50, "scorer": "univariate"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +69,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def saved(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scorers") / "scorer.json"
-    fitted = forecast.rank_table(table, workers=1, **{**QUICK, "scorers": ("sparse-3",)}).fitted
+    fitted = forecast.rank_table(table, workers=1, **{**QUICK, "scorer": "sparse-3"}).fitted
     assert fitted is not None
     save(fitted, path)
     return path
@@ -155,10 +161,18 @@ def test_held_out_of_a_run_reports_its_progress(run: forecast.Run) -> None:
     )
     assert found is not None and found.n_features == 1 and steps
     with pytest.raises(InputError, match="leave-models-out"):
-        run.rank().held_out(protocols=("leave-model-out",))
+        run.rank().held_out(protocol="leave-model-out")
+
+
+def test_a_trajectory_is_the_one_that_the_command_shows(run: forecast.Run, config: Path) -> None:
+    code, out, err = run_forecast("show", config, "--candidate", "m2", "--json")
+    assert code == 0, err
+    assert json.loads(out) == record_of(run.show(candidate="m2"))
 
 
 def test_diagnosis_of_a_run(run: forecast.Run) -> None:
+    with pytest.raises(ConfigError, match=r"--windows \[0\]: expected numbers of tokens"):
+        forecast.diagnose(run, windows=[0])
     assert forecast.diagnose(run, windows=(5,)).name == "small"
 
 
@@ -170,17 +184,60 @@ def test_a_frame_ranks_as_its_file(table: Path) -> None:
 
 def test_a_mistake_in_a_frame_is_named_by_row() -> None:
     frame = pl.DataFrame({"candidate": ["a", "a"], "task": ["t", "t"], "score": [1.0, 2.0], "f": [1.0, 2.0]})
-    with pytest.raises(InputError, match=r"^table: row 2: 'a' has a second row"):
+    with pytest.raises(InputError, match=r"^table: row 2: a second row for a / t"):
         forecast.rank_table(frame)
 
 
+def options_of(command: str) -> dict[str, object]:
+    """A command's options by the names of Python, with their defaults."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    return {parameter.name or "": parameter.default for parameter in root.commands[command].params}
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        ("corpora", forecast.compare_corpora),
+        ("extrapolate", forecast.forecast_checkpoints),
+        ("diagnose", forecast.diagnose),
+        ("parity", forecast.parity),
+        ("show", forecast.Run.show),
+        ("score", forecast.Run.score),
+        ("rank", forecast.rank_table),
+        ("rank", forecast.forecast_benchmarks),
+        ("rank", RunRanking.held_out),
+    ],
+)
+def test_arguments_and_defaults_are_those_of_the_command(
+    command: str, function: Callable[..., object]
+) -> None:
+    beside = {"self", "run", "source", "on_progress", "on_event", "show", "watch"}
+    if command == "rank":
+        beside.add("confidence")  # a run's is in its configuration
+    own = {n: p.default for n, p in inspect.signature(function).parameters.items() if n not in beside}
+    options = options_of(command)
+    assert own.keys() <= options.keys()
+    for name, default in own.items():
+        if options[name] is not None and name != "windows":
+            assert default == options[name], name
+
+
 def test_corpora_and_checkpoints_check_their_arguments(table: Path) -> None:
-    with pytest.raises(ConfigError, match="budgets: 0"):
-        forecast.compare_corpora(table, table, budgets=(0.0,))
-    with pytest.raises(ConfigError, match="expert_tokens"):
+    with pytest.raises(ConfigError, match="--budget 0"):
+        forecast.compare_corpora(table, table, budget=0.0)
+    with pytest.raises(ConfigError, match="--expert-tokens"):
         forecast.compare_corpora(table, table, expert_parameters=1.0)
-    with pytest.raises(ConfigError, match="horizons: 1"):
-        forecast.forecast_checkpoints(table, target="accuracy", horizons=(1.0,))
+    with pytest.raises(ConfigError, match=r"--parameters 4M=-1\.0: expected SIZE=NUMBER"):
+        forecast.compare_corpora(table, table, parameters={"4M": -1.0})
+    with pytest.raises(ConfigError, match="--chance t=1: expected TASK=P"):
+        forecast.forecast_checkpoints(table, target="accuracy", chance="t=1")
+    with pytest.raises(ConfigError, match="--table needs --target METRIC"):
+        forecast.forecast_checkpoints(table)
+    with pytest.raises(ConfigError, match=r"--targets \(large runs\) go together"):
+        forecast.compare_corpora(table)
+    with pytest.raises(ConfigError, match="--horizon 1"):
+        forecast.forecast_checkpoints(table, target="accuracy", horizon=1.0)
 
 
 def test_a_saved_scorer_predicts_as_it_was_fitted(table: Path, saved: Path) -> None:

@@ -13,7 +13,6 @@ from worlds import csv_of, world
 
 import forecast
 from forecast.analysis.ranking.scorers.registry import save
-from forecast.inputs.published import olmo
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +45,7 @@ def write_inputs(folder: Path) -> None:
     (folder / "T.csv").write_text(csv_of(world("ability", 0, candidates=9, tasks=4, features=4, family=2)))
     (folder / "new.csv").write_text(csv_of(world("ability", 1, candidates=5, tasks=2, features=4)))
     quick = {"permutations": 9, "bootstraps": 50, "workers": 1}
-    fitted = forecast.rank_table(folder / "T.csv", scorers=("univariate",), **quick).fitted
+    fitted = forecast.rank_table(folder / "T.csv", scorer="univariate", **quick).fitted
     assert fitted is not None
     save(fitted, folder / "scorer.json")
     corpora = [f"c{i}" for i in range(6)]
@@ -59,7 +58,7 @@ def write_inputs(folder: Path) -> None:
     schema = ["corpus", "size", "seed", "task", "metric", "value"]
     pl.DataFrame(small, schema, orient="row").write_csv(folder / "small.csv")
     pl.DataFrame(large, [n for n in schema if n != "size"], orient="row").write_csv(folder / "targets.csv")
-    checkpoints = olmo.convert(str(ROOT / "configs" / "data" / "olmo2_7b_evals.csv"))
+    checkpoints = forecast.convert("olmo", ROOT / "configs" / "data" / "olmo2_7b_evals.csv")
     checkpoints.filter(pl.col("task") == "arc_easy_test_rc").write_csv(folder / "checkpoints.csv")
 
 

@@ -14,7 +14,7 @@ from forecast.engines.encode import Encoded
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Shard, Unit
-from forecast.scoring import TOKEN_ROW, ScoredUnit, score_unit, score_units
+from forecast.scoring import TOKEN_ROW, ScoredUnit, score_units
 
 
 def score(
@@ -28,7 +28,7 @@ def score(
     candidate, config = resolve(source, engine={"kind": "fake"}, prompt_form=prompt_form)
     config = type(config).model_validate({**config.model_dump(), **settings})
     unit = Unit(candidate, Shard(kind, "sums", trajectories), "address")
-    return score_unit(unit, engine or load_engine(candidate, config.engine), config)
+    return score_units([unit], engine or load_engine(candidate, config.engine), config)[0]
 
 
 def of(scored: ScoredUnit, instance_id: str) -> pl.DataFrame:
@@ -174,7 +174,7 @@ def test_units_scored_together_get_their_own_rows() -> None:
     engine = load_engine(candidate, config.engine)
     together = score_units(units, engine, config)
     for unit, one in zip(units, together, strict=True):
-        alone = score_unit(unit, engine, config)
+        alone = score_units([unit], engine, config)[0]
         assert_frame_equal(one.rows, alone.rows)
         assert one.tokens_read == alone.tokens_read
     assert together[-1].rows.height == together[-1].seconds == 0

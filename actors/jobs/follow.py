@@ -1,4 +1,4 @@
-"""Waiting for a job: its log as it grows, and its progress; a connection that breaks is taken up again."""
+"""Waiting for a job: its log as it grows, and its progress; a broken connection is retried."""
 
 import re
 import time
@@ -26,7 +26,7 @@ _PROGRESS = re.compile(
     r"^(?P<done>\d+)/(?P<units>\d+) units(?:, (?P<speed>[\d,]+) tokens/s)?"
     r"(?:, (?P<left>[\d:]+) left)?(?: \((?P<candidate>.*)\))?\s*$"
 )
-# Escape sequences and control characters of a log have no business in somebody else's terminal.
+# Escape sequences and control characters of a log must not reach the user's terminal.
 _CONTROLS = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)|[\x00-\x08\x0b-\x1f\x7f]"
 )
@@ -88,7 +88,7 @@ def run_of(head: Head, job: Job) -> dict[str, Any] | None:
 
 
 def progress_in(run: dict[str, Any]) -> JobProgress | None:
-    """The progress that a status tells; None where it cannot be read."""
+    """The progress in a status; None where it cannot be read."""
     if run["state"] == "unreadable":
         return None
     scored = [candidate["candidate"] for candidate in run["candidates"] if candidate["state"] == "scoring"]
@@ -104,7 +104,7 @@ def progress_now(head: Head, job: Job) -> tuple[JobProgress | None, dict[str, An
     Both are None where the head answers and cannot tell: a machine that is gone takes its logs with it.
 
     Raises:
-        HeadUnreachable: nobody answers.
+        HeadUnreachable: no answer.
     """
     try:
         run = run_of(head, job)

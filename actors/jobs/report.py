@@ -1,20 +1,50 @@
-"""Jobs as records, in words and as a table; and the exit code that a job stands for."""
+"""Jobs as records, in words and as tables; and the exit code that a job stands for."""
 
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from actors.jobs.client import Job
 from actors.jobs.follow import plain
+from forecast.report.document import Column, Table
+from forecast.report.format import INTEGER, Format
+from forecast.report.records import frame_with
 from forecast.runs.progress import duration
+
+_RATE = Format("{:,.0f}".format)
+_DURATION = Format(duration)
+_SHARE = Format("{}/{}".format)  # of units: done and all
+
+_UNITS = Column("units", "units", _SHARE, also=("all_units",))
+_SPEED = Column("speed", "tokens/s", _RATE)
+_LEFT = Column("left", "left", _DURATION)
+_JOBS = (
+    Column("job", "job"),
+    Column("state", "state"),
+    _UNITS,
+    _SPEED,
+    _LEFT,
+    Column("started", "started (UTC)"),
+    Column("took", "took", _DURATION),
+    Column("output", "output"),
+)
+_CANDIDATES = (
+    Column("candidate", "candidate"),
+    Column("state", "state"),
+    _UNITS,
+    Column("already_done", "done before", INTEGER),
+    Column("tokens_read", "tokens read", INTEGER),
+    _SPEED,
+    _LEFT,
+    Column("retries", "retries", INTEGER),
+    Column("error", "error"),
+)
+_STATES = ("scoring", "failed", "waiting", "done")  # in the order of the table
 
 
 def exit_code(job: Job) -> int:
-    """That of the command on the cluster; 0 while it runs, 1 where it was stopped or never came so far."""
+    """That of the command on the cluster; 0 while it runs, 1 where it was stopped or did not start."""
     if job.running or job.status == "SUCCEEDED":
         return 0
     return job.exit_code if job.exit_code is not None and 0 < job.exit_code < 128 else 1
@@ -58,57 +88,46 @@ def _moment(seconds: float | None) -> str | None:
 
 def jobs_table(records: Sequence[dict[str, Any]]) -> Table:
     """Of records with `progress`, the newest last."""
-    table = Table(title=Text("Jobs submitted by forecast"))
-    for column in ("job", "state", "units", "tokens/s", "left", "started (UTC)", "took", "output"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for record in records:
-        progress = record["progress"]
-        left = progress and progress["seconds_left"]
-        speed = progress and progress["tokens_per_second"]
-        table.add_row(
-            Text(record["job"]),
-            Text(record["state"].splitlines()[0]),
-            Text(f"{progress['done']}/{progress['units']}" if progress else "-"),
-            Text("-" if speed is None else f"{speed:,.0f}"),
-            Text("-" if left is None else duration(left)),
-            Text((record["started"] or "-").removesuffix("+00:00").replace("T", " ")),
-            Text("-" if record["seconds"] is None else duration(record["seconds"])),
-            Text(record["output"] or "-"),
+        progress = record["progress"] or dict.fromkeys(("done", "units", "tokens_per_second", "seconds_left"))
+        rows.append(
+            (
+                record["job"],
+                record["state"].splitlines()[0],
+                progress["done"],
+                progress["units"],
+                progress["tokens_per_second"],
+                progress["seconds_left"],
+                record["started"] and record["started"].removesuffix("+00:00").replace("T", " "),
+                record["seconds"],
+                record["output"],
+            )
         )
-    return table
+    schema = "job:s state:s units:i all_units:i speed:f left:f started:s took:f output:s"
+    return Table(frame_with(rows, schema), _JOBS, "Jobs submitted by forecast")
 
 
 def candidates_table(run: Mapping[str, Any]) -> Table:
     """The candidates of a run's status, those that are being scored first."""
-    table = Table(title=Text(_headline(run)))
-    for column in (
-        "candidate",
-        "state",
-        "units",
-        "done before",
-        "tokens read",
-        "tokens/s",
-        "left",
-        "retries",
-    ):
-        right = column not in ("candidate", "state")
-        table.add_column(column, overflow="fold", justify="right" if right else "left")
-    table.add_column("error", overflow="fold")
-    order = ("scoring", "failed", "waiting", "done")
-    for record in sorted(run["candidates"], key=lambda candidate: order.index(candidate["state"])):
-        speed, left = record["tokens_per_second"], record["seconds_left"]
-        table.add_row(
-            Text(plain(", ".join([record["candidate"], *record["also"]]))),
+    rows = [
+        (
+            plain(", ".join([record["candidate"], *record["also"]])),
             record["state"],
-            f"{record['committed']}/{record['units']}",
-            str(record["already_done"]),
-            f"{record['tokens_read']:,}",
-            "-" if speed is None else f"{speed:,.0f}",
-            duration(left) if left else "-",
-            str(record["retries"]),
-            Text(plain(record["error"]).splitlines()[0] if record["error"] else ""),
+            record["committed"],
+            record["units"],
+            record["already_done"],
+            record["tokens_read"],
+            record["tokens_per_second"],
+            record["seconds_left"] or None,
+            record["retries"],
+            plain(record["error"]).splitlines()[0] if record["error"] else "",
         )
-    return table
+        for record in sorted(run["candidates"], key=lambda candidate: _STATES.index(candidate["state"]))
+    ]
+    schema = "candidate:s state:s units:i all_units:i already_done:i tokens_read:i speed:f left:f"
+    frame = frame_with(rows, f"{schema} retries:i error:s")
+    return Table(frame, _CANDIDATES, _headline(run))
 
 
 def _headline(run: Mapping[str, Any]) -> str:

@@ -73,20 +73,15 @@ def _left_out(entries: tuple[LeftOut, ...]) -> None:
 
 
 def _downloads(name: str, ranked: Ranked) -> None:
+    files = [("Ranking as CSV", "ranking", ranking_csv(ranked.ranking))]
+    if ranked.ranking.reports:
+        files.append(("All correlations as CSV", "correlations", correlations_csv(ranked.ranking)))
     with st.container(horizontal=True):
-        st.download_button(
-            "Ranking as CSV",
-            ranking_csv(ranked.ranking),
-            file_name=f"{name}-ranking.csv",
-            mime="text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-        )
-        if ranked.ranking.reports:
+        for label, suffix, data in files:
             st.download_button(
-                "All correlations as CSV",
-                correlations_csv(ranked.ranking),
-                file_name=f"{name}-correlations.csv",
+                label,
+                data,
+                file_name=f"{name}-{suffix}.csv",
                 mime="text/csv",
                 icon=":material/download:",
                 on_click="ignore",

@@ -94,10 +94,10 @@ def submit(
     ] = None,
     python: Annotated[str, typer.Option(metavar="PATH", help="Python on the cluster.")] = "python",
     any_version: Annotated[
-        bool, typer.Option("--any-version", help="Do not mind other versions of Ray and Python there.")
+        bool, typer.Option("--any-version", help="Submit even if Ray's or Python's version differs there.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would travel and do nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be sent; send nothing.")
     ] = False,
     json_: Json = False,
 ) -> None:
@@ -158,6 +158,7 @@ def jobs(
     """The jobs of a cluster that were submitted by forecast, with the progress of those that run."""
     from actors.jobs.follow import progress_now
     from actors.jobs.report import candidates_table, job_record, jobs_table
+    from forecast.report.terminal import table
 
     head = _head(address)
     records = []
@@ -169,15 +170,15 @@ def jobs(
     if json_:
         print_json({"address": head.url, "jobs": records})
         return
-    out.print(jobs_table(records))
+    out.print(table(jobs_table(records)))
     if job_id is not None:
         (record,) = records
         if (run := record["run"]) is None:
-            out.print("it has left no account of its candidates; see forecast logs", markup=False)
+            out.print("it has left no status of its candidates; see forecast logs", markup=False)
         elif run["state"] == "unreadable":
             out.print(run["error"], markup=False, soft_wrap=True)
         else:
-            out.print(candidates_table(run))
+            out.print(table(candidates_table(run)))
 
 
 def logs(
@@ -185,7 +186,7 @@ def logs(
     address: Address,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
 ) -> None:
-    """What a job has printed."""
+    """Print a job's log."""
     from actors.jobs.follow import follow as follow_job
     from actors.jobs.follow import plain
     from actors.jobs.report import exit_code
@@ -203,7 +204,7 @@ def logs(
 
 
 def stop(job_id: JobId, address: Address, json_: Json = False) -> None:
-    """End a job. What it has scored is kept; submitting it again goes on from there."""
+    """End a job. What it has scored is kept; submitting it again resumes."""
     from actors.jobs.follow import stop as stop_job
     from actors.jobs.report import job_record, state
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forecast.api import Run
 from forecast.cli.options import Json, load_config
-from forecast.cli.rank import ranking_of
-from forecast.cli.scoring import aggregate_run, score_run
+from forecast.cli.scoring import aggregate_run, ranking_of, score_run
 from forecast.config import NIGHT_VARIABLE
 from forecast.errors import ConfigError
 from forecast.report.console import PARTIAL_FAILURE, err, out, print_failures, print_json
 
 if TYPE_CHECKING:
-    from forecast.nightly.run_night import Prepared, Told
+    from forecast.nightly.run_night import NightResult, Prepared
 
 ALERT_RAISED = 5
 LOCKED = 6
@@ -83,31 +83,31 @@ def nightly(
             with err.status("looking for checkpoints"):
                 prepared = prepare(loaded, night)
             work = Work(
-                score=lambda plan: score_run(plan.config, address, retry, plan),
-                aggregate=aggregate_run,
-                rank=lambda run: ranking_of(run).ranking,
+                score=lambda plan: score_run(Run(plan.config, plan=plan), address, retry),
+                aggregate=lambda plan: aggregate_run(Run(plan.config, plan=plan)),
+                rank=lambda run: ranking_of(Run(run)).ranking,
             )
-            told = run_night(prepared, work, lock)
+            result = run_night(prepared, work, lock)
     except LockedError as error:
         err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(LOCKED) from None
-    code = ALERT_RAISED if told.raised else PARTIAL_FAILURE if told.something_failed else 0
+    code = ALERT_RAISED if result.raised else PARTIAL_FAILURE if result.something_failed else 0
     if json_:
-        print_json(told_record(told, code))
+        print_json(night_result_record(result, code))
     else:
-        _print_told(told)
+        _print_result(result)
     raise typer.Exit(code)
 
 
-def told_record(told: "Told", code: int) -> dict[str, Any]:
+def night_result_record(result: "NightResult", code: int) -> dict[str, Any]:
     """The answer of `--json`."""
     from forecast.nightly.records import night_record
 
     return {
-        **night_record(told.night, told.alerts),
-        "raised": [alert.key for alert in told.raised],
-        "report": list(told.report),
-        "undelivered": list(told.undelivered),
+        **night_record(result.night, result.alerts),
+        "raised": [alert.key for alert in result.raised],
+        "report": list(result.report),
+        "undelivered": list(result.undelivered),
         "exit_code": code,
     }
 
@@ -167,8 +167,8 @@ def _print_prepared(prepared: "Prepared", as_json: bool) -> None:
     print_failures(record["failed"])
 
 
-def _print_told(told: "Told") -> None:
-    night = told.night
+def _print_result(result: "NightResult") -> None:
+    night = result.night
     counts = f"{len(night.new)} new, {len(night.waiting)} waiting, {len(night.broken)} broken"
     _say(f"night of {night.date}: {counts}")
     for new in night.new:
@@ -185,16 +185,16 @@ def _print_told(told: "Told") -> None:
             f"  forecast at step {end.step} of {end.run}: {end.task} {end.metric} {end.forecast:.4f} "
             f"({end.low:.4f} to {end.high:.4f})"
         )
-    raised = {alert.key for alert in told.raised}
-    for alert in told.raised:
+    raised = {alert.key for alert in result.raised}
+    for alert in result.raised:
         _say(f"ALERT {alert.rule}: {alert.text}")
-    for alert in told.alerts:
+    for alert in result.alerts:
         if alert.key not in raised:
             _say(f"stands since an earlier night: {alert.rule}: {alert.text}")
     print_failures(list(night.failed))
-    for problem in told.undelivered:
+    for problem in result.undelivered:
         err.print(f"not delivered: {problem}", style="red", markup=False, soft_wrap=True)
-    _say("report: " + told.report[0])
+    _say("report: " + result.report[0])
 
 
 def _say(text: str) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forecast import api
 from forecast.errors import ConfigError
 
 if TYPE_CHECKING:  # pydantic and pyarrow take a quarter of a second to import
@@ -17,6 +18,20 @@ def _report_file(path: str | None) -> str | None:
     return path
 
 
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="Configuration file, e.g. configs/demo.yaml.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Address of a Ray cluster; default: the configuration's, else Ray on this machine."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
+Retry = Annotated[
+    bool, typer.Option("--retry", help="Try candidates again that are in quarantine after their own errors.")
+]
+Confidence = Annotated[
+    float, typer.Option(min=0.5, max=0.999, help="Confidence level of reported intervals.")
+]
 Html = Annotated[
     str | None,
     typer.Option(
@@ -35,14 +50,17 @@ def load_config(path: Path) -> "Config":
     return load_config(path)
 
 
-def one_source(config: Path | None, table: str | None, option: str = "--table FILE") -> None:
-    """Either a run's configuration or tables from elsewhere.
+def one_source(config: Path | None, table: str | None, option: str = "--table FILE") -> api.Run | str:
+    """Either a run or a table from elsewhere.
 
     Raises:
-        ConfigError: both, or none.
+        ConfigError: both, or none; or the configuration cannot be used.
     """
-    if (config is None) == (table is None):
-        raise ConfigError(
-            f"give either CONFIG (a run's results) or {option} (numbers from elsewhere)"
-            + (", not both" if config is not None else "")
-        )
+    if config is not None and table is None:
+        return api.load(config)
+    if table is not None and config is None:
+        return table
+    raise ConfigError(
+        f"give either CONFIG (a run's results) or {option} (numbers from elsewhere)"
+        + (", not both" if config is not None else "")
+    )

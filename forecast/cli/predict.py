@@ -1,30 +1,28 @@
 """`forecast rank --table FILE --scorer FILE.json`: other candidates scored by what `--save` wrote."""
 
-from forecast.report.console import err, out, print_json
+import warnings
+
+from forecast import api
+from forecast.report.console import emit, err
 
 
 def predict(table: str, scorer: str, as_json: bool) -> None:
     """Scores and ranks of the table's candidates, on standard output."""
-    from forecast.analysis.ranking.saved_scorer import load_saved
-    from forecast.report import terminal
-    from forecast.report.document import Column, Table
+    from forecast.report.document import Column, Document, Section, Table
     from forecast.report.format import NUMBER
 
-    saved = load_saved(scorer)
+    with warnings.catch_warnings(action="ignore"):  # shown below
+        saved = api.load_scorer(scorer)
     predictions = saved.predict(table)
     for text in saved.warnings:
         err.print("warning: " + text, style="yellow", markup=False, soft_wrap=True)
-    if as_json:
-        print_json(
-            {
-                "table": table,
-                "scorer": scorer,
-                "features": list(saved.features),
-                "predictions": predictions.to_dicts(),
-                "warnings": list(saved.warnings),
-            }
-        )
-        return
+    record = {
+        "table": table,
+        "scorer": scorer,
+        "features": list(saved.features),
+        "predictions": predictions.to_dicts(),
+        "warnings": list(saved.warnings),
+    }
     columns = (
         Column("task", "task"),
         Column("rank", "rank", NUMBER, "1 is best; average ranks for ties."),
@@ -32,4 +30,5 @@ def predict(table: str, scorer: str, as_json: bool) -> None:
         Column("score", "score", NUMBER, "Higher is better; comparable within a task only."),
     )
     caption = f"Scores of {table} by {scorer}; comparable within a task only"
-    out.print(terminal.table(Table(predictions, columns, caption, group_by="task")))
+    shown = Table(predictions, columns, caption, group_by="task")
+    emit(lambda: Document("", "", (Section("", (shown,)),)), lambda: record, as_json=as_json)

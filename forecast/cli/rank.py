@@ -1,24 +1,19 @@
 """`forecast rank` between the command line and the library: its options, progress, and what it prints."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from forecast.cli.options import Html, Json, load_config, one_source
+from forecast import api
+from forecast.cli.options import Html, Json, one_source
+from forecast.cli.scoring import ranking_of
 from forecast.errors import ConfigError
-from forecast.report.console import emit, err, leave, out
-from forecast.report.terminal import render
+from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
 if TYPE_CHECKING:  # scipy takes most of a second to import
     from forecast.analysis.ranking.held_out import TableReport
-    from forecast.analysis.ranking.results import Ranking
-    from forecast.config.schema import Config
-    from forecast.warehouse.population import Population
 
 ConfigPath = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG]", help="A run's configuration; or --table.")
@@ -103,27 +98,6 @@ Save = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """A run's ranking, and what failed on the way to it."""
-
-    population: "Population"
-    ranking: "Ranking"
-    failed: list[dict[str, str]]
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        from forecast.analysis.ranking.report import rank_record
-
-        return rank_record(self.ranking, self.failed)
-
-    def print(self) -> None:
-        """Tables on standard output."""
-        from forecast.analysis.ranking.report import document
-
-        out.print(render(document("", self.ranking)))
-
-
 def rank(
     config: ConfigPath = None,
     table: TablePath = None,
@@ -144,7 +118,7 @@ def rank(
     json_: Json = False,
 ) -> None:
     """Rank the candidates, and say how far to trust it for models, families and tasks not seen before."""
-    one_source(config, table)
+    source = one_source(config, table)
     if saved := [name for name in scorer or () if name.endswith(".json")]:
         beside = len(scorer or ()) > 1 or html or save or features or baselines or over or target or folds
         if table is None or beside:
@@ -169,30 +143,30 @@ def rank(
         return
     if target or folds:
         raise ConfigError("--target and --folds go with --table FILE of published benchmark scores")
+    if isinstance(source, str) and over is not None:
+        raise ConfigError("--over goes with CONFIG; a table's features are what they are")
+    if isinstance(source, str) and no_held_out:
+        raise ConfigError("--no-held-out goes with CONFIG; a table is ranked by held-out figures alone")
+    if isinstance(source, api.Run) and baselines is not None:
+        raise ConfigError("--baselines goes with --table FILE; a run brings its own")
     given: dict[str, Any] = {
-        "protocols": tuple(dict.fromkeys(protocol)) if protocol else None,
-        "scorers": tuple(dict.fromkeys(scorer)) if scorer else None,
+        "protocol": protocol,
+        "scorer": scorer,
         "seed": seed,
         "permutations": permutations,
         "bootstraps": bootstraps,
+        "workers": workers,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    n_workers = workers or len(os.sched_getaffinity(0))
-    report: TableReport | None
-    if table is not None:
-        if over is not None:
-            raise ConfigError("--over goes with CONFIG; a table's features are what they are")
-        if no_held_out:
-            raise ConfigError("--no-held-out goes with CONFIG; a table is ranked by held-out figures alone")
-        report = _of_table(table, _names(features), _names(baselines) or (), given, n_workers)
-        ranked = None
-    else:
-        assert config is not None  # checked above
-        if baselines is not None:
-            raise ConfigError("--baselines goes with --table FILE; a run brings its own")
-        loaded = load_config(config)
-        ranked = ranking_of(loaded, over or "tokens")
-        report = None if no_held_out else _held_out(ranked, loaded, _names(features), given, n_workers)
+    ranked = ranking_of(source, over or "tokens") if isinstance(source, api.Run) else None
+    report = None
+    if not no_held_out:
+        with WorkProgress(err, "scorers and their nulls") as progress:
+            given["on_progress"] = progress.advance
+            if ranked is not None:
+                report = ranked.held_out(_names(features), **given)
+            else:
+                report = api.rank_table(str(table), _names(features), _names(baselines) or (), **given)
     if save is not None:
         _save(report, save)
     name = table or str(config)
@@ -205,36 +179,6 @@ def rank(
         html=html,
         failed=ranked.failed if ranked else (),
     )
-    leave(bool(ranked and ranked.failed))
-
-
-def ranking_of(config: "Config", over: Literal["tokens", "bytes"] = "tokens") -> Ranked:
-    """Every proxy by itself against what a run measured; reads the warehouse.
-
-    Raises:
-        NoDataError: there is no warehouse yet, or nothing in it to rank by.
-    """
-    from forecast.analysis.ranking.univariate import rank_candidates
-    from forecast.warehouse.connect import open_warehouse, read_failures
-    from forecast.warehouse.population import load_population
-
-    with err.status("ranking"), open_warehouse(config.output) as db:
-        failures = read_failures(db)
-        population = load_population(db, over)
-        ranking = rank_candidates(population, config.ranking)
-    return Ranked(population, ranking, [failure.as_record() for failure in failures])
-
-
-def _of_table(
-    path: str, features: list[str] | None, baselines: Sequence[str], given: dict[str, Any], workers: int
-) -> "TableReport":
-    from forecast.analysis.ranking.feature_table_from_file import read_table
-    from forecast.analysis.ranking.held_out import Options, report_of
-
-    options = Options(**given)
-    imported = read_table(path, features, baselines)
-    with WorkProgress(err, "scorers and their nulls") as progress:
-        return report_of(imported, options, workers=workers, on_cost=progress.advance)
 
 
 def _is_published(table: str) -> bool:
@@ -258,16 +202,12 @@ def _benchmarks(
     path: str, targets: list[str] | None, folds: int | None, seed: int, html: str | None, as_json: bool
 ) -> None:
     """Benchmarks from other benchmarks: the document or JSON on standard output."""
-    from forecast.analysis.baselines.held_out import N_FOLDS
-    from forecast.analysis.baselines.report import document, evaluate_benchmarks
-    from forecast.inputs.published.observational_scaling import read_score_table
+    from forecast.analysis.baselines.report import document
 
-    table = read_score_table(path)
-    if unknown := [name for name in targets or () if name not in table.benchmarks]:
-        raise ConfigError(f"{path} has no benchmark {unknown[0]!r}; known: {', '.join(table.benchmarks)}")
+    given = {} if folds is None else {"folds": folds}
     with WorkProgress(err, "families held out") as progress:
-        result = evaluate_benchmarks(
-            table, targets, folds=folds or N_FOLDS, seed=seed, on_progress=progress.advance
+        result = api.forecast_benchmarks(
+            path, target=targets or (), **given, seed=seed, on_progress=progress.advance
         )
     emit(
         lambda: document(path, result),
@@ -275,24 +215,6 @@ def _benchmarks(
         as_json=as_json,
         html=html,
     )
-
-
-def _held_out(
-    ranked: Ranked, config: "Config", features: list[str] | None, given: dict[str, Any], workers: int
-) -> "TableReport | None":
-    """None where nothing is measured: the ranking itself says so."""
-    from forecast.analysis.ranking.feature_table_from_run import cells_of
-    from forecast.analysis.ranking.held_out import Options, report_of
-
-    if not ranked.ranking.reports:
-        return None
-    settings = config.ranking
-    options = Options(**{"seed": settings.seed, "confidence": settings.confidence, **given})
-    cells = cells_of(ranked.population, settings, features)
-    with WorkProgress(err, "scorers and their nulls") as progress:
-        return report_of(
-            cells.imported, options, redraw=cells.redraw, workers=workers, on_cost=progress.advance
-        )
 
 
 def _save(report: "TableReport | None", path: Path) -> None:
@@ -303,7 +225,7 @@ def _save(report: "TableReport | None", path: Path) -> None:
     save_scorer(report.fitted, path)
 
 
-def _record(report: "TableReport | None", ranked: Ranked | None, name: str) -> dict[str, Any]:
+def _record(report: "TableReport | None", ranked: api.RunRanking | None, name: str) -> dict[str, Any]:
     from forecast.analysis.ranking.held_out_report import report_record
 
     held_out = None if report is None else report_record(report, name)

@@ -3,63 +3,46 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from contextlib import redirect_stdout
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
+from forecast import api
 from forecast.errors import ConfigError
 from forecast.report.console import err
+from forecast.runs.progress import ScoringProgress
 
 if TYPE_CHECKING:
-    from forecast.api import Event, Run, Show
-    from forecast.config.schema import Config
-    from forecast.plan import Failure, Plan
-    from forecast.runs.events import Watcher
-    from forecast.runs.status import RunStatus
+    from forecast.plan import Failure
 
 
-def score_run(
-    config: "Config", address: str | None, retry: bool = False, plan: "Plan | None" = None
-) -> "tuple[dict[str, Any], Plan]":
-    """As `Run.score` with progress on standard error; also returns the plan.
-
-    Args:
-        plan: where it is laid out already.
-    """
-    from forecast.api import Run, score_plan_of
-
-    plan = plan_shown(Run(config)) if plan is None else plan
-    # Ray prints news of dead workers to standard output, where our JSON goes.
-    with redirect_stdout(sys.stderr):
-        return score_plan_of(plan, address, retry, print_event, _show()), plan
-
-
-def plan_shown(run: "Run") -> "Plan":
-    """The run's plan, with a spinner: fingerprints of weights take a while."""
+def score_run(run: api.Run, address: str | None, retry: bool) -> dict[str, Any]:
+    """As `Run.score` with progress on standard error."""
     with err.status("reading inputs and fingerprinting candidates"):
-        return run.plan()
+        run.plan()
+    with redirect_stdout(sys.stderr):  # Ray prints news of dead workers, and our JSON goes to standard output
+        return run.score(address, retry, print_event, show=progress_bars())
 
 
-def aggregate_run(plan: "Plan") -> "list[Failure]":
+def aggregate_run(run: api.Run) -> "list[Failure]":
     """As `Run.aggregate`, with a spinner."""
-    from forecast.api import aggregate_plan
-
     with err.status("computing the proxies"):
-        return aggregate_plan(plan)
+        return run.aggregate()
 
 
-def watched(status: "RunStatus") -> "AbstractContextManager[Watcher]":
-    """As `forecast.api.watched`, shown on standard error."""
-    from forecast import api
+def ranking_of(run: api.Run, over: Literal["tokens", "bytes"] = "tokens") -> api.RunRanking:
+    """As `Run.rank`, with a spinner."""
+    with err.status("ranking"):
+        return run.rank(over)
 
-    return api.watched(status, print_event, _show())
 
-
-def print_event(event: "Event") -> None:
+def print_event(event: api.Event) -> None:
     """Events that are no part of the progress bar; with `FORECAST_LOG=json` the log lines themselves."""
     kind = event["event"]
     if kind == "released":
         err.print(f"{event['count']} released from quarantine", markup=False)
+    elif kind == "setup":
+        err.print(f"{event['setup']}: {event['label']}", markup=False)
     elif kind == "failed":
         err.print(event["error"], style="red", markup=False)
     elif kind == "trouble":
@@ -68,16 +51,9 @@ def print_event(event: "Event") -> None:
         print(json.dumps(event, ensure_ascii=False), file=sys.stderr)
 
 
-def _show() -> "Show | None":
-    return None if _log_is_json() else _bars
-
-
-@contextmanager
-def _bars(status: "RunStatus") -> "Iterator[Watcher]":
-    from forecast.runs.progress import ScoringProgress
-
-    with ScoringProgress(err, status) as shown:
-        yield shown
+def progress_bars() -> api.Show | None:
+    """None where the structured log takes their place."""
+    return None if _log_is_json() else partial(ScoringProgress, err)
 
 
 def _log_is_json() -> bool:

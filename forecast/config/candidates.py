@@ -63,7 +63,9 @@ class CandidateConfig(CandidateSettings):
     """
 
     name: str = Field(min_length=1)
-    source: Annotated[str, AfterValidator(location("s3", "package", "fake"))] = Field(min_length=1)
+    source: Annotated[
+        str, Field(min_length=1), AfterValidator(location("s3", "package", "fake", or_hub_id=True))
+    ]
     revision: str | None = None
     training_tokens: int | None = Field(default=None, ge=0)
     step: int | None = None
@@ -71,7 +73,5 @@ class CandidateConfig(CandidateSettings):
     @model_validator(mode="after")
     def _one_revision(self) -> "CandidateConfig":
         if self.revision is not None and "@" in self.source:
-            raise ValueError(
-                "the revision is given twice, behind the @ of source and as revision; remove one"
-            )
+            raise ValueError("the revision is given twice, after the @ of source and as revision; remove one")
         return self

@@ -11,22 +11,21 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from forecast import storage
 from forecast.config.candidates import CandidateConfig, CandidateSettings
-from forecast.config.nightly import RULES, NightlyConfig
+from forecast.config.nightly import RULES
 from forecast.config.schema import Config
 from forecast.errors import ConfigError, did_you_mean
 
 DEFAULTS_KEY = "candidate_defaults"
 
-# What a watched run says of each of its checkpoints by itself.
+# Keys of one candidate, which a watched run sets for each of its checkpoints.
 _OF_ONE_CANDIDATE = CandidateConfig.model_fields.keys() - CandidateSettings.model_fields.keys()
 
 _Location = tuple[str | int, ...]
 
 # Pydantic puts the type that it tried into the location of an error within a union.
 _UNION_MEMBERS = {"int", "str", "tuple[int, ...]", "tuple[str, ...]"}
-# What pydantic says in terms of Python, said in terms of YAML.
+# Pydantic's messages in terms of Python, reworded in terms of YAML.
 _PLAIN = {
     "model_type": "expected keys with values",
     "dict_type": "expected keys with values",
@@ -61,31 +60,32 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(
             f"{path}:1: expected keys such as name, output, candidates, trajectories; see configs/demo.yaml"
         )
-    if (defaults := data.pop(DEFAULTS_KEY, None)) is not None:
-        if not isinstance(defaults, dict):
-            line = _line(node, (DEFAULTS_KEY,))
-            raise ConfigError(f"{path}:{line}: {DEFAULTS_KEY}: expected keys with values, as in a candidate")
-        if isinstance(candidates := data.get("candidates"), list):
-            data["candidates"] = [{**defaults, **c} if isinstance(c, dict) else c for c in candidates]
-        common = {key: value for key, value in defaults.items() if key not in _OF_ONE_CANDIDATE}
-        for watch in _watches(data):
-            if isinstance(own := watch.get("candidate", {}), dict):
-                watch["candidate"] = {**common, **own}
+    defaults = data.pop(DEFAULTS_KEY, None)
+    if isinstance(defaults, dict):
+        _merge_defaults(data, defaults)
+    elif defaults is not None:
+        line = _line(node, (DEFAULTS_KEY,))
+        raise ConfigError(f"{path}:{line}: {DEFAULTS_KEY}: expected keys with values, as in a candidate")
     try:
-        config = Config.model_validate(data)
+        return Config.model_validate(data, context=path.absolute().parent)
     except ValidationError as error:
         raise ConfigError(_explain(error, path, node)) from None
-    return _with_absolute_paths(config, path.absolute().parent)
 
 
-def _watches(data: dict[str, Any]) -> list[dict[str, Any]]:
+def _merge_defaults(data: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """What does not have the expected type stays as it is: validation reports it."""
+    if isinstance(candidates := data.get("candidates"), list):
+        data["candidates"] = [{**defaults, **c} if isinstance(c, dict) else c for c in candidates]
+    common = {key: value for key, value in defaults.items() if key not in _OF_ONE_CANDIDATE}
     nightly = data.get("nightly")
     watches = nightly.get("watch") if isinstance(nightly, dict) else None
-    return [w for w in watches if isinstance(w, dict)] if isinstance(watches, list) else []
+    for watch in watches if isinstance(watches, list) else ():
+        if isinstance(watch, dict) and isinstance(own := watch.get("candidate", {}), dict):
+            watch["candidate"] = {**common, **own}
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own loader keeps the last of two equal keys and says nothing."""
+    """YAML's own loader silently keeps the last of two equal keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -106,53 +106,20 @@ def _yaml_message(error: yaml.YAMLError, path: Path) -> str:
     return f"{path} is not valid YAML: {error}"
 
 
-def _with_absolute_paths(config: Config, base: Path) -> Config:
-    def local(source: str) -> str:
-        # A hub id looks like a relative path; it is a path only where something exists at it or it says so.
-        says_so = source.startswith((".", "~", "/")) or source.endswith(".gguf")
-        return storage.resolve(source, base) if says_so or (base / source).exists() else source
-
-    def watched(nightly: NightlyConfig) -> NightlyConfig:
-        watch = (
-            w if w.folder is None else w.model_copy(update={"folder": storage.resolve(w.folder, base)})
-            for w in nightly.watch
-        )
-        return nightly.model_copy(update={"watch": tuple(watch)})
-
-    def rows(source: Any) -> Any:
-        if source.path is not None:
-            return source.model_copy(update={"path": storage.resolve(source.path, base)})
-        return source.model_copy(update={"dataset": local(source.dataset)})
-
-    return config.model_copy(
-        update={
-            "output": storage.resolve(config.output, base),
-            "candidates": tuple(c.model_copy(update={"source": local(c.source)}) for c in config.candidates),
-            "trajectories": tuple(rows(t) for t in config.trajectories),
-            "direct_evaluation": tuple(rows(t) for t in config.direct_evaluation),
-            "measured_scores": tuple(
-                m.model_copy(update={"path": storage.resolve(m.path, base)}) for m in config.measured_scores
-            ),
-            "nightly": None if config.nightly is None else watched(config.nightly),
-        }
-    )
-
-
 def _explain(error: ValidationError, path: Path, node: yaml.Node | None) -> str:
     problems = error.errors()
     messages: dict[str, list[str]] = {}  # by place: a union reports one mistake once per member
     for problem in problems:
         loc = tuple(part for part in problem["loc"] if part not in _UNION_MEMBERS and str(part) not in RULES)
-        if problem["type"] == "too_short" and any(
-            p["loc"][: len(loc)] == loc and p["loc"] != loc for p in problems
-        ):
+        below = (other["loc"] for other in problems if other["loc"] != loc)
+        if problem["type"] == "too_short" and any(other[: len(loc)] == loc for other in below):
             continue  # the list is "too short" only because its faulty items do not count
-        subject, message = _subject_and_message(problem, loc, _as_written(loc, node))
-        place = f"{path}:{_line(node, _as_written(loc, node))}: {subject}"
-        found = messages.setdefault(place, [])
-        if message not in found:
-            found.append(message)
-    return "\n".join(f"{place}: {', or: '.join(found)}" for place, found in messages.items())
+        written = _as_written(loc, node)
+        subject, message = _subject_and_message(problem, loc, written)
+        known = messages.setdefault(f"{path}:{_line(node, written)}: {subject}", [])
+        if message not in known:
+            known.append(message)
+    return "\n".join(f"{place}: {', or: '.join(known)}" for place, known in messages.items())
 
 
 def _subject_and_message(problem: Any, loc: _Location, written: _Location) -> tuple[str, str]:
@@ -163,31 +130,22 @@ def _subject_and_message(problem: Any, loc: _Location, written: _Location) -> tu
     subject = ".".join(map(str, written)) or "the configuration"
     if problem["type"] == "missing":
         return subject, "missing"
-    message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        written_rule = str(problem["ctx"].get("tag", ""))
-        return subject, f"rule {written_rule!r}: {did_you_mean(written_rule, RULES)}"
+        rule = str(problem["ctx"].get("tag", ""))
+        return subject, f"rule {rule!r}: {did_you_mean(rule, RULES)}"
+    message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     value = problem["input"]
-    if isinstance(value, str | int | float) and repr(value) not in message:
-        message += f"; got {value!r}"
-    return subject, message
+    is_new = isinstance(value, str | int | float) and repr(value) not in message
+    return subject, f"{message}; got {value!r}" if is_new else message
 
 
 def _as_written(loc: _Location, node: yaml.Node | None) -> _Location:
     """The location in the file: a key that a candidate has from the defaults stands there."""
-    if loc[:1] == ("candidates",):
-        own = 2  # parts before the key: candidates, a number
-    elif loc[:2] == ("nightly", "watch") and loc[3:4] == ("candidate",):
-        own = 4
-    else:
-        return loc
-    in_defaults: _Location = (DEFAULTS_KEY, *loc[own:])
-    of_defaults = not _stands_in_file(node, loc[: own + 1]) and _stands_in_file(node, in_defaults[:2])
-    return in_defaults if len(loc) > own and of_defaults else loc
-
-
-def _stands_in_file(node: yaml.Node | None, loc: _Location) -> bool:
-    return len(_marks(node, loc)) == len(loc)
+    of_watch = loc[:2] == ("nightly", "watch") and loc[3:4] == ("candidate",)
+    before = 2 if loc[:1] == ("candidates",) else 4 if of_watch else len(loc)  # parts before the key
+    in_defaults: _Location = (DEFAULTS_KEY, *loc[before:])
+    in_place = len(_marks(node, loc[: before + 1])) > before
+    return loc if in_place or len(_marks(node, in_defaults[:2])) < 2 else in_defaults
 
 
 def _line(node: yaml.Node | None, loc: _Location) -> int:

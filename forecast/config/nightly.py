@@ -1,13 +1,12 @@
 """Configuration of `forecast nightly`: watched runs, alert rules and their delivery."""
 
 import re
-from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from forecast.config.candidates import CandidateSettings
-from forecast.config.sources import Frozen, location
+from forecast.config.sources import Frozen, check_known, distinct, location
 from forecast.errors import did_you_mean
 from forecast.proxies.token_proxies import PROXIES
 
@@ -38,14 +37,14 @@ class WatchConfig(Frozen):
     """A training run whose checkpoints keep arriving, in subfolders of `folder` or as revisions of `hub`.
 
     `pattern` is the name of a checkpoint: `{step}` stands for digits, `*` for anything. Folders that do not
-    match it are not looked at. `marker` is a file whose presence in a checkpoint says that it is whole; a
-    revision of a hub repository is always whole. `every` takes only multiples of it. `final_step`: where
+    match it are ignored. `marker` is the file that marks a checkpoint as complete; a revision of a hub
+    repository always is. `every` takes only multiples of it. `final_step`: where
     training will end, for forecasts. `candidate`: settings of all its checkpoints, as in `candidates`;
     `family` defaults to the name of the run.
     """
 
     run: Annotated[str, AfterValidator(_plain_name)] = Field(min_length=1)
-    folder: Annotated[str, AfterValidator(location("s3"))] | None = Field(default=None, min_length=1)
+    folder: Annotated[str, Field(min_length=1), AfterValidator(location("s3"))] | None = None
     hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     pattern: Annotated[str, AfterValidator(_step_pattern)] = f"step_{STEP}"
     marker: Annotated[str, AfterValidator(_file_name)] | None = Field(default=None, min_length=1)
@@ -94,9 +93,9 @@ class NightlyForecast(Frozen):
 
 
 class ForecastFell(Frozen):
-    """The forecast for the end of training lies below the interval of an earlier one; see `nightly.falls`."""
+    """The forecast for the end of training fell below an earlier interval; see `nightly.forecast_drop`."""
 
-    rule: Literal["forecast_fell"]
+    rule: Literal["forecast_fell"] = "forecast_fell"
     run: str | None = None
     task: str | None = None
 
@@ -108,7 +107,7 @@ class ProxyFell(Frozen):
     four 21 times, five three times.
     """
 
-    rule: Literal["proxy_fell"]
+    rule: Literal["proxy_fell"] = "proxy_fell"
     checkpoints: int = Field(default=5, ge=1)
     proxy: str = "cross_entropy__uniform"
     run: str | None = None
@@ -131,33 +130,22 @@ class ProxyFell(Frozen):
 class FailedToLoad(Frozen):
     """A checkpoint could not be loaded or scored."""
 
-    rule: Literal["failed_to_load"]
+    rule: Literal["failed_to_load"] = "failed_to_load"
     run: str | None = None
 
 
 class NothingNew(Frozen):
     """No new checkpoint of a run for so many days, although training has not ended."""
 
-    rule: Literal["nothing_new"]
+    rule: Literal["nothing_new"] = "nothing_new"
     days: int = Field(default=3, ge=1)
     run: str | None = None
 
 
 AlertRule = Annotated[ForecastFell | ProxyFell | FailedToLoad | NothingNew, Field(discriminator="rule")]
 
-RULES: dict[str, type[Frozen]] = {
-    "forecast_fell": ForecastFell,
-    "proxy_fell": ProxyFell,
-    "failed_to_load": FailedToLoad,
-    "nothing_new": NothingNew,
-}
-
-DEFAULT_ALERTS: tuple[AlertRule, ...] = (
-    ForecastFell(rule="forecast_fell"),
-    ProxyFell(rule="proxy_fell"),
-    FailedToLoad(rule="failed_to_load"),
-    NothingNew(rule="nothing_new"),
-)
+DEFAULT_ALERTS: tuple[AlertRule, ...] = (ForecastFell(), ProxyFell(), FailedToLoad(), NothingNew())
+RULES: dict[str, type[Frozen]] = {alert.rule: type(alert) for alert in DEFAULT_ALERTS}
 
 
 class Deliver(Frozen):
@@ -181,7 +169,9 @@ class Deliver(Frozen):
 class NightlyConfig(Frozen):
     """What `forecast nightly` does; without `alerts` all four rules with their defaults."""
 
-    watch: tuple[WatchConfig, ...] = Field(min_length=1)
+    watch: Annotated[tuple[WatchConfig, ...], AfterValidator(distinct("names of watched runs", "run"))] = (
+        Field(min_length=1)
+    )
     forecast: NightlyForecast = NightlyForecast()
     alerts: tuple[AlertRule, ...] = DEFAULT_ALERTS
     deliver: tuple[Deliver, ...] = ()
@@ -189,12 +179,11 @@ class NightlyConfig(Frozen):
     @field_validator("watch")
     @classmethod
     def _runs_differ(cls, value: tuple[WatchConfig, ...]) -> tuple[WatchConfig, ...]:
-        names = Counter(w.run for w in value)
-        if repeated := [name for name, n in names.items() if n > 1]:
-            raise ValueError(f"names of watched runs must differ; repeated: {', '.join(repeated)}")
         kinds: dict[Any, str] = {}
         for watch in value:
-            if (first := kinds.setdefault(_kind(watch), watch.run)) != watch.run:
+            own = watch.candidate  # what identifies a run in the warehouse; see `checkpoints.runs_from_run`
+            kind = (own.family or watch.run, own.corpus, own.seed, own.quantize, own.drop_layers)
+            if (first := kinds.setdefault(kind, watch.run)) != watch.run:
                 raise ValueError(
                     f"runs {first!r} and {watch.run!r} cannot be distinguished in the results; give their "
                     "candidate different `family`, `corpus` or `seed`"
@@ -203,16 +192,6 @@ class NightlyConfig(Frozen):
 
     @model_validator(mode="after")
     def _alerts_of_known_runs(self) -> "NightlyConfig":
-        known = [w.run for w in self.watch]
-        unknown = dict.fromkeys(a.run for a in self.alerts if a.run is not None and a.run not in known)
-        if unknown:
-            raise ValueError(
-                f"alerts name runs that are not watched: {', '.join(unknown)}; watched: {', '.join(known)}"
-            )
+        named = [alert.run for alert in self.alerts if alert.run is not None]
+        check_known(named, [w.run for w in self.watch], "alerts name runs that are not watched", "watched")
         return self
-
-
-def _kind(watch: WatchConfig) -> tuple[object, ...]:
-    """What identifies a run in the warehouse; see `checkpoints.from_warehouse`."""
-    own = watch.candidate
-    return (own.family or watch.run, own.corpus, own.seed, own.quantize, own.drop_layers)

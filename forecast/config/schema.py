@@ -1,6 +1,5 @@
 """The schema of a run's configuration: frozen, typed, no unknown keys; `forecast.config.loader` reads it."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +8,15 @@ from pydantic import AfterValidator, Field, PositiveFloat, field_validator, mode
 from forecast.config.candidates import CandidateConfig, Dtype, PromptForm
 from forecast.config.candidates import Quantize as Quantize
 from forecast.config.nightly import NightlyConfig, ProxyFell
-from forecast.config.sources import ChoiceSource, Frozen, MeasuredSource, TrajectorySource, location
+from forecast.config.sources import (
+    ChoiceSource,
+    Frozen,
+    MeasuredSource,
+    TrajectorySource,
+    check_known,
+    distinct,
+    location,
+)
 
 
 class Window(Frozen):
@@ -68,8 +75,8 @@ class ClusterConfig(Frozen):
     """Where it runs: `address` of a Ray cluster, or none to start Ray on this machine.
 
     `actors`: scoring processes, as many as fit by default. `gpus_per_actor: auto` follows each candidate's
-    size and dtype; `gpu_memory_gib` (a number, or one by Ray's name of the GPU) says what it has to go by
-    where Ray's name does not. `resources`: what else of Ray's resources a process takes, e.g. to keep to
+    size and dtype; `gpu_memory_gib` (a number, or one by Ray's name of the GPU) is its memory where Ray's
+    name does not tell. `resources`: what else of Ray's resources a process takes, e.g. to keep to
     certain machines. `autoscaling`: the cluster grows when it is asked for more than it has.
     `deadline_minutes`: a process that has not finished a shard by then (loading included) is ended and counts
     as having died. `patience_minutes`: how long to wait for a machine when none is left. `attempts`: how
@@ -102,7 +109,7 @@ class ClusterConfig(Frozen):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether candidates run on GPUs, as far as it can be told before the cluster is asked."""
+        """Whether candidates run on GPUs, as far as this is known before the cluster is asked."""
         if self.gpus_per_actor == "auto":
             return Path("/dev/nvidiactl").exists()
         return self.gpus_per_actor > 0
@@ -136,10 +143,14 @@ class Config(Frozen):
     too_long: Literal["report", "truncate_prefix"] = "report"
     shard_trajectories: int = Field(default=32, ge=1)
     cluster: ClusterConfig = ClusterConfig()
-    candidates: tuple[CandidateConfig, ...] = ()
+    candidates: Annotated[
+        tuple[CandidateConfig, ...], AfterValidator(distinct("candidate names", "name"))
+    ] = ()
     trajectories: tuple[TrajectorySource, ...] = Field(min_length=1)
     experts: dict[str, ExpertConfig] = Field(default_factory=dict)
-    direct_evaluation: tuple[ChoiceSource, ...] = ()
+    direct_evaluation: Annotated[
+        tuple[ChoiceSource, ...], AfterValidator(distinct("tasks of direct_evaluation", "task"))
+    ] = ()
     measured_scores: tuple[MeasuredSource, ...] = ()
     ranking: RankingConfig = RankingConfig()
     nightly: NightlyConfig | None = None
@@ -149,60 +160,20 @@ class Config(Frozen):
     def _window_all(cls, value: Any) -> Any:
         return {} if value == "all" else value
 
-    @field_validator("candidates")
-    @classmethod
-    def _candidate_names_differ(cls, value: tuple[CandidateConfig, ...]) -> tuple[CandidateConfig, ...]:
-        if repeated := _repeated(c.name for c in value):
-            raise ValueError(f"candidate names must differ; repeated: {repeated}")
-        return value
-
     @model_validator(mode="after")
-    def _something_to_score(self) -> "Config":
+    def _sections_fit_together(self) -> "Config":
         if not self.candidates and self.nightly is None:
             raise ValueError("candidates: list at least one, or watch a training run (nightly.watch)")
-        return self
-
-    @field_validator("direct_evaluation")
-    @classmethod
-    def _task_names_differ(cls, value: tuple[ChoiceSource, ...]) -> tuple[ChoiceSource, ...]:
-        if repeated := _repeated(c.task for c in value):
-            raise ValueError(f"tasks of direct_evaluation must differ; repeated: {repeated}")
-        return value
-
-    @model_validator(mode="after")
-    def _a_gpu_for_each_part_of_a_candidate(self) -> "Config":
         parts, gpus = self.engine.vllm.tensor_parallel, self.cluster.gpus_per_actor
         if self.engine.kind == "vllm" and parts > 1 and gpus not in ("auto", 0, parts):
             raise ValueError(
                 f"engine.vllm.tensor_parallel is {parts}, so an actor needs as many GPUs, but "
                 f"cluster.gpus_per_actor is {float(gpus):g}; set it to {parts}, or to auto"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _rules_name_tasks_with_trajectories(self) -> "Config":
-        known = dict.fromkeys(t.task for t in self.trajectories)
         rules = self.nightly.alerts if self.nightly is not None else ()
-        tasks = (rule.task for rule in rules if isinstance(rule, ProxyFell) and rule.task is not None)
-        if unknown := dict.fromkeys(task for task in tasks if task not in known):
-            raise ValueError(
-                f"nightly.alerts: rule proxy_fell names tasks without trajectories: {', '.join(unknown)}; "
-                f"with trajectories: {', '.join(known)}"
-            )
+        alarmed = [rule.task for rule in rules if isinstance(rule, ProxyFell) and rule.task is not None]
+        forecasting = [task for tasks in self.ranking.targets.values() for task in tasks]
+        for who, tasks in (("nightly.alerts: rule proxy_fell", alarmed), ("ranking.targets", forecasting)):
+            known = dict.fromkeys(source.task for source in self.trajectories)
+            check_known(tasks, known, f"{who} names tasks without trajectories", "with trajectories")
         return self
-
-    @model_validator(mode="after")
-    def _targets_have_trajectories(self) -> "Config":
-        known = dict.fromkeys(t.task for t in self.trajectories)
-        unknown = dict.fromkeys(t for tasks in self.ranking.targets.values() for t in tasks if t not in known)
-        if unknown:
-            raise ValueError(
-                f"ranking.targets names tasks without trajectories: {', '.join(unknown)}; "
-                f"with trajectories: {', '.join(known)}"
-            )
-        return self
-
-
-def _repeated(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(dict.fromkeys(name for name in listed if listed.count(name) > 1))

@@ -2,23 +2,61 @@
 
 import re
 import string
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from forecast import storage
+
+_Entries = TypeVar("_Entries", bound=tuple[object, ...])
 
 
-def location(*schemes: str) -> Callable[[str], str]:
-    """A validator: a local path, or a URI with one of these schemes."""
+def location(*schemes: str, or_hub_id: bool = False) -> Callable[[str, ValidationInfo], str]:
+    """A validator: a local path, or a URI with one of these schemes.
 
-    def check(value: str) -> str:
+    Where the validation's context is the folder of a configuration file, relative paths are taken from it.
+    """
+
+    def check(value: str, info: ValidationInfo) -> str:
         scheme, is_uri, _ = value.partition("://")
         if is_uri and scheme not in schemes:
             expected = ", ".join(["a local path", *(f"{known}://..." for known in schemes)])
             raise ValueError(f"{value!r} is none of the places that can be used here: {expected}")
-        return value
+        return path_or_hub_id(value, info) if or_hub_id else _absolute(value, info)
 
     return check
+
+
+def path_or_hub_id(value: str, info: ValidationInfo) -> str:
+    """A validator: what is marked as a path or exists as a path becomes absolute; the rest is a hub id."""
+    is_marked = value.startswith((".", "~", "/")) or value.endswith(".gguf")
+    is_path = is_marked or (info.context is not None and Path(info.context, value).exists())
+    return _absolute(value, info) if is_path else value
+
+
+def _absolute(path: str, info: ValidationInfo) -> str:
+    return path if info.context is None else storage.resolve(path, info.context)
+
+
+def distinct(what: str, key: str) -> Callable[[_Entries], _Entries]:
+    """A validator of a list: no two entries have the same `key`."""
+
+    def check(entries: _Entries) -> _Entries:
+        counts = Counter(getattr(entry, key) for entry in entries)
+        if repeated := [name for name, n in counts.items() if n > 1]:
+            raise ValueError(f"{what} must differ; repeated: {', '.join(repeated)}")
+        return entries
+
+    return check
+
+
+def check_known(names: Iterable[str], known: Collection[str], what: str, known_as: str) -> None:
+    """Raises: ValueError: some of the names are not known; `what` and `known_as` introduce the two lists."""
+    if unknown := [name for name in dict.fromkeys(names) if name not in known]:
+        raise ValueError(f"{what}: {', '.join(unknown)}; {known_as}: {', '.join(known)}")
 
 
 def _template(value: str) -> str:
@@ -58,7 +96,7 @@ class DataSource(Frozen):
     """
 
     path: DataPath | None = None
-    dataset: str | None = None
+    dataset: Annotated[str, AfterValidator(path_or_hub_id)] | None = None
     config: str | None = None
     split: str | None = None
     revision: str | None = None
@@ -83,7 +121,7 @@ class DataSource(Frozen):
 class TrajectoryColumns(Frozen):
     """Names of the columns; those that default to none are optional in the data.
 
-    `frontier_tokens`: what a frontier model thought of the solution, for rBridge; see `baselines/rbridge.py`.
+    `frontier_tokens`: a frontier model's tokens of the solution, for rBridge; see `proxies.rbridge`.
     """
 
     prompt: str = "prompt"
@@ -113,7 +151,7 @@ class ChoiceSource(DataSource):
     `choices` names one column that holds a list (dots reach into records: `choices.text`) or lists one column
     per option. `choice_pattern` is a regular expression for a whole option; its first group is the option's
     text. `answer` names the column of the right one, where `choices` lists columns perhaps one of them. That
-    column holds an option's label, text or 0-based index; `answer_is` says which where a row leaves it open.
+    column holds an option's label, text or 0-based index; `answer_is` says which where a row is ambiguous.
     `labels` names the column of the labels (default A, B, C, ...).
     """
 
@@ -147,7 +185,5 @@ class MeasuredSource(Frozen):
         if self.format == "lm_eval" and self.candidate is None:
             raise ValueError("a result file of lm_eval holds one model: set candidate to its name")
         if self.format == "csv" and self.candidate is not None:
-            raise ValueError(
-                "candidate belongs to format lm_eval; a CSV file names the candidate in each row"
-            )
+            raise ValueError("candidate belongs to format lm_eval; a CSV file names it in each row")
         return self

@@ -1,5 +1,6 @@
 """What every engine refuses: foreign token ids, numbers that are not finite, impossible vocabularies."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ def real_vocab_size(candidate: Candidate, tokenizer: Any, rows: int) -> int:
     return size
 
 
-def check_ids(name: str, tokenizer: Any, one: Encoded, input_rows: int, vocab_size: int) -> None:
+def check_ids(
+    name: str, tokenizer: Any, sequences: Sequence[Encoded], input_rows: int, vocab_size: int
+) -> None:
     """Refuse token ids that the model does not have.
 
     A foreign tokenizer would end in an IndexError, or on a GPU take the whole process with it.
@@ -36,25 +39,29 @@ def check_ids(name: str, tokenizer: Any, one: Encoded, input_rows: int, vocab_si
         input_rows: entries of the input embedding.
         vocab_size: entries that can be scored.
     """
-    limits = np.full(len(one.input_ids), input_rows)
-    limits[one.first_scored :] = min(input_rows, vocab_size)
-    bad = np.flatnonzero(one.input_ids >= limits)
-    if len(bad):
-        token = int(one.input_ids[bad[0]])
-        raise CandidateError(
-            f"candidate {name!r}: token {token} ({tokenizer.convert_ids_to_tokens(token)!r}) "
-            f"at position {bad[0]} of instance {one.trajectory.instance_id!r}, task "
-            f"{one.trajectory.task!r}, is outside the vocabulary of {limits[bad[0]]}; "
-            "the tokenizer does not belong to this model, or vocab_size is too low"
-        )
+    for one in sequences:
+        limits = np.full(len(one.input_ids), input_rows)
+        limits[one.first_scored :] = min(input_rows, vocab_size)
+        bad = np.flatnonzero(one.input_ids >= limits)
+        if len(bad):
+            token = int(one.input_ids[bad[0]])
+            raise CandidateError(
+                f"candidate {name!r}: token {token} ({tokenizer.convert_ids_to_tokens(token)!r}) at position "
+                f"{bad[0]} of {_place(one)}, is outside the vocabulary of {limits[bad[0]]}; the tokenizer "
+                "does not belong to this model, or vocab_size is too low"
+            )
 
 
-def check_finite(name: str, one: Encoded, stats: SequenceStats) -> None:
+def check_finite(name: str, sequences: Sequence[Encoded], stats: Sequence[SequenceStats]) -> None:
     """Refuse statistics that are not numbers; names the candidate and the first such token."""
-    bad = np.flatnonzero(~(np.isfinite(stats.logprob) & np.isfinite(stats.entropy)))
-    if len(bad):
-        raise CandidateError(
-            f"candidate {name!r}: NaN or infinite logits at solution token "
-            f"{one.first_position + bad[0]} of instance {one.trajectory.instance_id!r}, task "
-            f"{one.trajectory.task!r}; the weights may be damaged, or the dtype too narrow for this model"
-        )
+    for one, own in zip(sequences, stats, strict=True):
+        bad = np.flatnonzero(~(np.isfinite(own.logprob) & np.isfinite(own.entropy)))
+        if len(bad):
+            raise CandidateError(
+                f"candidate {name!r}: NaN or infinite logits at solution token {one.first_position + bad[0]} "
+                f"of {_place(one)}; the weights may be damaged, or the dtype too narrow for this model"
+            )
+
+
+def _place(one: Encoded) -> str:
+    return f"instance {one.trajectory.instance_id!r}, task {one.trajectory.task!r}"

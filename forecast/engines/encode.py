@@ -106,11 +106,6 @@ def _report_whole_offsets(tokenizer: Any) -> None:
             step.trim_offsets = False
 
 
-def _fixed_date(_format: str) -> str:
-    # Some templates write today's date; a run must give the same numbers tomorrow.
-    return "1 January 2025"
-
-
 def _prompt_text(prompt: str, tokenizer: Any, prompt_form: str, candidate: str) -> str:
     if prompt_form == "raw":
         return prompt
@@ -121,7 +116,8 @@ def _prompt_text(prompt: str, tokenizer: Any, prompt_form: str, candidate: str) 
             [{"role": "user", "content": prompt}],
             tokenize=False,
             add_generation_prompt=True,
-            strftime_now=_fixed_date,
+            # Some templates write today's date; a run must give the same numbers tomorrow.
+            strftime_now=lambda _format: "1 January 2025",
         )
     except Exception as error:  # a template is a program
         raise CandidateError(
@@ -163,26 +159,20 @@ def _split(
     elif window.last_bytes is not None:
         n_scored = int((np.cumsum(counts[::-1]) <= window.last_bytes).sum())
         if n_scored == 0:
-            return Unscored(
-                trajectory, f"its last token alone is longer than the window of {window.last_bytes} bytes"
-            )
+            reason = f"its last token alone is longer than the window of {window.last_bytes} bytes"
+            return Unscored(trajectory, reason)
     return Encoded(trajectory, ids, counts[len(counts) - n_scored :], first_position=len(counts) - n_scored)
 
 
 def _fit(encoded: Encoded, context_length: int, truncate_prefix: bool, n_leading: int) -> Encoded | Unscored:
     length, n_scored = len(encoded.input_ids), len(encoded.n_bytes)
+    misfit = f"do not fit the context of {context_length}"
     if not truncate_prefix:
-        return Unscored(
-            encoded.trajectory,
-            f"{length} tokens do not fit the context of {context_length}; "
-            "shorten it, or set too_long: truncate_prefix to cut its prefix from the left",
-        )
+        fix = "shorten it, or set too_long: truncate_prefix to cut its prefix from the left"
+        return Unscored(encoded.trajectory, f"{length} tokens {misfit}; {fix}")
     if max(n_leading, 1) + n_scored > context_length:  # the first scored token needs one before it
-        return Unscored(
-            encoded.trajectory,
-            f"its {n_scored} scored tokens alone do not fit the context of {context_length}; "
-            "choose a smaller window",
-        )
+        reason = f"its {n_scored} scored tokens alone {misfit}; choose a smaller window"
+        return Unscored(encoded.trajectory, reason)
     head, tail = encoded.input_ids[:n_leading], encoded.input_ids[length - context_length + n_leading :]
     return Encoded(encoded.trajectory, np.concatenate([head, tail]), encoded.n_bytes, encoded.first_position)
 
@@ -231,14 +221,9 @@ def _within_characters(
     for run in runs:
         if len(run) > 1:
             names = tokenizer.convert_ids_to_tokens(ids[run].tolist())
-            own = [_bytes_of_name(name) for name in names]
-            if (
-                sum(own) == counts[run].sum()
-            ):  # else a normaliser has changed the text, or names are otherwise
+            # By name: one for `<0x..>`, else one a character, as byte-level BPE writes it.
+            own = [1 if _BYTE_FALLBACK.fullmatch(name) else len(name) for name in names]
+            # Unequal where a normaliser has changed the text, or names are written otherwise.
+            if sum(own) == counts[run].sum():
                 exact[run] = own
     return exact
-
-
-def _bytes_of_name(name: str) -> int:
-    """Bytes of a token by its name: one for `<0x..>`, else one a character, as byte-level BPE writes it."""
-    return 1 if _BYTE_FALLBACK.fullmatch(name) else len(name)

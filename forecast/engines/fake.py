@@ -19,6 +19,7 @@ import numpy as np
 
 from forecast.config.schema import EngineConfig
 from forecast.engines.base import EngineFacts, SequenceStats
+from forecast.engines.checks import check_finite
 from forecast.engines.encode import Encoded
 from forecast.errors import CandidateError
 from forecast.inputs.models.resolve import Candidate
@@ -79,29 +80,26 @@ class FakeEngine:
         """See `Engine.score`."""
         if self._fail == "crash":
             os._exit(1)
-        return [self._one(sequence) for sequence in sequences]
+        stats = [self._one(sequence) for sequence in sequences]
+        check_finite(self._name, sequences, stats)
+        return stats
 
     def _one(self, one: Encoded) -> SequenceStats:
         time.sleep(self._delay)
-        if self._fail == "nan":
-            raise CandidateError(
-                f"candidate {self._name!r}: NaN or infinite logits at solution token {one.first_position} "
-                f"of instance {one.trajectory.instance_id!r}, task {one.trajectory.task!r}"
-            )
         targets = one.input_ids[one.first_scored :]
         logits = np.empty((len(targets), VOCAB_SIZE))
         for row, position in enumerate(range(one.first_scored, len(one.input_ids))):
             context = one.input_ids[max(0, position - 3) : position]
             logits[row] = np.random.default_rng([self._seed, *map(int, context)]).normal(size=VOCAB_SIZE)
-        logits[np.arange(len(targets)), targets] += self._ability
+        logits[np.arange(len(targets)), targets] += np.nan if self._fail == "nan" else self._ability
         shifted = logits - logits.max(axis=1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        chosen = logits[np.arange(len(targets)), targets]
+        chosen = np.take_along_axis(logits, targets[:, None], axis=1)
         return SequenceStats(
             logprob=log_p[np.arange(len(targets)), targets].astype(np.float32),
             entropy=-(np.exp(log_p) * log_p).sum(axis=1).astype(np.float32),
-            rank=(1 + (logits > chosen[:, None]).sum(axis=1)).astype(np.int32),
-            ties=((logits == chosen[:, None]).sum(axis=1) - 1).astype(np.int32),
+            rank=(1 + (logits > chosen).sum(axis=1)).astype(np.int32),
+            ties=((logits == chosen).sum(axis=1) - 1).astype(np.int32),
             top1_logprob=log_p.max(axis=1).astype(np.float32),
         )
 

@@ -42,8 +42,9 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
             forget_models()  # first, so that two base models never stand side by side
             tokenizer = load_tokenizer(candidate, files)
             model = _load_model(candidate, files)
+            size = sum(p.numel() * p.element_size() for p in model.parameters())
             # Code from elsewhere need not survive being copied.
-            if settings.allow_remote_code or _bytes(model) > KEEP_BYTES:
+            if settings.allow_remote_code or size > KEEP_BYTES:
                 return model, tokenizer
             _kept[key] = model, tokenizer
     model, tokenizer = _kept[key]
@@ -100,16 +101,23 @@ def load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
     Raises:
         CandidateError: it cannot be loaded.
     """
-    try:
+    with _named(candidate, "tokenizer"):
         return AutoTokenizer.from_pretrained(
             files.folder,
             gguf_file=files.gguf.name if files.gguf else None,
             trust_remote_code=candidate.settings.allow_remote_code,
             local_files_only=True,
         )
+
+
+@contextmanager
+def _named(candidate: Candidate, what: str) -> Iterator[None]:
+    """Errors that say whose tokenizer or weights cannot be loaded."""
+    try:
+        yield
     except Exception as error:  # transformers raises what its many parsers raise
         raise CandidateError(
-            f"candidate {candidate.name!r}: its tokenizer cannot be loaded: {type(error).__name__}: {error}"
+            f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -124,13 +132,11 @@ def check_weights(candidate: Candidate, files: ModelFiles) -> int:
 
 
 def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> Any:
-    kind: dict[str, Any]
+    # What was located and fingerprinted, and nothing that transformers might find beside it.
+    kind: dict[str, Any] = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
     if files.gguf is not None:
         kind = {"gguf_file": files.gguf.name, "quantization_config": GgufConfig(dequantize=True)}
-    else:
-        # What was located and fingerprinted, and nothing that transformers might find beside it.
-        kind = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
-    try:
+    with _named(candidate, "weights"):
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
             dtype=getattr(torch, candidate.dtype),
@@ -140,18 +146,8 @@ def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> An
             **kind,
             **placement,
         )
-    except Exception as error:
-        raise CandidateError(
-            f"candidate {candidate.name!r}: its weights cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
     # transformers fills what the files lack with random numbers and only warns.
     if missing := sorted(report["missing_keys"]):
-        raise CandidateError(
-            f"candidate {candidate.name!r}: missing weights: {', '.join(missing[:5])}"
-            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        )
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise CandidateError(f"candidate {candidate.name!r}: missing weights: {', '.join(missing[:5])}{more}")
     return model.eval()
-
-
-def _bytes(model: Any) -> int:
-    return sum(p.numel() * p.element_size() for p in model.parameters())

@@ -1,7 +1,7 @@
 """Hidden states of many sequences from a causal transformer, each common beginning computed once.
 
 Sequences that share nothing are padded on the right and read without a mask: earlier positions cannot see
-what follows them. Those that share a beginning are read as planned by `forecast.engines.prefixes`.
+what follows them. Those that share a beginning are read as planned by `forecast.engines.prefix_tree`.
 
 Legend: R rows of a batch, L its longest length, P tokens whose states are kept, D hidden size, N predicted
 tokens.
@@ -16,11 +16,19 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from forecast.engines.prefix_tree import Costs, PackedRow, Path, PrefixPlan, Tokens, lay_out, plan_reading
+from forecast.engines.prefix_tree import (
+    Costs,
+    KeptPrefix,
+    PackedRow,
+    PrefixPlan,
+    Tokens,
+    lay_out,
+    plan_reading,
+)
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictorStates:
     """Hidden states that predict tokens: `hidden[k]` predicts token `position[k]` of `sequence[k]`."""
 
     sequence: NDArray[np.int64]  # [N]
@@ -28,7 +36,7 @@ class Predicted:
     hidden: torch.Tensor  # [N, D]
 
 
-class Reader:
+class PrefixReader:
     """Runs a transformer's body; see the module's text."""
 
     def __init__(
@@ -53,7 +61,7 @@ class Reader:
         self._costs, self._reach = costs, reach
         self._kept: tuple[bytes, DynamicCache] | None = None  # tokens and states of the path read last
 
-    def read(self, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> Iterator[Predicted]:
+    def read(self, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> Iterator[PredictorStates]:
         """Hidden states for the tokens from `first_scored` on of every sequence, in no particular order.
 
         Args:
@@ -86,18 +94,15 @@ class Reader:
 
     def _read_alone(
         self, chosen: Sequence[int], inputs: Sequence[Tokens], first_predictor: Sequence[int]
-    ) -> Iterator[Predicted]:
+    ) -> Iterator[PredictorStates]:
         for batch in batches([len(inputs[i]) for i in chosen], self.batch_tokens):
             members = [chosen[i] for i in batch]
-            longest = max(len(inputs[i]) for i in members)
-            # Padding repeats a sequence's own last token: attention weighs it with 0, but 0 times NaN or
-            # infinity is NaN, so a token that the sequence does not hold could spoil it.
-            ids_RL = np.stack([np.pad(inputs[i], (0, longest - len(inputs[i])), "edge") for i in members])
+            ids_RL = _padded([inputs[i] for i in members])
             hidden_RLD = self._body(input_ids=self._tensor(ids_RL), use_cache=False)[0]
             counts = [len(inputs[i]) - first_predictor[i] for i in members]
             column = np.concatenate([np.arange(first_predictor[i], len(inputs[i])) for i in members])
             row = np.repeat(np.arange(len(members)), counts)
-            yield Predicted(
+            yield PredictorStates(
                 sequence=np.repeat(np.asarray(members, dtype=np.int64), counts),
                 position=column + 1,
                 hidden=hidden_RLD[self._tensor(row), self._tensor(column)],
@@ -105,11 +110,11 @@ class Reader:
 
     def _read_path(
         self,
-        path: Path,
+        path: KeptPrefix,
         cache: DynamicCache | None,
         inputs: Sequence[Tokens],
         first_predictor: Sequence[int],
-    ) -> Iterator[Predicted]:
+    ) -> Iterator[PredictorStates]:
         """Read what begins with a path; `cache` holds what comes before it, and does so again at the end."""
         node = path.node
         row = lay_out([replace(node, children=())], inputs)
@@ -151,11 +156,9 @@ class Reader:
         if cache is not None and before == 0:  # a beginning: plainly causal
             ids_1L = self._tensor(rows[0].tokens[None])
             return cast(torch.Tensor, self._body(input_ids=ids_1L, past_key_values=cache, use_cache=True)[0])
-        longest = max(len(row.tokens) for row in rows)
-        ids_RL = np.stack([np.pad(row.tokens, (0, longest - len(row.tokens)), "edge") for row in rows])
-        positions_RL = np.stack(
-            [np.pad(row.positions, (0, longest - len(row.tokens)), "edge") for row in rows]
-        )
+        ids_RL = _padded([row.tokens for row in rows])
+        positions_RL = _padded([row.positions for row in rows])
+        longest = ids_RL.shape[1]
         seen_RLK = np.zeros((len(rows), longest, before + longest), dtype=bool)
         seen_RLK[:, :, before:] = np.eye(longest, dtype=bool)  # padding, too: a softmax over nothing is NaN
         for r, row in enumerate(rows):
@@ -176,25 +179,29 @@ class Reader:
 
     def _predicted(
         self, rows: Sequence[PackedRow], hidden_RLD: torch.Tensor, first_predictor: Sequence[int]
-    ) -> Predicted:
-        sequence: list[NDArray[np.int64]] = []
-        position: list[NDArray[np.int64]] = []
-        flat: list[NDArray[np.int64]] = []  # places in hidden states of all rows, one after the other
+    ) -> PredictorStates:
+        found = []  # of each sequence of each node: index, position, place in all rows one after the other
         for r, row in enumerate(rows):
             for node, begin in row.nodes:
                 for i in node.members:
                     places = np.arange(max(first_predictor[i], node.start), node.stop)
-                    sequence.append(np.full(len(places), i))
-                    position.append(places + 1)
-                    flat.append(places - node.start + begin + r * hidden_RLD.shape[1])
-        return Predicted(
-            np.concatenate(sequence),
-            np.concatenate(position),
-            hidden_RLD.flatten(0, 1)[self._tensor(np.concatenate(flat))],
-        )
+                    flat = places - node.start + begin + r * hidden_RLD.shape[1]
+                    found.append((np.full(len(places), i), places + 1, flat))
+        sequence, position, place = (np.concatenate(each) for each in zip(*found, strict=True))
+        return PredictorStates(sequence, position, hidden_RLD.flatten(0, 1)[self._tensor(place)])
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def _padded(rows: Sequence[Tokens]) -> Tokens:
+    """Rows as one array [R, L], each with its own last entry repeated.
+
+    Attention weighs padding with 0, but 0 times NaN or infinity is NaN, so a token that the sequence does not
+    hold could spoil it.
+    """
+    longest = max(map(len, rows))
+    return np.stack([np.pad(row, (0, longest - len(row)), "edge") for row in rows])
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -217,11 +224,11 @@ def can_share(body: Any, device: torch.device, ids: Tokens, tolerance: float) ->
     """
     fork = np.concatenate([ids[:3], ids[:2:-1]])  # a b c, then what follows the other way round
     sequences, firsts = [ids, fork, ids[:5]], [1, 2, 4]
-    plain = _states(Reader(body, device, batch_tokens=1), sequences, firsts)
+    plain = _states(PrefixReader(body, device, batch_tokens=1), sequences, firsts)
     try:
         # As one row, where looking costs nothing, and against kept states, where further calls do not.
         for costs in (Costs(pair=0, call=0), Costs(pair=1, call=-100)):
-            shared = _states(Reader(body, device, 64, costs), sequences, firsts)
+            shared = _states(PrefixReader(body, device, 64, costs), sequences, firsts)
             if not bool(((shared - plain).abs().max() <= tolerance * plain.abs().max()).item()):
                 return False
     except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, NotImplementedError):
@@ -229,7 +236,7 @@ def can_share(body: Any, device: torch.device, ids: Tokens, tolerance: float) ->
     return True
 
 
-def _states(reader: Reader, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> torch.Tensor:
+def _states(reader: PrefixReader, sequences: Sequence[Tokens], first_scored: Sequence[int]) -> torch.Tensor:
     """Hidden states in the order of the sequences and their tokens."""
     found = list(reader.read(sequences, first_scored))
     keys = np.concatenate([one.sequence * 1000 + one.position for one in found])
@@ -238,9 +245,8 @@ def _states(reader: Reader, sequences: Sequence[Tokens], first_scored: Sequence[
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Indices in batches of similar length, each of at most `budget` tokens with padding, or one sequence."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
     batch: list[int] = []
-    for i in order:
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True):
         if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
             yield batch
             batch = []

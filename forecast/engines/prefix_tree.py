@@ -9,7 +9,7 @@ read against them (a path).
 Legend: L tokens of a row, P tokens of the path before it, n nodes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -42,24 +42,14 @@ class Node:
         """Of the whole subtree, each counted once."""
         return len(self) + sum(child.tokens for child in self.children)
 
-    def from_start(self, start: int) -> "Node":
-        """The node with what comes before it, down from `start`."""
-        return replace(self, start=start)
-
-    def walk(self) -> Iterable["Node"]:
-        """The subtree, parents before children."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
 
 @dataclass(frozen=True)
-class Path:
+class KeptPrefix:
     """A beginning whose states are kept while `packs` and `paths` are read against them."""
 
     node: Node
     packs: tuple[tuple[Node, ...], ...]
-    paths: tuple["Path", ...]
+    paths: tuple["KeptPrefix", ...]
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ class PrefixPlan:
 
     alone: tuple[int, ...] = ()
     trees: tuple[Node, ...] = ()
-    paths: tuple[Path, ...] = ()
+    paths: tuple[KeptPrefix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,15 +85,18 @@ def plan_reading(sequences: Mapping[int, Tokens], costs: Costs) -> PrefixPlan:
         costs: see there; rows with a mask attend to more than they need, kept beginnings mean more calls.
     """
     found: dict[int, _Against] = {}
-    readings = [_cheapest(tree, costs, found)[1] for tree in common_beginnings(sequences)]
+    return _joined([_cheapest(tree, costs, found)[1] for tree in common_beginnings(sequences)])
+
+
+def _joined(plans: Sequence[PrefixPlan]) -> PrefixPlan:
     return PrefixPlan(
-        tuple(i for one in readings for i in one.alone),
-        tuple(tree for one in readings for tree in one.trees),
-        tuple(path for one in readings for path in one.paths),
+        tuple(i for plan in plans for i in plan.alone),
+        tuple(tree for plan in plans for tree in plan.trees),
+        tuple(path for plan in plans for path in plan.paths),
     )
 
 
-_Against = tuple[float, tuple[tuple[Node, ...], ...], tuple[Path, ...]]
+_Against = tuple[float, tuple[tuple[Node, ...], ...], tuple[KeptPrefix, ...]]
 
 
 def _cheapest(node: Node, costs: Costs, found: dict[int, _Against]) -> tuple[float, PrefixPlan]:
@@ -111,20 +104,13 @@ def _cheapest(node: Node, costs: Costs, found: dict[int, _Against]) -> tuple[flo
     if len(node.members) == 1:
         return costs.causal(len(node)), PrefixPlan(alone=node.members)
     parted = [_cheapest(part, costs, found) for part in _parted(node)]
-    best = (
-        sum(cost for cost, _ in parted),
-        PrefixPlan(
-            tuple(i for _, one in parted for i in one.alone),
-            tuple(tree for _, one in parted for tree in one.trees),
-            tuple(path for _, one in parted for path in one.paths),
-        ),
-    )
+    best = sum(cost for cost, _ in parted), _joined([plan for _, plan in parted])
     if node.tokens <= _LONGEST_ROW and (cost := costs.row(node.tokens, 0)) < best[0]:
         best = cost, PrefixPlan(trees=(node,))
     if node.children:
         after, packs, paths = _after(node, costs, found)
         if (cost := costs.call + costs.causal(len(node)) + after) < best[0]:
-            best = cost, PrefixPlan(paths=(Path(node, packs, paths),))
+            best = cost, PrefixPlan(paths=(KeptPrefix(node, packs, paths),))
     return best
 
 
@@ -140,15 +126,15 @@ def _after(start: Node, costs: Costs, found: dict[int, _Against]) -> _Against:
 
 def _against(nodes: Sequence[Node], before: int, costs: Costs, found: dict[int, _Against]) -> _Against:
     packed: list[Node] = []
-    paths: list[Path] = []
+    paths: list[KeptPrefix] = []
     total = 0.0
     waiting = list(reversed(nodes))
     while waiting:
         node = waiting.pop()
-        whole = costs.call + costs.row(node.tokens, before)
         if not node.children:
             packed.append(node)
             continue
+        whole = costs.call + costs.row(node.tokens, before)
         inner, packs, deeper = _after(node, costs, found)
         kept = costs.call + costs.row(len(node), before) + inner
         parts = _parted(node)
@@ -157,7 +143,7 @@ def _against(nodes: Sequence[Node], before: int, costs: Costs, found: dict[int, 
             packed.append(node)
         elif kept <= apart:
             total += kept
-            paths.append(Path(node, packs, deeper))
+            paths.append(KeptPrefix(node, packs, deeper))
         else:
             waiting += reversed(parts)
     rows: list[list[Node]] = []
@@ -196,29 +182,22 @@ def _parts(
     """Nodes that begin at `start`; neighbours in `order` agree on `shared` tokens, all on `start`."""
     if not order:
         return []
-    groups: list[tuple[int, int]] = []
-    begin = 0
-    for i in range(1, len(order) + 1):
-        if i == len(order) or shared[i - 1] <= start or depth == _DEEPEST:
-            groups.append((begin, i))
-            begin = i
-    return [_node(order[a:b], shared[a : b - 1], lengths, start, depth) for a, b in groups]
-
-
-def _node(
-    order: Sequence[int], shared: Sequence[int], lengths: Mapping[int, int], start: int, depth: int
-) -> Node:
-    stop = min(shared, default=lengths[order[0]])
-    ending = sum(lengths[i] == stop for i in order)  # the shortest stand first
-    children = _parts(order[ending:], shared[ending:], lengths, stop, depth + 1)
-    return Node(start, stop, tuple(order), tuple(children))
+    cuts = [i + 1 for i, agreed in enumerate(shared) if agreed <= start or depth == _DEEPEST]
+    nodes = []
+    for a, b in pairwise([0, *cuts, len(order)]):
+        members, inner = order[a:b], shared[a : b - 1]
+        stop = min(inner, default=lengths[members[0]])
+        ending = sum(lengths[i] == stop for i in members)  # the shortest stand first
+        children = _parts(members[ending:], inner[ending:], lengths, stop, depth + 1)
+        nodes.append(Node(start, stop, tuple(members), tuple(children)))
+    return nodes
 
 
 def _parted(node: Node) -> list[Node]:
     """The children of a node that is not worth its while, each with the node's own tokens."""
     inner = {i for child in node.children for i in child.members}
     ended = [Node(node.start, node.stop, (i,)) for i in node.members if i not in inner]
-    return [*ended, *(child.from_start(node.start) for child in node.children)]
+    return [*ended, *(replace(child, start=node.start) for child in node.children)]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Engine on torch and transformers: each common beginning read once, output head at scored positions only.
 
 That the model is causal, that its output head is understood, and whether beginnings can be shared, is checked
-when it is loaded. How sequences are batched and shared: `forecast.engines.reading`.
+when it is loaded. How sequences are batched and shared: `forecast.engines.prefix_reader`.
 """
 
 import gc
@@ -19,7 +19,7 @@ from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.checks import check_finite, check_ids, real_vocab_size
 from forecast.engines.encode import Encoded
 from forecast.engines.hf_loading import load_candidate
-from forecast.engines.prefix_reader import Predicted, Reader, can_share, out_of_memory
+from forecast.engines.prefix_reader import PredictorStates, PrefixReader, can_share, out_of_memory
 from forecast.engines.prefix_tree import Costs, Tokens
 from forecast.engines.variants import make_variant
 from forecast.errors import CandidateError
@@ -33,7 +33,7 @@ from forecast.tokenstats.onednn_linear import speed_up
 # 0.96, 0.64 on two. There the statistics add 1 % (fp32) or 5 % (bf16) to forward pass and output head.
 # GPUs: not measured.
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
-# What sharing beginnings has to be weighed against, see `forecast.engines.prefixes.Costs`: how much slower
+# What sharing beginnings has to be weighed against, see `prefix_tree.Costs`: how much slower
 # than a matrix product attention runs per operation, and what a further call of the body costs, in tokens.
 # AMD EPYC 9005, one thread, torch 2.13, 512 tokens, heads of 64: products 190 (fp32, oneDNN) and 485 (bf16)
 # GFLOP/s, attention with a mask 87 and 84. (GPUs: guessed.)
@@ -84,7 +84,7 @@ class TorchEngine:
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )
         self._check_model()
-        self._reader: Reader | None = self._make_reader(text_config)
+        self._reader: PrefixReader | None = self._make_reader(text_config)
 
     def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
         """See `Engine.score`; the order of the sequences changes nothing.
@@ -92,8 +92,7 @@ class TorchEngine:
         Raises:
             CandidateError: a token id that the model does not have, or logits that are NaN or infinite.
         """
-        for one in sequences:
-            check_ids(self._name, self.tokenizer, one, self._input_rows, self.facts.vocab_size)
+        check_ids(self._name, self.tokenizer, sequences, self._input_rows, self.facts.vocab_size)
         if self._reader is None:
             raise RuntimeError("the engine is closed")
         if not sequences:
@@ -115,9 +114,8 @@ class TorchEngine:
                     raise
                 self._read_less_at_once(max(map(len, ids)), error)
         parts = [np.split(array, begins[1:-1]) for array in flat]
-        results = [SequenceStats(*arrays) for arrays in zip(*parts, strict=True)][: len(sequences)]
-        for one, one_stats in zip(sequences, results, strict=True):
-            check_finite(self._name, one, one_stats)
+        results = [SequenceStats(*arrays) for arrays in zip(*parts, strict=True)]
+        check_finite(self._name, sequences, results)
         return results
 
     def _read_less_at_once(self, longest: int, error: BaseException) -> None:
@@ -128,9 +126,7 @@ class TorchEngine:
         """
         assert self._reader is not None
         self._reader.forget()
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._collect()
         if self._reader.batch_tokens > longest:
             self._reader.batch_tokens = max(longest, self._reader.batch_tokens // 2)
         elif not self._reader.stop_sharing():
@@ -142,14 +138,11 @@ class TorchEngine:
             )
 
     def _fill(
-        self, flat: list[NDArray[Any]], places: NDArray[np.int64], found: Predicted, ids: list[Tokens]
+        self, flat: list[NDArray[Any]], places: NDArray[np.int64], found: PredictorStates, ids: list[Tokens]
     ) -> None:
         """Statistics of predicted tokens, put where they belong."""
-        targets = np.fromiter(
-            (ids[i][p] for i, p in zip(found.sequence, found.position, strict=True)),
-            dtype=np.int64,
-            count=len(found.position),
-        )
+        where = zip(found.sequence, found.position, strict=True)
+        targets = np.fromiter((ids[i][p] for i, p in where), np.int64, len(found.position))
         stats = token_stats(
             found.hidden,
             self._head,
@@ -161,10 +154,6 @@ class TorchEngine:
         for array, tensor in zip(flat, stats, strict=True):
             array[places] = tensor.cpu().numpy()
 
-    def _hidden(self, ids_BL: torch.Tensor) -> torch.Tensor:
-        hidden: torch.Tensor = self._body(input_ids=ids_BL, use_cache=False)[0]
-        return hidden
-
     @torch.inference_mode()
     def _check_model(self) -> None:
         """Refuse a model whose output head is more than we compute, or whose positions see later ones.
@@ -173,7 +162,7 @@ class TorchEngine:
         """
         length = min(8, self.facts.vocab_size, self.facts.context_length or 8)
         ids_1L = torch.arange(length, device=self._device)[None]
-        hidden_1LD = self._hidden(ids_1L)
+        hidden_1LD = self._body(input_ids=ids_1L, use_cache=False)[0]
         ours = nn.functional.linear(hidden_1LD, self._head, self._bias).float() * self._logit_scale
         if self._softcap is not None:
             ours = torch.tanh(ours / self._softcap) * self._softcap
@@ -186,34 +175,35 @@ class TorchEngine:
             )
         changed_1L = ids_1L.clone()
         changed_1L[0, -1] = 0
-        if _difference(self._hidden(changed_1L)[:, :-1], hidden_1LD[:, :-1]) > _TOLERANCE[self._head.dtype]:
+        changed_1LD = self._body(input_ids=changed_1L, use_cache=False)[0]
+        if _difference(changed_1LD[:, :-1], hidden_1LD[:, :-1]) > _TOLERANCE[self._head.dtype]:
             raise CandidateError(
                 f"candidate {self._name!r}: {type(self._model).__name__} sees later tokens too, so it gives "
                 "no next-token probabilities; only causal language models can be candidates"
             )
 
     @torch.inference_mode()
-    def _make_reader(self, text_config: Any) -> Reader:
+    def _make_reader(self, text_config: Any) -> PrefixReader:
         """A reader that shares common beginnings where that leaves the model's numbers as they are."""
         if _depends_on_the_batch(text_config):
             self._body.register_forward_pre_hook(_forget_longest)
-            return Reader(self._body, self._device, batch_tokens=1)
+            return PrefixReader(self._body, self._device, batch_tokens=1)
         probe = np.arange(_PROBE_TOKENS, dtype=np.int64)
         fits = min(self.facts.vocab_size, self.facts.context_length or _PROBE_TOKENS) >= _PROBE_TOKENS
         reach = _reach(text_config)
-        shares = (
-            self._share_prefixes
-            and fits
-            and (reach is None or reach >= _PROBE_TOKENS)
-            and can_share(self._body, self._device, probe, _TOLERANCE[self._head.dtype])
-        )
+        fits &= reach is None or reach >= _PROBE_TOKENS
+        shares = self._share_prefixes and fits
+        shares = shares and can_share(self._body, self._device, probe, _TOLERANCE[self._head.dtype])
         costs = _costs(self._body, text_config, self._device) if shares else None
-        return Reader(self._body, self._device, self._batch_tokens, costs, reach)
+        return PrefixReader(self._body, self._device, self._batch_tokens, costs, reach)
 
     def close(self) -> None:
         """Give the memory back; a small base model stays for further variants, see `load_candidate`."""
         self._model = self._body = self._head = self._bias = None
         self._reader = None
+        self._collect()
+
+    def _collect(self) -> None:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -233,12 +223,12 @@ def _context_length(candidate: Candidate, body: nn.Module, text_config: Any) -> 
         if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES
     ]
     wanted = candidate.settings.context_length
+    if wanted is not None and tables and wanted > min(tables):
+        raise CandidateError(
+            f"candidate {candidate.name!r}: context_length {wanted} is more than its table of positions "
+            f"has ({min(tables)})"
+        )
     if wanted is not None:
-        if tables and wanted > min(tables):
-            raise CandidateError(
-                f"candidate {candidate.name!r}: context_length {wanted} is more than its table of positions "
-                f"has ({min(tables)})"
-            )
         return wanted
     for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length"):
         value = getattr(text_config, key, None)

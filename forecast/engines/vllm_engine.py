@@ -116,9 +116,8 @@ class VllmEngine:
     def _ready(self, vllm: Any, candidate: Candidate, parameters: int) -> None:
         self._sampling_params = vllm.SamplingParams
         model_config = self._llm.llm_engine.model_config
-        rows = model_config.get_vocab_size()
-        vocab_size = real_vocab_size(candidate, self.tokenizer, rows)
-        self._input_rows = rows
+        self._input_rows = model_config.get_vocab_size()
+        vocab_size = real_vocab_size(candidate, self.tokenizer, self._input_rows)
         hooked = set(self._llm.collective_rpc("forecast_install", args=(vocab_size,)))
         if "" in hooked:
             raise CandidateError(
@@ -146,12 +145,10 @@ class VllmEngine:
         """
         if self._llm is None:
             raise RuntimeError("the engine is closed")
-        for one in sequences:
-            check_ids(self._name, self.tokenizer, one, self._input_rows, self.facts.vocab_size)
-        found = self._run([(one.input_ids.tolist(), one.first_scored) for one in sequences])
-        for one, stats in zip(sequences, found, strict=True):
-            check_finite(self._name, one, stats)
-        return found
+        check_ids(self._name, self.tokenizer, sequences, self._input_rows, self.facts.vocab_size)
+        stats = self._run([(one.input_ids.tolist(), one.first_scored) for one in sequences])
+        check_finite(self._name, sequences, stats)
+        return stats
 
     def _run(self, sequences: Sequence[tuple[list[int], int]]) -> list[SequenceStats]:
         """Statistics of token ids from an index on."""
@@ -167,14 +164,11 @@ class VllmEngine:
             # Scored tokens that were in the cache already, from a text that begins the same, never passed by.
             waiting = [i for i in waiting if (one := found[i]) is None or not bool((one.rank > 0).all())]
             if not waiting:
-                break
-        missing = [i for i, one in enumerate(found) if one is None or not bool((one.rank > 0).all())]
-        if missing:
-            raise CandidateError(
-                f"candidate {self._name!r}: vLLM skipped scored tokens of {len(missing)} of "
-                f"{len(sequences)} texts; set engine.share_prefixes: false, or use engine.kind: torch"
-            )
-        return [one for one in found if one is not None]
+                return [one for one in found if one is not None]
+        raise CandidateError(
+            f"candidate {self._name!r}: vLLM skipped scored tokens of {len(waiting)} of "
+            f"{len(sequences)} texts; set engine.share_prefixes: false, or use engine.kind: torch"
+        )
 
     def _generate(self, requests: Sequence[tuple[int, list[int], int]], use_cache: bool) -> None:
         # The last token predicts nothing that is asked for; without it a text as long as the context leaves
@@ -195,12 +189,11 @@ class VllmEngine:
 
     def _taken(self) -> list[tuple[int, bytes, bytes]]:
         """What the workers have collected; of tensor-parallel ranks, from the one that saw logits."""
-        by_rank = self._llm.collective_rpc("forecast_take")
-
-        def seen(entries: Sequence[tuple[int, bytes, bytes]]) -> bool:
-            return any(np.frombuffer(counts, np.int32).any() for _, _, counts in entries)
-
-        return next((entries for entries in by_rank if seen(entries)), by_rank[0])
+        by_rank: list[list[tuple[int, bytes, bytes]]] = self._llm.collective_rpc("forecast_take")
+        for entries in by_rank:
+            if any(np.frombuffer(counts, np.int32).any() for _, _, counts in entries):
+                return entries
+        return by_rank[0]
 
     def _check_hook(self, version: str, dtype: str) -> None:
         """Compare with vLLM's own log-probabilities, which it gives as a table of the whole vocabulary."""

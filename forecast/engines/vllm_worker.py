@@ -132,16 +132,12 @@ class PromptLogprobsInV2:
     def compute_prompt_logprobs(
         self, logits_fn: ComputeLogits, hidden_states: torch.Tensor, input_batch: Any, *others: Any
     ) -> Any:
-        spans = [
-            Span(
-                self._wanted[req_id],
-                int(input_batch.query_start_loc_np[i]),
-                int(input_batch.num_computed_prefill_tokens_np[i]),
-                int(input_batch.num_scheduled_tokens[i]),
-            )
-            for i, req_id in enumerate(input_batch.req_ids)
-            if req_id in self._wanted
-        ]
+        spans = []
+        for i, req_id in enumerate(input_batch.req_ids):
+            if (wanted := self._wanted.get(req_id)) is not None:
+                offset = int(input_batch.query_start_loc_np[i])
+                start = int(input_batch.num_computed_prefill_tokens_np[i])
+                spans.append(Span(wanted, offset, start, int(input_batch.num_scheduled_tokens[i])))
         self._collector.collect(spans, hidden_states, logits_fn)
         return self._original.compute_prompt_logprobs(logits_fn, hidden_states, input_batch, *others)
 
@@ -154,8 +150,7 @@ def hook_v1(runner: Any, collector: Collector) -> None:
         spans = []
         for req_id, size in num_scheduled_tokens.items():
             request = runner.requests[req_id]
-            wanted = wanted_of(request.sampling_params)
-            if wanted is not None:
+            if (wanted := wanted_of(request.sampling_params)) is not None:
                 offset = runner.query_start_loc.np[runner.input_batch.req_id_to_index[req_id]].item()
                 spans.append(Span(wanted, offset, request.num_computed_tokens, size))
         collector.collect(spans, hidden_states, runner.model.compute_logits)

@@ -3,17 +3,17 @@
 import string
 from typing import Any
 
-from forecast.inputs.files import Problems, Row
+from forecast.errors import shortened
+from forecast.inputs.files import Problems, SourceRow
 
 
-def value_at(row: Row, column: str, problems: Problems) -> Any:
+def value_at(row: SourceRow, column: str, problems: Problems) -> Any:
     """The value of a column; dots reach into records. None, and a problem noted, where there is none."""
     value: Any = row.data
     for part in [column] if column in row.data else column.split("."):
         if not isinstance(value, dict) or part not in value:
-            problems.add(
-                row.where, f"column {column!r} is missing; the row has: {', '.join(map(str, row.data))}"
-            )
+            present = ", ".join(map(str, row.data))
+            problems.add(row.where, f"column {column!r} is missing; the row has: {present}")
             return None
         value = value[part]
     if value is None:
@@ -21,29 +21,28 @@ def value_at(row: Row, column: str, problems: Problems) -> Any:
     return value
 
 
-def text_at(row: Row, column: str, problems: Problems) -> str | None:
+def text_at(row: SourceRow, column: str, problems: Problems) -> str | None:
     """The text of a column; None, and a problem noted, where there is none."""
     return _checked(row, column, str, "text", problems)
 
 
-def printed_at(row: Row, column: str, problems: Problems) -> str | None:
+def printed_at(row: SourceRow, column: str, problems: Problems) -> str | None:
     """A text or a number as text; None, and a problem noted, where there is neither."""
     return _checked(row, column, str | int | float, "a text or a number", problems)
 
 
-def texts_at(row: Row, column: str, problems: Problems) -> list[str] | None:
+def texts_at(row: SourceRow, column: str, problems: Problems) -> list[str] | None:
     """A list of texts or numbers as texts; None, and a problem noted, where there is none."""
-    values = value_at(row, column, problems)
-    if values is None:
+    if (values := value_at(row, column, problems)) is None:
         return None
     if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
-        problems.add(row.where, f"column {column!r} holds {_shortened(values)}, expected a list of texts")
+        problems.add(row.where, f"column {column!r} holds {shortened(values)}, expected a list of texts")
         return None
     texts = [str(value) for value in values]
     return texts if all(_sound(row, text, problems) is not None for text in texts) else None
 
 
-def rendered(row: Row, template: str, problems: Problems) -> str | None:
+def rendered(row: SourceRow, template: str, problems: Problems) -> str | None:
     """A template over columns: `"Question: {question}"`; None, and problems noted, where one has no value."""
     parts: list[str | None] = []
     for literal, column, _, _ in string.Formatter().parse(template):
@@ -52,7 +51,7 @@ def rendered(row: Row, template: str, problems: Problems) -> str | None:
     return "".join(texts) if len(texts) == len(parts) else None
 
 
-def id_at(row: Row, column: str, problems: Problems) -> str | None:
+def id_at(row: SourceRow, column: str, problems: Problems) -> str | None:
     """The value of an id column as text; None, and a problem noted, where there is none."""
     text = _checked(row, column, str | int, "a text or a whole number", problems)
     if text == "":
@@ -61,31 +60,21 @@ def id_at(row: Row, column: str, problems: Problems) -> str | None:
     return text
 
 
-def _checked(row: Row, column: str, kinds: Any, expected: str, problems: Problems) -> str | None:
-    value = value_at(row, column, problems)
-    if value is None:
+def _checked(row: SourceRow, column: str, kinds: Any, expected: str, problems: Problems) -> str | None:
+    if (value := value_at(row, column, problems)) is None:
         return None
     if not isinstance(value, kinds):
-        problems.add(row.where, f"column {column!r} holds {_shortened(value)}, expected {expected}")
+        problems.add(row.where, f"column {column!r} holds {shortened(value)}, expected {expected}")
         return None
     return _sound(row, str(value), problems)
 
 
-def _sound(row: Row, text: str, problems: Problems) -> str | None:
-    # JSON can carry half of a surrogate pair (a text cut in the middle of an emoji); no tokenizer and no file
-    # can.
+def _sound(row: SourceRow, text: str, problems: Problems) -> str | None:
+    # JSON can carry half of a surrogate pair (a text cut inside an emoji); no tokenizer and no file can.
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        problems.add(
-            row.where,
-            f"half a surrogate pair at character {error.start + 1} of {_shortened(text)}; "
-            "cut the text elsewhere",
-        )
+        place = f"character {error.start + 1} of {shortened(text)}"
+        problems.add(row.where, f"half a surrogate pair at {place}; cut the text elsewhere")
         return None
     return text
-
-
-def _shortened(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:60] + "..."

@@ -9,7 +9,7 @@ import importlib.metadata
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,14 +21,14 @@ import pyarrow.parquet
 
 from forecast import storage
 from forecast.config.sources import DataSource
-from forecast.errors import InputError
+from forecast.errors import InputError, shortened
 
 _MESSAGES_SHOWN = 20
 _PLACES_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """One record and where it stands, e.g. `solutions.jsonl:17`."""
 
     where: str
@@ -58,24 +58,16 @@ class Problems:
         raise InputError("\n".join(lines))
 
 
-def local_path(path: str) -> str:
-    """`package://` resolved to a file; every other path as it is.
+def local_path(uri: str) -> str:
+    """The path of `package://DISTRIBUTION/FILE`, a file of an installed Python package; others as they are.
 
-    Raises:
-        InputError: see `package_file`.
-    """
-    return str(package_file(path)) if path.startswith("package://") else path
-
-
-def package_file(uri: str) -> Path:
-    """The local path of `package://DISTRIBUTION/FILE`, a file that an installed Python package carries.
-
-    FILE is the whole path inside the package or an end of it that is unique. The package is looked up, never
-    imported.
+    FILE is the whole path inside the package or a unique end of it. The package is never imported.
 
     Raises:
         InputError: the package is not installed or holds no such file.
     """
+    if not uri.startswith("package://"):
+        return uri
     distribution, _, name = uri.removeprefix("package://").partition("/")
     try:
         files = importlib.metadata.files(distribution) or []
@@ -83,15 +75,14 @@ def package_file(uri: str) -> Path:
         raise InputError(
             f"{uri}: the Python package {distribution!r} is not installed; `pip install {distribution}`"
         ) from None
-    exact = [f for f in files if str(f) == name]
-    found = exact or [f for f in files if str(f).endswith("/" + name)]
+    found = [f for f in files if str(f) == name] or [f for f in files if str(f).endswith("/" + name)]
     if len(found) != 1:
         names = f": {', '.join(map(str, found))}" if found else ""
         raise InputError(f"{uri}: {len(found)} files of {distribution!r} match {name!r}, expected one{names}")
-    return Path(str(found[0].locate()))
+    return str(found[0].locate())
 
 
-def read_rows(source: DataSource) -> list[Row]:
+def read_rows(source: DataSource) -> list[SourceRow]:
     """The rows of a source, at most `source.limit`.
 
     Raises:
@@ -119,7 +110,7 @@ def read_file(path: str) -> bytes:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
-def _file_rows(path: str) -> Iterator[Row]:
+def _file_rows(path: str) -> Iterable[SourceRow]:
     path = local_path(path)
     if not storage.is_remote(path) and Path(path).is_dir():
         return _saved_dataset_rows(path)
@@ -132,16 +123,14 @@ def _file_rows(path: str) -> Iterator[Row]:
         )
     data = read_file(path)
     try:
-        if name.endswith(".gz"):
-            data = gzip.decompress(data)
-        return _READERS[suffix](path, data)
+        return _READERS[suffix](path, gzip.decompress(data) if name.endswith(".gz") else data)
     except InputError:
         raise
     except Exception as error:  # each reader has its own exceptions for a damaged file
         raise InputError(f"{path}: cannot be read as {suffix}: {error}") from error
 
 
-def _jsonl_rows(path: str, data: bytes) -> Iterator[Row]:
+def _jsonl_rows(path: str, data: bytes) -> list[SourceRow]:
     lines = data.split(b"\n")
     if not lines[-1].strip():
         lines.pop()  # the line break that ends the file
@@ -153,32 +142,35 @@ def _jsonl_rows(path: str, data: bytes) -> Iterator[Row]:
             problems.add(where, "empty line, expected a JSON object; remove the line")
             continue
         try:
-            record = json.loads(line)
+            rows += _objects([SourceRow(where, json.loads(line))], problems)
         except ValueError as error:
             problems.add(where, f"not valid JSON ({error}); expected one JSON object per line")
-            continue
-        if not isinstance(record, dict):
-            problems.add(where, f"expected a JSON object, got {_shortened(record)}")
-            continue
-        rows.append(Row(where, record))
     problems.raise_if_any()
-    return iter(rows)
+    return rows
 
 
-def _json_rows(path: str, data: bytes) -> Iterator[Row]:
+def _json_rows(path: str, data: bytes) -> list[SourceRow]:
     records = json.loads(data)
     if not isinstance(records, list):
-        raise InputError(f"{path}: expected a JSON list of objects, got {_shortened(records)}")
+        raise InputError(f"{path}: expected a JSON list of objects, got {shortened(records, json.dumps)}")
     problems = Problems()
-    rows = [Row(f"{path}: record {i}", record) for i, record in enumerate(records, start=1)]
-    for row in rows:
-        if not isinstance(row.data, dict):
-            problems.add(row.where, f"expected a JSON object, got {_shortened(row.data)}")
+    rows = _objects(_numbered(f"{path}: record", records), problems)
     problems.raise_if_any()
-    return iter(rows)
+    return rows
 
 
-def _csv_rows(path: str, data: bytes) -> Iterator[Row]:
+def _objects(rows: Iterable[SourceRow], problems: Problems) -> list[SourceRow]:
+    """The rows that hold JSON objects; the others are noted."""
+    good = []
+    for row in rows:
+        if isinstance(row.data, dict):
+            good.append(row)
+        else:
+            problems.add(row.where, f"expected a JSON object, got {shortened(row.data, json.dumps)}")
+    return good
+
+
+def _csv_rows(path: str, data: bytes) -> list[SourceRow]:
     """Cells are text; an empty cell is a missing value (None)."""
     csv.field_size_limit(sys.maxsize)  # the default refuses solutions of more than 128 KiB
     reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
@@ -199,32 +191,34 @@ def _csv_rows(path: str, data: bytes) -> Iterator[Row]:
             elif len(cells) != len(header):
                 problems.add(where, f"{len(cells)} cells, the header has {len(header)}")
             else:
-                rows.append(
-                    Row(where, {name: cell or None for name, cell in zip(header, cells, strict=True)})
-                )
+                values = (cell or None for cell in cells)
+                rows.append(SourceRow(where, dict(zip(header, values, strict=True))))
     except csv.Error as error:
         problems.add(f"{path}:{line}", f"not valid CSV ({error}); the row starts here")
     problems.raise_if_any()
-    return iter(rows)
+    return rows
 
 
-def _parquet_rows(path: str, data: bytes) -> Iterator[Row]:
+def _parquet_rows(path: str, data: bytes) -> Iterator[SourceRow]:
     return _table_rows(path, pa.parquet.read_table(io.BytesIO(data)))
 
 
-def _arrow_rows(path: str, data: bytes) -> Iterator[Row]:
+def _arrow_rows(path: str, data: bytes) -> Iterator[SourceRow]:
     """Both Arrow formats: the stream, which `datasets` writes, and the file (also called Feather)."""
-    is_file = data.startswith(b"ARROW1")
-    reader = pa.ipc.open_file(data) if is_file else pa.ipc.open_stream(data)
-    return _table_rows(path, reader.read_all())
+    open_arrow = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
+    return _table_rows(path, open_arrow(data).read_all())
 
 
-def _table_rows(path: str, table: pa.Table) -> Iterator[Row]:
-    records = (record for batch in table.to_batches(max_chunksize=1024) for record in batch.to_pylist())
-    return (Row(f"{path}: row {i}", record) for i, record in enumerate(records, start=1))
+def _table_rows(path: str, table: pa.Table) -> Iterator[SourceRow]:
+    batches = table.to_batches(max_chunksize=1024)
+    return _numbered(f"{path}: row", (record for batch in batches for record in batch.to_pylist()))
 
 
-_READERS: dict[str, Callable[[str, bytes], Iterator[Row]]] = {
+def _numbered(place: str, records: Iterable[dict[str, Any]]) -> Iterator[SourceRow]:
+    return (SourceRow(f"{place} {i}", record) for i, record in enumerate(records, start=1))
+
+
+_READERS: dict[str, Callable[[str, bytes], Iterable[SourceRow]]] = {
     ".jsonl": _jsonl_rows,
     ".ndjson": _jsonl_rows,
     ".json": _json_rows,
@@ -234,7 +228,7 @@ _READERS: dict[str, Callable[[str, bytes], Iterator[Row]]] = {
 }
 
 
-def _saved_dataset_rows(folder: str) -> Iterator[Row]:
+def _saved_dataset_rows(folder: str) -> Iterator[SourceRow]:
     import datasets
 
     try:
@@ -243,20 +237,16 @@ def _saved_dataset_rows(folder: str) -> Iterator[Row]:
         raise InputError(f"{folder}: not a folder written by datasets.save_to_disk: {error}") from error
     if isinstance(data, datasets.DatasetDict):
         raise InputError(f"{folder}: holds several splits; name the folder of one: {', '.join(data)}")
-    return (Row(f"{folder}: row {i}", record) for i, record in enumerate(data, start=1))
+    return _numbered(f"{folder}: row", data)
 
 
-def _dataset_rows(source: DataSource) -> Iterator[Row]:
+def _dataset_rows(source: DataSource) -> Iterator[SourceRow]:
     import datasets
 
-    split = source.split or "train"
     try:
-        data = datasets.load_dataset(source.dataset, source.config, split=split, revision=source.revision)
+        data = datasets.load_dataset(
+            source.dataset, source.config, split=source.split or "train", revision=source.revision
+        )
     except Exception as error:  # the library raises dozens of types: offline, missing, gated, bad split
         raise InputError(f"dataset {source.label}: cannot be loaded: {error}") from error
-    return (Row(f"dataset {source.label}: row {i}", record) for i, record in enumerate(data, start=1))
-
-
-def _shortened(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:40] + "..."
+    return _numbered(f"dataset {source.label}: row", data)

@@ -2,14 +2,15 @@
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from forecast.config.sources import DataSource, MeasuredSource
+from forecast.config.sources import MeasuredSource
 from forecast.errors import InputError, did_you_mean
 from forecast.inputs.columns import text_at
-from forecast.inputs.files import Problems, read_file, read_rows
+from forecast.inputs.files import Problems, read_file
+from forecast.inputs.long_table import is_repeat, number_of, read_long_table
 
 _CSV_COLUMNS = ("candidate", "task", "metric", "value")
 
@@ -55,35 +56,29 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
     entries = _csv_entries(source, problems) if source.format == "csv" else _lm_eval_entries(source)
     entries = _of_chosen_metric(_of_chosen_tasks(entries, source), source, problems)
     scores: list[MeasuredScore] = []
-    places: dict[tuple[str, str, str], str] = {}
+    places: dict[tuple[object, ...], str] = {}
     for entry in entries:
         if entry.candidate not in candidates:
             hint = did_you_mean(entry.candidate, candidates)
             problems.add(entry.where, f"unknown candidate {entry.candidate!r}; {hint}")
             continue
         key = (entry.candidate, entry.task, entry.metric)
-        if (first := places.get(key)) is not None:
-            problems.add(entry.where, f"{' / '.join(key)} is given twice, first at {first}; remove one")
+        if is_repeat(key, entry.where, places, problems):
             continue
-        places[key] = entry.where
         if entry.lower_is_better:
+            fix = "choose another metric, or leave the task out with tasks"
             problems.add(
-                entry.where,
-                f"lower is better for {entry.metric!r}, forecasts take higher as better; choose another "
-                "metric, or leave the task out with tasks",
+                entry.where, f"lower is better for {entry.metric!r}, forecasts take higher as better; {fix}"
             )
             continue
-        value = _number(entry.value)
-        stderr = None if entry.stderr is None else _number(entry.stderr)
-        if value is None:
-            problems.add(
-                entry.where,
-                f"value {entry.value!r} is not a finite number; remove the score if it is not known",
-            )
-        elif entry.stderr is not None and (stderr is None or stderr < 0):
-            problems.add(
-                entry.where, f"stderr {entry.stderr!r} is not a finite number of 0 or more; leave it out"
-            )
+        value = number_of(entry.value)
+        stderr = None if entry.stderr is None else number_of(entry.stderr)
+        if not math.isfinite(value):
+            fix = "remove the score if it is not known"
+            problems.add(entry.where, f"value {entry.value!r} is not a finite number; {fix}")
+        elif stderr is not None and not 0 <= stderr < math.inf:
+            fault = "is not a finite number of 0 or more; leave it out"
+            problems.add(entry.where, f"stderr {entry.stderr!r} {fault}")
         else:
             scores.append(MeasuredScore(*key, value, stderr, entry.source))
     problems.raise_if_any()
@@ -91,14 +86,8 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
 
 
 def _csv_entries(source: MeasuredSource, problems: Problems) -> list[_Entry]:
-    rows = read_rows(DataSource(path=source.path))
-    if missing := [column for column in _CSV_COLUMNS if column not in rows[0].data]:
-        raise InputError(
-            f"{source.path}:1: missing columns: {', '.join(missing)}; "
-            f"the header has: {', '.join(rows[0].data)}"
-        )
     entries = []
-    for row in rows:
+    for row in read_long_table(source.path, _CSV_COLUMNS):
         candidate, task, metric = (text_at(row, column, problems) for column in _CSV_COLUMNS[:3])
         if candidate is not None and task is not None and metric is not None:
             value, stderr = row.data["value"], row.data.get("stderr")
@@ -162,38 +151,19 @@ def _of_chosen_metric(entries: list[_Entry], source: MeasuredSource, problems: P
     """One metric per task: the only one there is, or the one that `metric` names."""
     chosen: list[_Entry] = []
     for task in dict.fromkeys(entry.task for entry in entries):
-        own = [entry for entry in entries if entry.task == task]
+        own = matching = [entry for entry in entries if entry.task == task]
         if source.metric is not None:
             wanted = source.metric.removesuffix(",none")
             exact = [entry for entry in own if entry.metric == wanted]
             matching = exact or [entry for entry in own if entry.metric.partition(",")[0] == wanted]
-        else:
-            matching = own
-        metrics = _names(matching)
+        metrics = dict.fromkeys(entry.metric for entry in matching)
         if len(metrics) == 1:
             chosen += matching
-        elif metrics:
-            problems.add(
-                own[0].where,
-                f"the task {task!r} has several metrics; set metric to one of: {', '.join(metrics)}",
-            )
-        else:
-            problems.add(
-                own[0].where,
-                f"the task {task!r} has no metric {source.metric!r}; it has: {', '.join(_names(own))}; "
-                "choose one of these, or name in tasks those that have it",
-            )
+            continue
+        fault = f"has several metrics; set metric to one of: {', '.join(metrics)}"
+        if not metrics:
+            present = ", ".join(dict.fromkeys(entry.metric for entry in own))
+            fix = "choose one of these, or name in tasks those that have it"
+            fault = f"has no metric {source.metric!r}; it has: {present}; {fix}"
+        problems.add(own[0].where, f"the task {task!r} {fault}")
     return chosen
-
-
-def _names(entries: Iterable[_Entry]) -> list[str]:
-    return list(dict.fromkeys(entry.metric for entry in entries))
-
-
-def _number(value: Any) -> float | None:
-    """The finite number that a cell or a JSON value stands for, else None."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

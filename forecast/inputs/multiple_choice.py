@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from forecast.config.sources import ChoiceSource
 from forecast.inputs.columns import id_at, printed_at, rendered, texts_at
-from forecast.inputs.files import Problems, Row, read_rows
+from forecast.inputs.files import Problems, SourceRow, read_rows
 from forecast.inputs.trajectories import Trajectory, prompt_id
 
 
@@ -49,17 +49,14 @@ def load_choices(source: ChoiceSource) -> list[ChoiceItem]:
         if prompt is None or options is None:
             continue
         if len(options) < 2 or not all(o.strip() for o in options) or len(set(options)) < len(options):
-            problems.add(
-                row.where,
-                f"expected two or more different, non-empty options, got {options!r}; remove the row",
-            )
+            expected = "two or more different, non-empty options"
+            problems.add(row.where, f"expected {expected}, got {options!r}; remove the row")
             continue
         answer = _answer(row, source, options, problems)
-        instance = (
-            prompt_id("\x1f".join([prompt, *options]))
-            if source.instance_id is None
-            else id_at(row, source.instance_id, problems)
-        )
+        if source.instance_id is None:
+            instance: str | None = prompt_id("\x1f".join([prompt, *options]))
+        else:
+            instance = id_at(row, source.instance_id, problems)
         if answer is None or instance is None:
             continue
         if (first := places.get(instance)) is not None:
@@ -71,27 +68,28 @@ def load_choices(source: ChoiceSource) -> list[ChoiceItem]:
     return items
 
 
-def _options(row: Row, source: ChoiceSource, problems: Problems) -> list[str] | None:
+def _options(row: SourceRow, source: ChoiceSource, problems: Problems) -> list[str] | None:
+    texts: list[str] | None
     if isinstance(source.choices, str):
         texts = texts_at(row, source.choices, problems)
-        if texts is None:
-            return None
     else:
         columns = [printed_at(row, column, problems) for column in source.choices]
-        texts = [text for text in columns if text is not None]
-        if len(texts) < len(columns):
-            return None
-    if source.choice_pattern is None:
+        found = [text for text in columns if text is not None]
+        texts = found if len(found) == len(columns) else None
+    if texts is None or source.choice_pattern is None:
         return texts
-    matches = [re.fullmatch(source.choice_pattern, text, flags=re.DOTALL) for text in texts]
-    if not all(matches):
-        bad = next(text for text, match in zip(texts, matches, strict=True) if match is None)
-        problems.add(row.where, f"option {bad!r} does not match choice_pattern {source.choice_pattern!r}")
-        return None
-    return [match.group(1).strip() for match in matches if match]
+    options = []
+    for text in texts:
+        match = re.fullmatch(source.choice_pattern, text, flags=re.DOTALL)
+        if match is None:
+            fault = f"option {text!r} does not match choice_pattern {source.choice_pattern!r}"
+            problems.add(row.where, fault)
+            return None
+        options.append(match.group(1).strip())
+    return options
 
 
-def _answer(row: Row, source: ChoiceSource, options: list[str], problems: Problems) -> int | None:
+def _answer(row: SourceRow, source: ChoiceSource, options: list[str], problems: Problems) -> int | None:
     if not isinstance(source.choices, str) and source.answer in source.choices:
         return source.choices.index(source.answer)
     value = printed_at(row, source.answer, problems)
@@ -102,9 +100,8 @@ def _answer(row: Row, source: ChoiceSource, options: list[str], problems: Proble
     if value is None or labels is None:
         return None
     if len(labels) != len(options):
-        problems.add(
-            row.where, f"{len(labels)} labels in column {source.labels!r} for {len(options)} options"
-        )
+        fault = f"{len(labels)} labels in column {source.labels!r} for {len(options)} options"
+        problems.add(row.where, fault)
         return None
     meanings = {
         "label": {i for i, label in enumerate(labels) if label == value},
@@ -117,11 +114,8 @@ def _answer(row: Row, source: ChoiceSource, options: list[str], problems: Proble
     if len(found) == 1:
         return found.pop()
     if found:
-        problems.add(
-            row.where,
-            f"answer {value!r} may be the label, text or index of several of {options!r}; set answer_is",
-        )
+        fault = f"may be the label, text or index of several of {options!r}; set answer_is"
     else:
-        expected = source.answer_is or "label, text or index"
-        problems.add(row.where, f"answer {value!r} is the {expected} of none of the options {options!r}")
+        fault = f"is the {source.answer_is or 'label, text or index'} of none of the options {options!r}"
+    problems.add(row.where, f"answer {value!r} {fault}")
     return None

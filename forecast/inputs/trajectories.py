@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from forecast.config.sources import TrajectorySource
 from forecast.inputs.columns import id_at, rendered, text_at
-from forecast.inputs.files import Problems, Row, read_rows
+from forecast.inputs.files import Problems, SourceRow, read_rows
 
 
 @dataclass(frozen=True)
@@ -32,34 +32,29 @@ def load_trajectories(source: TrajectorySource) -> list[Trajectory]:
     return [trajectory for trajectory, _ in trajectory_rows(source)]
 
 
-def trajectory_rows(source: TrajectorySource) -> list[tuple[Trajectory, Row]]:
+def trajectory_rows(source: TrajectorySource) -> list[tuple[Trajectory, SourceRow]]:
     """As `load_trajectories`, each with the row that it comes from."""
     problems = Problems()
     columns = source.columns
-    found: list[tuple[Trajectory, Row]] = []
+    found: list[tuple[Trajectory, SourceRow]] = []
     places: dict[tuple[str, str], str] = {}  # of each (expert, instance)
     for row in read_rows(source):
         prompt = _text(row, source.prompt_template, columns.prompt, problems)
         solution = _text(row, source.solution_template, columns.solution, problems)
         expert = source.expert if columns.expert is None else text_at(row, columns.expert, problems)
-        instance = (
-            prompt_id(prompt or "")
-            if columns.instance_id is None
-            else id_at(row, columns.instance_id, problems)
-        )
+        id_column = columns.instance_id
+        instance = prompt_id(prompt or "") if id_column is None else id_at(row, id_column, problems)
         if prompt is None or solution is None or expert is None or instance is None:
             continue
         if not solution.strip():
             problems.add(row.where, "the solution is empty; remove the row or fill it")
             continue
-        first = places.get((expert, instance))
-        if first is not None:
-            what, remedy = f"id {instance!r}", "remove one"
-            if columns.instance_id is None:
-                what, remedy = "the same prompt", "remove one, or name an id column in columns.instance_id"
-            problems.add(
-                row.where, f"duplicate instance of expert {expert!r}: {what} stands at {first}; {remedy}"
-            )
+        if (first := places.get((expert, instance))) is not None:
+            what, also = f"id {instance!r}", ""
+            if id_column is None:
+                what, also = "the same prompt", ", or name an id column in columns.instance_id"
+            fault = f"duplicate instance of expert {expert!r}: {what} stands at {first}; remove one{also}"
+            problems.add(row.where, fault)
             continue
         places[expert, instance] = row.where
         found.append((Trajectory(source.task, instance, expert, prompt, solution), row))
@@ -100,5 +95,5 @@ def prompt_id(prompt: str) -> str:
     return hashlib.blake2b(prompt.encode(), digest_size=6).hexdigest()
 
 
-def _text(row: Row, template: str | None, column: str, problems: Problems) -> str | None:
+def _text(row: SourceRow, template: str | None, column: str, problems: Problems) -> str | None:
     return text_at(row, column, problems) if template is None else rendered(row, template, problems)

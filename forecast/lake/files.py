@@ -45,11 +45,21 @@ class Receipt:
     finished_at: float  # Unix time
     node: str | None = None  # of the cluster; None in files of earlier versions and outside Ray
 
+    def to_json(self) -> str:
+        """As it is kept in files."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Receipt":
+        """Raises: ValueError, KeyError, TypeError: the text is no receipt."""
+        record = json.loads(text)
+        return cls(**{**record, "unscored": tuple(record["unscored"])})
+
 
 def write_unit(
-    plan_path: str, unit: Unit, scored: ScoredUnit, facts: EngineFacts, node: str | None = None
+    path: str, unit: Unit, scored: ScoredUnit, facts: EngineFacts, node: str | None = None
 ) -> Receipt:
-    """Write a unit's file at `plan_path`, whole or not at all; writing it twice is harmless."""
+    """Write a unit's file, whole or not at all; writing it twice is harmless."""
     receipt = Receipt(
         address=unit.address,
         candidate_id=unit.candidate.candidate_id,
@@ -68,13 +78,11 @@ def write_unit(
         finished_at=time.time(),
         node=node,
     )
-    table = scored.rows.to_arrow(
-        compat_level=pl.CompatLevel.oldest()
-    )  # plain strings, which every reader knows
-    table = table.replace_schema_metadata({b"forecast": json.dumps(asdict(receipt)).encode()})
+    table = scored.rows.to_arrow(compat_level=pl.CompatLevel.oldest())  # strings that every reader knows
+    table = table.replace_schema_metadata({b"forecast": receipt.to_json().encode()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    storage.write_bytes(plan_path, buffer.getvalue())
+    storage.write_bytes(path, buffer.getvalue())
     return receipt
 
 
@@ -92,24 +100,18 @@ def read_receipts(plan: Plan, units: Iterable[Unit]) -> dict[str, Receipt]:
 
 def _read_receipt(path: str, address: str) -> Receipt:
     with _damage_named(path), _parquet(path) as file:
-        record = json.loads(file.metadata.metadata[b"forecast"])
-        receipt = Receipt(**{**record, "unscored": tuple(record["unscored"])})
+        receipt = Receipt.from_json(file.metadata.metadata[b"forecast"])
         if receipt.address != address:
             raise ValueError(f"it holds the unit {receipt.address}")
         return receipt
 
 
-def read_rows(parts: Iterable[tuple[str, Receipt]]) -> pa.Table:
-    """The token rows of several files, each given with its receipt, one after another.
+def read_rows(parts: Iterable[tuple[str, int]]) -> pa.Table:
+    """The token rows of several files, each given with the number of its rows, one after another.
 
     Raises:
-        InputError: a file is damaged, or holds what no candidate can have said.
+        InputError: a file is damaged, has another number of rows or holds impossible values.
     """
-    return read_counted_rows((path, receipt.rows) for path, receipt in parts)
-
-
-def read_counted_rows(parts: Iterable[tuple[str, int]]) -> pa.Table:
-    """As `read_rows`, from files each given with the number of rows that it must have."""
     listed = list(parts)
     with ThreadPoolExecutor(_READERS) as pool:
         table = pa.concat_tables(pool.map(lambda part: _read_rows(*part), listed))

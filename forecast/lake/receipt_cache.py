@@ -1,15 +1,12 @@
-"""The register of receipts beside the lake: what the files say about themselves, in one file instead of many.
+"""A cache of all receipts of a lake in one file, `OUTPUT/receipts.parquet`.
 
-`OUTPUT/receipts.parquet` is a cache and nothing more. An entry counts only while the unit's file has the size
-that it had when it was read, everything else is read from the files themselves, and deleting the register
-costs that reading once. With it a finished run of 100,000 units answers in seconds, and over an object store
-without a request for each of them.
+An entry counts only while the unit's file has the size that it had when it was read; other receipts are read
+from the files. It may be deleted. With it a finished run of 100,000 units answers in seconds, and over an
+object store without a request for each of them.
 """
 
 import io
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 
 import polars as pl
 
@@ -30,25 +27,14 @@ def registered_receipts(plan: Plan, units: Iterable[Unit]) -> dict[str, Receipt]
         InputError: a file of the lake is damaged.
     """
     wanted = list(units)
-    sizes = plan.sizes()
-    known = {
-        address: receipt
-        for address, (size, receipt) in _read(_path(plan), {u.address for u in wanted}).items()
-        if sizes.get(address) == size
-    }
-    missing = [unit for unit in wanted if unit.address not in known]
-    fresh = read_receipts(plan, missing)
+    sizes, path = plan.sizes(), storage.join(plan.config.output, _FILE)
+    entries = _read(path, {unit.address for unit in wanted})
+    known = {address: receipt for address, (size, receipt) in entries.items() if sizes.get(address) == size}
+    fresh = read_receipts(plan, [unit for unit in wanted if unit.address not in known])
     if len(fresh) >= _WORTH_WRITING:
-        everything = {
-            **_read(_path(plan), None),
-            **{a: (sizes[a], r) for a, r in fresh.items() if a in sizes},
-        }
-        _write(_path(plan), everything)
+        new = {address: (sizes[address], receipt) for address, receipt in fresh.items() if address in sizes}
+        _write(path, {**_read(path, None), **new})
     return {unit.address: known.get(unit.address) or fresh[unit.address] for unit in wanted}
-
-
-def _path(plan: Plan) -> str:
-    return storage.join(plan.config.output, _FILE)
 
 
 def _read(path: str, addresses: set[str] | None) -> dict[str, tuple[int, Receipt]]:
@@ -57,23 +43,17 @@ def _read(path: str, addresses: set[str] | None) -> dict[str, tuple[int, Receipt
         table = pl.read_parquet(io.BytesIO(storage.read_bytes(path)))
         if table.schema != _SCHEMA:
             return {}
-        rows = table.iter_rows()
         return {
-            address: (size, _receipt(text))
-            for address, size, text in rows
+            address: (size, Receipt.from_json(text))
+            for address, size, text in table.iter_rows()
             if addresses is None or address in addresses
         }
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
         return {}
 
 
-def _receipt(text: str) -> Receipt:
-    record = json.loads(text)
-    return Receipt(**{**record, "unscored": tuple(record["unscored"])})
-
-
 def _write(path: str, entries: Mapping[str, tuple[int, Receipt]]) -> None:
-    rows = [(address, size, json.dumps(asdict(receipt))) for address, (size, receipt) in entries.items()]
+    rows = [(address, size, receipt.to_json()) for address, (size, receipt) in entries.items()]
     buffer = io.BytesIO()
     pl.DataFrame(rows, schema=_SCHEMA, orient="row").write_parquet(buffer)
     storage.write_bytes(path, buffer.getvalue())

@@ -1,12 +1,11 @@
-"""One trajectory as one candidate read it: every scored token with its statistics."""
+"""One trajectory under one candidate: every scored token with its statistics."""
 
 import codecs
 import difflib
 import math
 import unicodedata
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import polars as pl
 from rich.console import Group, RenderableType
@@ -47,10 +46,6 @@ class CandidateTrajectory:
     unscored_text: str  # the part of the solution before the window
     tokens: tuple[ShownToken, ...]
 
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def read_trajectory(
     plan: Plan, candidate: str | None, task: str | None, instance: str | None, expert: str | None
@@ -65,15 +60,15 @@ def read_trajectory(
     name = candidate or unit.candidate.name  # two names of one model share the unit of the first
     if not storage.exists(plan.path(unit)):
         raise NoDataError(f"{name!r} has not read this trajectory yet; run `forecast score` first")
-    table = read_rows([(plan.path(unit), read_receipts(plan, [unit])[unit.address])])
+    table = read_rows([(plan.path(unit), read_receipts(plan, [unit])[unit.address].rows)])
     own = (pl.col("instance_id") == trajectory.instance_id) & (pl.col("expert") == trajectory.expert)
     rows = pl.DataFrame(table).filter(own).sort("position")
     if rows.is_empty():
         raise NoDataError(f"{name!r} could not read this trajectory; `forecast score` says why")
-    return reading_of(name, trajectory, rows)
+    return align_tokens(name, trajectory, rows)
 
 
-def reading_of(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> CandidateTrajectory:
+def align_tokens(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> CandidateTrajectory:
     """Lay the solution's text over its token rows, given in order.
 
     Scored tokens are the end of the solution and their bytes add up, so no tokenizer is needed. A character
@@ -95,23 +90,21 @@ def reading_of(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> Ca
 def _find(
     plan: Plan, candidate: str | None, task: str | None, instance: str | None, expert: str | None
 ) -> tuple[Unit, Trajectory]:
-    units = list(plan.select("trajectories"))
+    found = [(unit, t) for unit in plan.select("trajectories") for t in unit.shard.trajectories]
     if candidate is not None:
         ids = {c.name: c.candidate_id for c in plan.candidates}
         _check_known("candidate", candidate, ids)
-        units = [u for u in units if u.candidate.candidate_id == ids[candidate]]
-    if task is not None:
-        _check_known("task", task, plan.trajectories)
-        units = [u for u in units if u.shard.task == task]
-    found = [(u, t) for u in units for t in u.shard.trajectories]
-    if expert is not None:
-        _check_known("expert", expert, dict.fromkeys(t.expert for _, t in found))
-        found = [(u, t) for u, t in found if t.expert == expert]
-    if instance is not None:
-        _check_known("instance", instance, dict.fromkeys(t.instance_id for _, t in found))
-        found = [(u, t) for u, t in found if t.instance_id == instance]
+        found = [(unit, t) for unit, t in found if unit.candidate.candidate_id == ids[candidate]]
     if not found:
         raise NoDataError("there is nothing to show: no task or no candidate could be loaded")
+    for what, field, wanted in (
+        ("task", "task", task),
+        ("expert", "expert", expert),
+        ("instance", "instance_id", instance),
+    ):
+        if wanted is not None:
+            _check_known(what, wanted, dict.fromkeys(getattr(t, field) for _, t in found))
+            found = [(unit, t) for unit, t in found if getattr(t, field) == wanted]
     return found[0]
 
 
@@ -124,40 +117,28 @@ def _check_known(what: str, name: str, known: Collection[str]) -> None:
         raise ConfigError(f"no {what} {name!r}; {hint}there are: {', '.join(some)}{more}")
 
 
-def reading_view(reading: CandidateTrajectory, table: bool) -> RenderableType:
+def trajectory_view(shown: CandidateTrajectory, table: bool) -> RenderableType:
     """The solution in colour (green: expected, red: surprising), then its tokens as a table."""
-    t = reading.trajectory
-    text = Text()
-    text.append(_printable(t.prompt), style="dim")
-    text.append(_printable(reading.unscored_text), style="dim italic")
-    for token in reading.tokens:
-        text.append(_printable(token.text), style=_colour(token.logprob))
-    n = len(reading.tokens)
-    mean = -sum(token.logprob for token in reading.tokens) / n
-    first = sum(token.rank == 1 for token in reading.tokens) / n
+    t, tokens = shown.trajectory, shown.tokens
+    mean = -sum(token.logprob for token in tokens) / len(tokens)
+    first = sum(token.rank == 1 for token in tokens) / len(tokens)
     head = Text(
-        f"{reading.candidate} reads {t.task}/{t.instance_id} by {t.expert}: {n} tokens, "
+        f"{shown.candidate} reads {t.task}/{t.instance_id} by {t.expert}: {len(tokens)} tokens, "
         f"cross-entropy {mean:.3f} nats, first choice {first:.0%}",
         style="bold",
     )
     legend = Text("probability of the expert's token: ")
     for probability in (0.9, 0.5, 0.1, 0.01):
         legend.append(f" {probability:g} ", style=_colour(math.log(probability)))
-    parts: list[RenderableType] = [head, legend, text]
-    if table:
-        grid = Table("position", "token", "logprob", "entropy", "rank", "ties", "top-1 logprob")
-        for token in reading.tokens:
-            grid.add_row(
-                str(token.position),
-                Text(repr(token.text)[1:-1] or "…", style=_colour(token.logprob)),
-                f"{token.logprob:.4f}",
-                f"{token.entropy:.4f}",
-                str(token.rank),
-                str(token.ties),
-                f"{token.top1_logprob:.4f}",
-            )
-        parts.append(grid)
-    return Group(*parts)
+    text = Text.assemble((_printable(t.prompt), "dim"), (_printable(shown.unscored_text), "dim italic"))
+    for token in tokens:
+        text.append(_printable(token.text), style=_colour(token.logprob))
+    grid = Table("position", "token", "logprob", "entropy", "rank", "ties", "top-1 logprob")
+    for token in tokens:
+        own = Text(repr(token.text)[1:-1] or "…", style=_colour(token.logprob))
+        logprob, entropy, top1 = (f"{n:.4f}" for n in (token.logprob, token.entropy, token.top1_logprob))
+        grid.add_row(str(token.position), own, logprob, entropy, str(token.rank), str(token.ties), top1)
+    return Group(head, legend, text, *([grid] if table else []))
 
 
 def _printable(text: str) -> str:

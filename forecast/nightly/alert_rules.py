@@ -1,8 +1,8 @@
-"""When a night is worth telling somebody: pure rules over what this night and the earlier ones found.
+"""When a night raises alerts: pure rules over what this night and the earlier ones found.
 
 An alert's key names its cause. It is the same on every night on which the cause stands, so that one cause is
-told once, and another one when the cause is another: a forecast that falls again, a proxy that recovered and
-falls again, a run that went on and stalls again.
+delivered once. Another cause has another key: a forecast that falls again, a proxy that recovered and falls
+again, a run that went on and stalls again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from forecast.nightly.records import Alert, EndForecast, Night, Value, WatchedRu
 from forecast.proxies.token_proxies import PROXIES
 from forecast.report.format import figure, step_text
 
-_SIGN = {proxy.name: proxy.sign for proxy in PROXIES if not proxy.learned}  # of others nobody can say it
+_SIGN = {proxy.name: proxy.sign for proxy in PROXIES if not proxy.learned}  # that of others is unknown
 _MOST_STEPS = 6  # that are listed
 _LONGEST_ERROR = 300  # characters of an error's first line
 

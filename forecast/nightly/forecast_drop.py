@@ -14,9 +14,9 @@ intervals that are right, the chance of one false alarm in the whole of a traini
     against all earlier ones             12.5%    27%    42%
 
 On the real OLMo-2 7B run (41 series, a forecast every 50,000 steps, 656 in all) there is no false alarm. With
-0.06 taken from its accuracies little by little between steps 400,000 and 600,000, and a forecast every
-20,000, the fall of the mean of six tasks is told at step 620,000; with 0.12, at 560,000; 0.03 stays within
-the intervals.
+0.06 taken from its accuracies gradually between steps 400,000 and 600,000, and a forecast every 20,000, the
+fall of the mean of six tasks is detected at step 620,000; with 0.12, at 560,000; 0.03 stays within the
+intervals.
 
 After a fall the earlier forecasts are disproved and no longer compared with: what falls further is compared
 with the fallen forecast.

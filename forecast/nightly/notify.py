@@ -1,34 +1,42 @@
-"""Alerts told to people: posted to a webhook as JSON, or given to a command on its standard input.
+"""Delivery of alerts: posted to a webhook as JSON, or given to a command on its standard input.
 
 A webhook's URL is a secret, since whoever has it can post: messages name its scheme and host only, never its
 path, and never what the server answered, which may repeat the path.
 """
 
+import http
+import ipaddress
 import json
+import logging
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import InvalidHeader
 
 from forecast.config.nightly import Deliver
 from forecast.nightly.records import Alert, Night
-from forecast.nightly.webhook import PostError, place_of, post
 
 _COMMAND_SECONDS = 60.0
-_POST_SECONDS = 20.0  # for one try, the look-up of the name included
-_WAITS = (1.0, 4.0)  # seconds before the second and the third try
+_POST_SECONDS = 20.0  # for connecting, and for each read of an answer
+_WEBHOOK_SECONDS = 120.0  # for all tries and the waits between them
 _LONGEST_WAIT = 30.0
+_PASSING = (429, *range(500, 600))  # answers after which another try may succeed
 _MOST_IN_TEXT = 20  # alerts; services cut long messages at places of their own choice
 _LONGEST_COMPLAINT = 200  # characters of what a command says on its standard error
-
-Post = Callable[[str, bytes, float], None]
 
 
 def deliver(
@@ -37,20 +45,19 @@ def deliver(
     targets: Sequence[Deliver],
     *,
     environ: Mapping[str, str] = os.environ,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[str, ...]:
-    """Tell every target about these alerts; without alerts nobody is told anything.
+    """Deliver these alerts to every target; without alerts nothing is sent.
 
-    A try that got no answer is repeated, so a service may hear of an alert twice.
+    A try that got no answer is repeated, so a service may receive an alert twice.
 
     Returns:
         What went wrong, in words: at most one message for each target, in their order. One target's failure
-        does not keep the others from being told.
+        does not stop the delivery to the others.
     """
     if not alerts:
         return ()
     body = json.dumps(message(night, alerts), indent=1, ensure_ascii=False, allow_nan=False).encode()
-    found = (_tell(target, body, environ, sleep) for target in targets)
+    found = (_deliver_to(target, body, environ) for target in targets)
     return tuple(problem for problem in found if problem is not None)
 
 
@@ -74,9 +81,7 @@ def _for_chat(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _tell(
-    target: Deliver, body: bytes, environ: Mapping[str, str], sleep: Callable[[float], None]
-) -> str | None:
+def _deliver_to(target: Deliver, body: bytes, environ: Mapping[str, str]) -> str | None:
     if target.command is not None:
         return _run(target.command, body)
     url = target.webhook
@@ -88,48 +93,125 @@ def _tell(
                 "a webhook's URL, is not set"
             )
     assert url is not None  # checked by Deliver
-    return _post(url, body, sleep)
+    return _post(url, body)
 
 
-def _post(url: str, body: bytes, sleep: Callable[[float], None]) -> str | None:
-    """Up to three tries."""
-    tries = 0
-    while True:
-        tries += 1
-        try:
-            _within(_POST_SECONDS, lambda: post(url, body, _POST_SECONDS))
-            return None
-        except PostError as error:
-            if error.passing and tries <= len(_WAITS):
-                sleep(min(error.wait if error.wait is not None else _WAITS[tries - 1], _LONGEST_WAIT))
-                continue
-            times = f" ({tries} tries)" if tries > 1 else ""
-            return f"alerts were not delivered to {place_of(url)}: {error}{times}"
-
-
-def _within(seconds: float, work: Callable[[], None]) -> None:
-    """Do it, but for no longer than this.
-
-    A socket's own limit begins anew with each byte, and the look-up of a name has none.
-
-    Raises:
-        PostError: it took longer, or `work` raised it.
-    """
-    raised: list[BaseException] = []
-
-    def working() -> None:
-        try:
-            work()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=working, name="webhook", daemon=True)
+def _post(url: str, body: bytes) -> str | None:
+    """Post JSON to a URL; up to three tries, redirects are not followed."""
+    failed = f"alerts were not delivered to {place_of(url)}"
+    if (problem := _url_problem(url)) is not None:
+        return f"{failed}: {problem}"
+    answers: list[str | None] = []
+    # A socket's own limit begins anew with each byte, and the look-up of a name has none.
+    thread = threading.Thread(target=lambda: answers.append(_send(url, body)), name="webhook", daemon=True)
     thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise PostError(f"no answer within {seconds:g} s", passing=True)
-    if raised:
-        raise raised[0]
+    thread.join(_WEBHOOK_SECONDS)
+    problem = answers[0] if answers else f"no answer within {_WEBHOOK_SECONDS:g} s"
+    return None if problem is None else f"{failed}: {problem}"
+
+
+class _BoundedRetry(Retry):
+    """Waits as long as the server asks for, but no longer than half a minute."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        with suppress(InvalidHeader):  # then the usual wait
+            after = super().get_retry_after(response)
+            return None if after is None else min(after, _LONGEST_WAIT)
+        return None
+
+
+def _send(url: str, body: bytes) -> str | None:
+    """Post and retry; what went wrong, in words that hold nothing of the URL."""
+    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # warnings of retries hold the URL's path
+    retry = _BoundedRetry(
+        total=2,
+        other=0,  # such as a certificate that is not accepted
+        allowed_methods=("POST",),
+        status_forcelist=_PASSING,
+        backoff_factor=2.0,  # no wait before the second try, 4 s before the third
+        raise_on_status=False,
+    )
+    with requests.Session() as session:
+        # Proxies of the environment are for other machines.
+        session.trust_env = not _is_loopback(urlsplit(url).hostname or "")
+        session.mount(url, HTTPAdapter(max_retries=retry))
+        try:
+            answer = session.post(
+                url,
+                data=body,
+                headers={"Content-Type": "application/json; charset=utf-8", "User-Agent": "proxy-forecast"},
+                auth=lambda request: request,  # none, not even from ~/.netrc
+                timeout=_POST_SECONDS,
+                allow_redirects=False,
+                stream=True,  # the answer's text is not wanted
+            )
+        except Exception as error:  # any text may hold the URL, so none is passed on
+            return _network_words(error)
+        with answer:
+            return _refusal(answer.status_code)
+
+
+def _refusal(code: int) -> str | None:
+    if 200 <= code < 300:
+        return None
+    phrase = {status.value: status.phrase for status in http.HTTPStatus}.get(code, "")
+    words = f"it answered {code} {phrase}".rstrip()
+    if 300 <= code < 400:
+        return f"{words}, a redirect, which is not followed; give the URL that it leads to"
+    return words
+
+
+def _network_words(error: BaseException) -> str:
+    """Only what the system says about the innermost cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate was not accepted: {cause.verify_message}"
+        if isinstance(cause, socket.gaierror):
+            return "there is no address for this host"
+        if isinstance(cause, TimeoutError | requests.Timeout):
+            return f"no answer within {_POST_SECONDS:g} s"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        error, cause = cause, cause.__cause__ or cause.__context__
+    return f"the connection failed ({type(error).__name__})"
+
+
+def place_of(url: str) -> str:
+    """Scheme and host: what of a webhook's URL may be shown."""
+    try:
+        parts = urlsplit(url)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return "a webhook"
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        return "a webhook"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _url_problem(url: str) -> str | None:
+    """Why a URL is not used; None where it is."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):
+        return "its URL cannot be read; expected https://HOST/PATH"
+    if parts.username is not None or parts.password is not None:
+        return "its URL holds a user name or password, which is not supported; use a URL without"
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        return "it is not encrypted; only https is used beyond this machine"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _run(command: Sequence[str], body: bytes) -> str | None:

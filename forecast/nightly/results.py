@@ -1,4 +1,4 @@
-"""What the warehouse says of watched runs: which checkpoints are complete, their values, forecasts."""
+"""What the warehouse holds about watched runs: which checkpoints are complete, their values, forecasts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ NotForecast = dict[str, str]  # run, task, error
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a candidate."""
+    """How the scoring of a candidate ended."""
 
     status: Literal["complete", "failed", "incomplete"]
     reason: str | None = None
@@ -102,7 +102,7 @@ def _forecast(
         target, settings.proxies, last, horizons=(horizon,), confidence=settings.confidence
     )
     try:
-        (found,) = forecast_checkpoints(Runs((run,)), question, members=False).forecasts
+        (found,) = forecast_checkpoints(Runs((run,)), question).forecasts
     except ForecastError as error:
         return [], [_none(watch, str(error))]
     forecasts, missing = [], []
@@ -120,7 +120,7 @@ def _end(
 ) -> EndForecast | NotForecast:
     assert watch.final_step is not None
     own = found.tasks[task]
-    numbers = own.interval(COMBINED_KEY, np.array([watch.final_step / found.step_end]))
+    numbers = own.interval(COMBINED_KEY, np.array([watch.final_step / found.window.step_end]))
     at, low, high = (float(each[0]) for each in numbers)
     if not np.isfinite([at, low, high]).all():
         return _none(watch, own.fits[COMBINED_KEY].reason or "too few checkpoints for an interval", task)
@@ -129,7 +129,7 @@ def _end(
         task,
         question.target,
         watch.final_step,
-        int(found.step_end),
+        int(found.window.step_end),
         at,
         low,
         high,

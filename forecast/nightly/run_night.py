@@ -1,8 +1,8 @@
-"""A night: look for new checkpoints, score them, refresh everything, judge, report, tell.
+"""A night: look for new checkpoints, score them, refresh everything, apply the rules, report, deliver.
 
 What has to survive a crash is written in this order: the lake (unit by unit), the warehouse, the state with
-the alerts that have to be told, the report, and, once they are told, the state again. Cut off anywhere, the
-same command does the rest; an alert is told at least once.
+the alerts still to be delivered, the report, and, after delivery, the state again. Cut off anywhere, the
+same command does the rest; an alert is delivered at least once.
 """
 
 import re
@@ -42,9 +42,9 @@ from forecast.runs.records import load_failures
 from forecast.storage.lease import Lock
 from forecast.warehouse.connect import open_warehouse
 
-# How a run says since when a candidate is set aside; the first night does not say it, and on all nights the
-# same checkpoint is broken for the same reason.
-_ASIDE = re.compile(r"\s+in quarantine since .*", flags=re.DOTALL)
+# How a run says since when a candidate is in quarantine; the first night does not say it, and the reason of a
+# broken checkpoint must be the same on all nights.
+_QUARANTINED = re.compile(r"\s+in quarantine since .*", flags=re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A night that is over."""
+class NightResult:
+    """A finished night."""
 
     night: Night
     alerts: tuple[Alert, ...]  # that stand
-    raised: tuple[Alert, ...]  # tonight, and earlier ones that nobody could be told about until now
+    raised: tuple[Alert, ...]  # tonight, and earlier ones that were not delivered until now
     report: tuple[str, ...]  # paths
-    undelivered: tuple[str, ...]  # what went wrong with telling, in words
+    undelivered: tuple[str, ...]  # what went wrong with deliveries, in words
 
     @property
     def something_failed(self) -> bool:
@@ -92,7 +92,7 @@ def prepare(
 
     Args:
         date: YYYY-MM-DD.
-        refs: see `watching.look`.
+        refs: see `discovery.look`.
         only_look: leave new checkpoints out of the plan, so that none is downloaded or read.
 
     Raises:
@@ -115,7 +115,7 @@ def prepare(
     return Prepared(date, config.nightly, state, sights, watched, plan)
 
 
-def run_night(prepared: Prepared, work: Work, lock: Lock) -> Told:
+def run_night(prepared: Prepared, work: Work, lock: Lock) -> NightResult:
     """Do a night's work.
 
     Raises:
@@ -156,12 +156,12 @@ def run_night(prepared: Prepared, work: Work, lock: Lock) -> Told:
     tonight = [raised.alert for raised in state.alerts if raised.since == date]
     keys = {alert.key for alert in pending}
     raised = (*pending, *(alert for alert in tonight if alert.key not in keys))
-    return Told(night, alerts, raised, paths, undelivered)
+    return NightResult(night, alerts, raised, paths, undelivered)
 
 
 @dataclass(frozen=True)
 class _Results:
-    """What stands in the lake and the warehouse after scoring."""
+    """What the lake and the warehouse hold after scoring."""
 
     outcomes: Mapping[str, Outcome]
     failures: Sequence[Failure]
@@ -211,4 +211,4 @@ def _without_history(failures: Sequence[Failure]) -> list[Failure]:
 
 
 def _plain(error: str | None) -> str | None:
-    return None if error is None else _ASIDE.sub("", error)
+    return None if error is None else _QUARANTINED.sub("", error)

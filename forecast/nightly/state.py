@@ -18,10 +18,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Scored:
-    """A checkpoint all of whose texts are read."""
+    """A checkpoint all of whose trajectories are scored."""
 
     checkpoint: Checkpoint
-    stamp: str  # see `watching.Found`
+    stamp: str  # see `discovery.Found`
     candidate_id: str
     files_digest: str
     parameters: int | None  # counted in its files
@@ -40,7 +40,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Raised:
-    """An alert that stands, or that nobody could be told about yet."""
+    """An alert that stands, or that could not be delivered yet."""
 
     alert: Alert
     since: str  # the night that raised it
@@ -68,11 +68,11 @@ class State:
         return replace(self, alerts=(*late, *standing))
 
     def undelivered(self) -> tuple[Alert, ...]:
-        """Alerts that have to be told, those of earlier nights first."""
+        """Alerts still to be delivered, those of earlier nights first."""
         return tuple(raised.alert for raised in self.alerts if not raised.delivered)
 
     def all_delivered(self, standing: Sequence[Alert]) -> "State":
-        """Everything is told; what does not stand any more is forgotten."""
+        """Everything is delivered; what does not stand any more is forgotten."""
         keys = {a.key for a in standing}
         kept = [replace(raised, delivered=True) for raised in self.alerts if raised.alert.key in keys]
         return replace(self, alerts=tuple(kept))

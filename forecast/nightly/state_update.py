@@ -99,9 +99,9 @@ def broken_checkpoints(state: State, sights: Sequence[Sight]) -> tuple[Broken, .
 def waiting_checkpoints(
     sights: Sequence[Sight], watched: Sequence[Watched], outcomes: Mapping[str, Outcome]
 ) -> tuple[Waiting, ...]:
-    """Those that are not whole, and those whose scoring has not come to its end."""
+    """Those that are not whole, and those that are only partly scored."""
     unfinished = [
-        Waiting(one.checkpoint, f"its scoring has not come to its end: {outcome.reason}")
+        Waiting(one.checkpoint, f"it is only partly scored: {outcome.reason}")
         for one in watched
         if (outcome := outcomes.get(one.settings.name)) is not None and outcome.status == "incomplete"
     ]

@@ -18,13 +18,7 @@ The score of an instance is `sum(c w m) / sum(c w)` over its tokens, c being the
 count, and `sum(c m) / sum(c)` where all weights are 0. So cross-entropy is nats per byte, and divided by ln 2
 it is `bits_per_byte`: the same under any two tokenizers that give the text the same probability.
 
-The others come nearer to each other but not together. Of one model read in pieces of 1, 2, 1 and 3, and 3
-letters the highest figure lies above the lowest by this share of the mean (tests/test_byte_proxies.py;
-medians over the weightings, over tokens -> over bytes): cross-entropy 1.01 -> 0.07, entropy 0.93 -> 0.09,
-rank 1.65 -> 0.14, top-3 accuracy 1.01 -> 0.05, reciprocal rank 0.83 -> 0.24, top-2 accuracy 1.03 -> 0.37,
-margin 0.43 -> 0.32, wrong confidence 0.67 -> 0.62, top-1 accuracy 1.07 -> 1.21. A token is the first choice
-only if all of it is, and no spreading over its bytes can change that. Top-5 accuracy is the same for all
-because it is nearly 1 for all: a long token need not be good to have rank <= 5^n.
+The others come nearer to each other but not together; docs/concepts/proxies.md has the figures.
 
 Which bytes count: of each instance the last ones that *every* candidate has scored, so that all are compared
 on the same text whatever the window. A token that straddles their beginning counts with the share of its

@@ -20,12 +20,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forecast.errors import InputError
+from forecast.errors import InputError, shortened
+from forecast.report.records import frame_with
 
 Array = NDArray[np.float64]
 Spans = NDArray[np.int64]  # [n, 2], start and end of each token
 
-_ABOVE_ONE = 1e-6  # rounding of a probability printed or stored in few digits
+_ROUNDING = 1e-6  # rounding of a probability printed or stored in few digits
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,20 @@ def read_frontier_tokens(value: Any, solution: str, where: str) -> FrontierToken
     """
     if not isinstance(value, list) or not value:
         raise InputError(
-            f"{where}: frontier_tokens holds {_shortened(value)}, expected a list of "
+            f"{where}: frontier_tokens holds {shortened(value)}, expected a list of "
             '{"text": ..., "prob": ...} in the order of the solution'
         )
-    expected = solution.encode()
+    expected, at = solution.encode(), 0
     spans, probabilities = [], []
-    at = 0
     for number, token in enumerate(value, start=1):
         place = f"{where}: frontier token {number}"
         if not isinstance(token, Mapping):
-            raise InputError(f'{place} is {_shortened(token)}, expected {{"text": ..., "prob": ...}}')
+            raise InputError(f'{place} is {shortened(token)}, expected {{"text": ..., "prob": ...}}')
         piece = _piece(token, place)
         if expected[at : at + len(piece)] != piece:
             raise InputError(
-                f"{place} is {_shortened(_readable(piece))}, but the solution goes on with "
-                f"{_shortened(_readable(expected[at : at + max(len(piece), 20)]))}; the tokens must spell "
+                f"{place} is {shortened(_readable(piece))}, but the solution goes on with "
+                f"{shortened(_readable(expected[at : at + max(len(piece), 20)]))}; the tokens must spell "
                 "the solution, without special tokens; one that is no whole letter takes bytes"
             )
         probabilities.append(_probability(token, place))
@@ -80,7 +80,7 @@ def read_frontier_tokens(value: Any, solution: str, where: str) -> FrontierToken
         at += len(piece)
     if at < len(expected):
         raise InputError(
-            f"{where}: the {len(value)} frontier tokens end before {_shortened(_readable(expected[at:]))}; "
+            f"{where}: the {len(value)} frontier tokens end before {shortened(_readable(expected[at:]))}; "
             "they must spell the whole solution"
         )
     return FrontierTokens(np.array(spans, np.int64), np.array(probabilities))
@@ -129,10 +129,9 @@ def token_weights(text: str, candidate: Spans, frontier: FrontierTokens) -> Weig
     sums, counts = np.cumsum(steps, axis=1)[:, :-1]
     counts = np.round(counts)
     covered = counts > 0
-    bare = [i for start, end in letters for i in range(start, end) if not covered[i]]
-    if bare:
+    if bare := [i for start, end in letters for i in range(start, end) if not covered[i]]:
         raise InputError(
-            f"no frontier token covers letter {bare[0] + 1} of {_shortened(text)} ({text[bare[0]]!r}), which "
+            f"no frontier token covers letter {bare[0] + 1} of {shortened(text)} ({text[bare[0]]!r}), which "
             "the candidate reads"
         )
     by_letter = np.where(covered, sums / np.where(covered, counts, 1), 0.0)
@@ -174,38 +173,24 @@ def rbridge_by_instance(
     Raises:
         InputError: an instance that `solutions` lacks, or tokens that do not fit its text.
     """
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     ordered = tokens.sort("expert", "instance_id", "position")
     for (expert, instance), own in ordered.group_by(["expert", "instance_id"], maintain_order=True):
         key = (str(expert), str(instance))
-        if key not in solutions:
-            raise InputError(
-                f"expert {key[0]!r}, instance {key[1]!r}: scored, but no such trajectory was given"
-            )
-        text, frontier = solutions[key]
-        row: dict[str, Any] = {"expert": key[0], "instance_id": key[1], "n_tokens": own.height}
-        if frontier is None:
-            row |= {"rbridge": None, "constant": None, "reason": "the trajectory has no frontier_tokens"}
-        else:
-            try:
-                spans = spans_from_counts(own["n_bytes"].to_numpy(), len(text.encode()))
-                weights = token_weights(text, spans, frontier)
-                score = rbridge_score(-own["logprob"].to_numpy().astype(float), weights)
-            except InputError as error:
-                raise InputError(f"expert {key[0]!r}, instance {key[1]!r}: {error}") from None
-            row |= {"rbridge": score, "constant": weights.constant, "reason": None}
-        rows.append(row)
-    return pl.DataFrame(
-        rows,
-        schema={
-            "expert": pl.String,
-            "instance_id": pl.String,
-            "n_tokens": pl.Int64,
-            "rbridge": pl.Float64,
-            "constant": pl.Boolean,
-            "reason": pl.String,
-        },
-    )
+        try:
+            if key not in solutions:
+                raise InputError("scored, but no such trajectory was given")
+            text, frontier = solutions[key]
+            if frontier is None:
+                rows.append((*key, own.height, None, None, "the trajectory has no frontier_tokens"))
+                continue
+            spans = spans_from_counts(own["n_bytes"].to_numpy(), len(text.encode()))
+            weights = token_weights(text, spans, frontier)
+            score = rbridge_score(-own["logprob"].to_numpy().astype(float), weights)
+        except InputError as error:
+            raise InputError(f"expert {key[0]!r}, instance {key[1]!r}: {error}") from None
+        rows.append((*key, own.height, score, weights.constant, None))
+    return frame_with(rows, "expert:s instance_id:s n_tokens:i rbridge:f constant:b reason:s")
 
 
 def _letters(text: str, spans: Spans, whose: str) -> Spans:
@@ -215,7 +200,7 @@ def _letters(text: str, spans: Spans, whose: str) -> Spans:
     if not len(spans):
         return spans
     if spans.min() < 0 or spans.max() > len(owner) or (spans[:, 0] > spans[:, 1]).any() or not len(owner):
-        raise InputError(f"{whose} tokens stand outside the {len(owner)} bytes of {_shortened(text)}")
+        raise InputError(f"{whose} tokens stand outside the {len(owner)} bytes of {shortened(text)}")
     empty = spans[:, 0] == spans[:, 1]
     first = np.where(empty, np.maximum(spans[:, 0] - 1, 0), spans[:, 0])
     last = np.where(empty, first, spans[:, 1] - 1)
@@ -230,34 +215,23 @@ def _piece(token: Mapping[str, Any], place: str) -> bytes:
         return bytes(raw)
     if isinstance(text, str) and raw is None:
         return text.encode(errors="surrogatepass")
-    raise InputError(
-        f"{place}: text is {_shortened(text)} and bytes {_shortened(raw)}; expected a text, or bytes as a "
-        "list of 0..255"
-    )
+    given = f"text is {shortened(text)} and bytes {shortened(raw)}"
+    raise InputError(f"{place}: {given}; expected a text, or bytes as a list of 0..255")
 
 
 def _probability(token: Mapping[str, Any], place: str) -> float:
     given = [name for name in ("prob", "logprob") if token.get(name) is not None]
     if len(given) != 1:
-        raise InputError(
-            f"{place}: has {' and '.join(given) or 'no probability'}; give prob or logprob (nats)"
-        )
+        found = " and ".join(given) or "no probability"
+        raise InputError(f"{place}: has {found}; give prob or logprob (nats)")
     value = token[given[0]]
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-    if usable and given[0] == "logprob":
-        usable, probability = value <= _ABOVE_ONE, math.exp(min(value, 0.0))
-    elif usable:
-        usable, probability = -_ABOVE_ONE <= value <= 1 + _ABOVE_ONE, min(max(float(value), 0.0), 1.0)
-    if not usable:
-        allowed = "0..1" if given[0] == "prob" else "0 or below, in nats"
-        raise InputError(f"{place}: {given[0]} is {_shortened(value)}, expected {allowed}")
-    return probability
+    low, high, allowed = (0.0, 1.0, "0..1") if given == ["prob"] else (-math.inf, 0.0, "0 or below, in nats")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low - _ROUNDING <= value <= high + _ROUNDING:
+        raise InputError(f"{place}: {given[0]} is {shortened(value)}, expected {allowed}")
+    clipped = min(max(float(value), low), high)
+    return clipped if given == ["prob"] else math.exp(clipped)
 
 
 def _readable(piece: bytes) -> str:
     return piece.decode(errors="backslashreplace")
-
-
-def _shortened(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."

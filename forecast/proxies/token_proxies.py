@@ -22,8 +22,6 @@ would do the same and took 20 times as long, 18 against 2 us a token: every aggr
 from dataclasses import dataclass
 from typing import Literal
 
-Direction = Literal["high", "low", "learned"]
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -31,7 +29,7 @@ class Metric:
 
     name: str
     sql: str
-    better: Direction
+    better: Literal["high", "low", "learned"]
     meaning: str
 
 

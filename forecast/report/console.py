@@ -27,10 +27,10 @@ def print_json(record: dict[str, Any]) -> None:
 def print_failures(failed: Sequence[dict[str, str]]) -> None:
     """What failed and why; nothing where nothing did."""
     if failed:
-        err.print(failures_text(list(failed)))
+        err.print(failures_text(failed))
 
 
-def failures_text(failed: list[dict[str, str]]) -> RenderableType:
+def failures_text(failed: Sequence[dict[str, str]]) -> RenderableType:
     """What failed and why, one entry a paragraph."""
     lines = [Text(f"{len(failed)} failed:", style="bold red")]
     lines += [Text("  " + entry["error"].replace("\n", "\n  "), style="red") for entry in failed[:20]]
@@ -47,12 +47,14 @@ def emit(
     html: str | None = None,
     failed: Sequence[dict[str, str]] = (),
     html_document: Callable[[], "Document"] | None = None,
+    code: int | None = None,
 ) -> None:
     """The end of every analysis: JSON or the document on standard output, the report's file, what failed.
 
     Args:
         html: where the report is written, too.
         html_document: where the file shows more than the terminal.
+        code: to exit with; None: as `leave` says.
     """
     from forecast.report.terminal import render
 
@@ -66,6 +68,9 @@ def emit(
         print_failures(failed)
     if html is not None:
         err.print(f"report: {html}", markup=False, soft_wrap=True)
+    if code is not None:
+        raise typer.Exit(code)
+    leave(bool(failed))
 
 
 def leave(partial_failure: bool) -> None:

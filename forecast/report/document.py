@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from forecast.report.format import TEXT, Cell, Format
+from forecast.report.format import TEXT, Format
 
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
@@ -45,8 +45,8 @@ class Table:
     """Rows of a frame, as they stand.
 
     Attributes:
-        group_by: the frame's column whose changes are marked by a rule; where it is shown, its value stands
-            once per group.
+        group_by: the frame's column whose changes are marked: in a terminal by a rule, and its value stands
+            once per group; in HTML by a rule. Markdown has every row in full.
         bold: the frame's column of booleans that says which rows are emphasised.
         terminal_rows: so many rows where there is little room, and a line that says how many are left out.
 
@@ -74,19 +74,19 @@ class Table:
 
     def cells(self, wide: bool = True, limit: int | None = None) -> list[list[str]]:
         """The texts of the shown columns, row by row; those of others cleaned."""
-        columns, frame = self.shown(wide), self.frame.head(limit) if limit is not None else self.frame
+        frame = self.frame if limit is None else self.frame.head(limit)
         by_column = [
-            [clean(column.format(*values)) for values in zip(*_values(frame, column), strict=True)]
-            for column in columns
+            [clean(column.format(*values)) for values in frame.select(column.name, *column.also).rows()]
+            for column in self.shown(wide)
         ]
         return [list(row) for row in zip(*by_column, strict=True)]
 
-    def group_starts(self) -> list[bool]:
-        """For each row whether a group begins there; the first row always does."""
-        if self.group_by is None:
-            return [index == 0 for index in range(self.frame.height)]
-        values = self.frame[self.group_by].to_list()
-        return [index == 0 or values[index - 1] != value for index, value in enumerate(values)]
+    def marks(self) -> list[tuple[bool, bool]]:
+        """For each row whether a group begins there, as at the first, and whether it is emphasised."""
+        height = self.frame.height
+        groups = self.frame[self.group_by].to_list() if self.group_by else [None] * height
+        bold = self.frame[self.bold].to_list() if self.bold else [False] * height
+        return [(k == 0 or groups[k - 1] != groups[k], bool(bold[k])) for k in range(height)]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,3 @@ def clean(text: str) -> str:
     words = " ".join(_DIRECTIONS.sub("", text).split())
     shown = "".join(c for c in words if unicodedata.category(c) not in ("Cc", "Cs"))
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
-
-
-def _values(frame: "pl.DataFrame", column: Column) -> list[list[Cell]]:
-    return [frame[name].to_list() for name in (column.name, *column.also)]

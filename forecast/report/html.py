@@ -7,9 +7,9 @@ mail filters that refuse scripts. All text is escaped by the template.
 import html
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from forecast.report.document import Chart, Document, Paragraph, Part, Table, Warning, clean
+from forecast.report.document import Document, clean
 
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
@@ -18,16 +18,7 @@ if TYPE_CHECKING:  # takes most of a second to import
 
 def render(document: Document, fragment: bool = False) -> str:
     """The whole page, or with `fragment` what stands in its body."""
-    sections = [
-        {
-            "heading": clean(section.heading),
-            "parts": [_part(part, f"s{i}c{j}-") for j, part in enumerate(section.parts)],
-        }
-        for i, section in enumerate(document.sections)
-    ]
-    return _template().render(
-        title=clean(document.title), subtitle=clean(document.subtitle), sections=sections, fragment=fragment
-    )
+    return _template().render(document=document, fragment=fragment)
 
 
 def svg(chart: "alt.TopLevelMixin", description: str, prefix: str = "") -> str:
@@ -45,32 +36,9 @@ def _template() -> "jinja2.Template":
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("forecast.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["clean"] = clean
+    environment.globals["svg"] = svg
     return environment.get_template("document.html")
-
-
-def _part(part: Part, prefix: str) -> dict[str, Any]:
-    if isinstance(part, Paragraph):
-        return {"kind": "paragraph", "text": clean(part.text)}
-    if isinstance(part, Warning):
-        label = f"{clean(part.label)}: " if part.label else ""
-        return {"kind": "warning", "text": label + clean(part.text)}
-    if isinstance(part, Chart):
-        from markupsafe import Markup
-
-        drawn = Markup(svg(part.build(), clean(part.alt), prefix))
-        return {"kind": "chart", "svg": drawn, "caption": clean(part.caption)}
-    return {"kind": "table", "caption": clean(part.caption), "columns": part.columns, "rows": _rows(part)}
-
-
-def _rows(table: Table) -> list[dict[str, Any]]:
-    bold = table.frame[table.bold].to_list() if table.bold else [False] * table.frame.height
-    starts = table.group_starts()
-    rows = []
-    for index, cells in enumerate(table.cells()):
-        begins = table.group_by is not None and starts[index] and index > 0
-        classes = [name for name, there in (("group", begins), ("bold", bold[index])) if there]
-        rows.append({"cells": cells, "classes": " ".join(classes)})
-    return rows
 
 
 def _own_ids(svg: str, prefix: str) -> str:

@@ -43,14 +43,12 @@ def table(table: Table, wide: bool = False) -> RichTable:
             overflow="fold",
             min_width=None if right else min(_LONGEST_WORD, max(map(len, words), default=0)),
         )
-    starts = table.group_starts()
-    bold = table.frame[table.bold].to_list() if table.bold else [False] * table.frame.height
     group = next((k for k, column in enumerate(columns) if column.name == table.group_by), None)
-    for index, row in enumerate(rows):
-        if table.group_by is not None and starts[index] and index:
+    for row, (starts, bold) in zip(rows, table.marks(), strict=False):  # rows may be fewer
+        if starts:
             drawn.add_section()
-        cells = ["" if k == group and not starts[index] else text for k, text in enumerate(row)]
-        drawn.add_row(*map(Text, cells), style="bold" if bold[index] else None)
+        cells = ["" if k == group and not starts else text for k, text in enumerate(row)]
+        drawn.add_row(*map(Text, cells), style="bold" if bold else None)
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""What happens in a run, one JSON object a line: for machines that collect logs, and for looking back.
+"""The events of a run as a log, one JSON object a line.
 
 Every line has `time` (ISO, UTC) and `event`; lines of a run also its id as `run`, and where they are about
 work, `candidate`, `candidate_id`, `task` and the addresses of the units (`shard`, or `shards` of a group).
@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from forecast import storage
 from forecast.plan import Failure, Unit
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.runs.status import RunStatus
 from forecast.runs.status_file import Outbox, log_path, to_stderr
 
@@ -39,7 +39,7 @@ def log_line(event: str, **fields: Any) -> str:
         return json.dumps(finite, ensure_ascii=False, default=str)
 
 
-class RunLog(Watcher):
+class RunLog(Subscriber):
     """Turns events into lines."""
 
     def __init__(
@@ -48,13 +48,12 @@ class RunLog(Watcher):
         """Args: status: receives each event before this does."""
         self._status, self._sinks, self._clock = status, tuple(sinks), clock
         self._actors: dict[str, int] = {}  # that have a unit, by its address
-        self._said = (clock(), status.units_committed)
+        self._said = (clock(), status.total.committed)
 
     def started(self, units: Sequence[Unit], actors: int) -> None:
-        status = self._status
-        self._say(
-            "started", name=status.name, units=status.units, committed=status.units_committed, actors=actors
-        )
+        status, total = self._status, self._status.total
+        counts = {"units": total.units, "committed": total.committed, "actors": actors}
+        self._say("started", name=status.name, **counts)
 
     def handed_out(self, units: Sequence[Unit], actor: int) -> None:
         self._actors.update((unit.address, actor) for unit in units)
@@ -84,16 +83,16 @@ class RunLog(Watcher):
         self._say("gave_up", **failure.as_record())
 
     def beat(self) -> None:
-        status, (said_at, said) = self._status, self._said
-        if status.units_committed != said and self._clock() - said_at >= _PROGRESS_SECONDS:
-            self._said = (self._clock(), status.units_committed)
-            self._say("progress", **_numbers(status))
+        now, committed, (said_at, said) = self._clock(), self._status.total.committed, self._said
+        if committed != said and now - said_at >= _PROGRESS_SECONDS:
+            self._said = (now, committed)
+            self._say("progress", **self._status.progress())
 
     def close(self) -> None:
         """The last line, once the status has ended."""
         status = self._status
-        total = {"retries": status.retries, "restarts": status.restarts}
-        self._say("ended", state=status.state, error=status.error, **_numbers(status), **total)
+        lost = {"retries": status.total.retries, "restarts": status.restarts}
+        self._say("ended", state=status.state, error=status.error, **status.progress(), **lost)
 
     def _say(self, event: str, **fields: Any) -> None:
         line = log_line(event, run=self._status.run, **fields)
@@ -103,52 +102,32 @@ class RunLog(Watcher):
 
 def _candidate(unit: Unit) -> dict[str, str]:
     candidate = unit.candidate
-    return {
-        "candidate": candidate.name,
-        "candidate_id": candidate.candidate_id,
-        "kind": unit.shard.kind,
-        "task": unit.shard.task,
-    }
+    work = {"kind": unit.shard.kind, "task": unit.shard.task}
+    return {"candidate": candidate.name, "candidate_id": candidate.candidate_id, **work}
 
 
 def _group(units: Sequence[Unit]) -> dict[str, Any]:
     return {**_candidate(units[0]), "shards": [unit.address for unit in units]}
 
 
-def _numbers(status: RunStatus) -> dict[str, Any]:
-    return {
-        "units": status.units,
-        "committed": status.units_committed,
-        "tokens_per_second": status.tokens_per_second(),
-        "seconds_left": status.seconds_left(),
-    }
-
-
 class AppendedFile:
-    """A sink: a file on a disk, whole lines, each as soon as it is there."""
+    """A sink: a file on a disk; every line is written at once."""
 
     def __init__(self, path: str, say: Callable[[str], None] = to_stderr) -> None:
-        self._path, self._say = Path(path), say
-        self._stream: IO[str] | None = None
-        self._troubled = False
+        self._path, self._say, self._troubled = Path(path), say, False
 
     def __call__(self, line: str) -> None:
         try:
-            if self._stream is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._stream = self._path.open("a", encoding="utf-8", buffering=1)
-            self._stream.write(line + "\n")
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
         except OSError as error:
             if not self._troubled:
                 self._troubled = True
                 self._say(f"{self._path} cannot be written: {error}; scoring continues without it")
 
     def close(self) -> None:
-        if self._stream is not None:
-            try:
-                self._stream.close()
-            except OSError as error:  # a full disk may show only now
-                self._say(f"{self._path} is not whole: {error}")
+        """Nothing waits to be written."""
 
 
 class StoredTail:

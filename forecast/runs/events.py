@@ -1,17 +1,18 @@
-"""What happens while a plan is scored, told to whoever watches: a bar, a log, metrics, a status file."""
+"""The events of a run, and what receives them: a progress bar, a log, metrics, a status file."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forecast.lake.files import Receipt
     from forecast.plan import Failure, Unit
 
 
-class Watcher:
-    """Told by the supervisor, in its own thread and in order; each of these does nothing by itself.
+class Subscriber:
+    """Its methods are called by the supervisor, in its own thread and in order; by default they do nothing.
 
-    A watcher that raises ends the run, so one that talks to the outside must catch what may go wrong there.
+    A subscriber that raises ends the run, so one that uses a disk or a network must catch errors there.
     """
 
     def started(self, units: "Sequence[Unit]", actors: int) -> None:
@@ -36,36 +37,14 @@ class Watcher:
         """About once a second, also while nothing happens."""
 
 
-class Watchers(Watcher):
-    """Several at once."""
+class Subscribers(Subscriber):
+    """Several at once, each called in turn."""
 
-    def __init__(self, watchers: Sequence[Watcher]) -> None:
-        self._watchers = tuple(watchers)
+    def __init__(self, subscribers: Sequence[Subscriber]) -> None:
+        for event in [name for name in vars(Subscriber) if not name.startswith("_")]:
+            setattr(self, event, partial(_call_all, [getattr(each, event) for each in subscribers]))
 
-    def started(self, units: "Sequence[Unit]", actors: int) -> None:
-        for watcher in self._watchers:
-            watcher.started(units, actors)
 
-    def handed_out(self, units: "Sequence[Unit]", actor: int) -> None:
-        for watcher in self._watchers:
-            watcher.handed_out(units, actor)
-
-    def committed(self, unit: "Unit", receipt: "Receipt") -> None:
-        for watcher in self._watchers:
-            watcher.committed(unit, receipt)
-
-    def retried(self, units: "Sequence[Unit]", why: str) -> None:
-        for watcher in self._watchers:
-            watcher.retried(units, why)
-
-    def restarted(self, actor: int, why: str) -> None:
-        for watcher in self._watchers:
-            watcher.restarted(actor, why)
-
-    def gave_up(self, failure: "Failure") -> None:
-        for watcher in self._watchers:
-            watcher.gave_up(failure)
-
-    def beat(self) -> None:
-        for watcher in self._watchers:
-            watcher.beat()
+def _call_all(callbacks: Sequence[Callable[..., None]], *event: Any) -> None:
+    for callback in callbacks:
+        callback(*event)

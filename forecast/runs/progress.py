@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 
 if TYPE_CHECKING:
     from forecast.lake.files import Receipt
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
     from forecast.runs.status import RunStatus
 
 _SECONDS_BETWEEN_LINES = 10.0
-_SECONDS_OF_SILENCE = 60.0  # a log shows that the run lives, also while nothing is done
+_SECONDS_OF_SILENCE = 60.0  # between lines while nothing is done
 _MOST_ROWS = 12  # candidates that a terminal shows; the counts are of all
 
 
-class ScoringProgress(Watcher):
+class ScoringProgress(Subscriber):
     """Bars for people, a line every ten seconds for logs; the numbers are those of a `RunStatus`."""
 
     def __init__(
@@ -37,7 +36,7 @@ class ScoringProgress(Watcher):
     ) -> None:
         """Args: status: receives each event before this does."""
         self._console, self._status, self._clock = console, status, clock
-        self._last_line, self._printed = clock(), status.units_committed
+        self._last_line, self._printed = clock(), status.total.committed
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -50,48 +49,40 @@ class ScoringProgress(Watcher):
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(
-            "starting actors", total=status.units, completed=status.units_committed, speed="", left=""
-        )
+        self._task = self._add_bar("starting actors", status.progress())
         self._rows: dict[str, TaskID] = {}  # of the candidates that are being scored, by candidate_id
 
     def __enter__(self) -> "ScoringProgress":
-        if self._status.already_done:
-            self._say(f"{self._status.already_done} of {self._status.units} units were already done")
+        if done := self._status.total.already_done:
+            self._say(f"{done} of {self._status.total.units} units were already done")
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._draw()
         self._bar.stop()
-        status = self._status
-        if not self._console.is_terminal and status.units_committed != self._printed:
+        total, restarts = self._status.total, self._status.restarts
+        if not self._console.is_terminal and total.committed != self._printed:
             self._print_line()
-        if status.retries or status.restarts:
-            self._say(f"retries: {status.retries}, processes that died: {status.restarts}")
+        if total.retries or restarts:
+            self._say(f"retries: {total.retries}, processes that died: {restarts}")
 
     def committed(self, unit: "Unit", receipt: "Receipt") -> None:
-        """One more unit is in the lake."""
         if self._console.is_terminal:
-            self._bar.update(self._task, completed=self._status.units_committed)
+            self._bar.update(self._task, completed=self._status.total.committed)
         else:
             self._print_line_if_due()
 
     def retried(self, units: "Sequence[Unit]", why: str) -> None:
-        """Units came back."""
         first = units[0]
         many = "1 unit" if len(units) == 1 else f"{len(units)} units"
         text = f"candidate {first.candidate.name!r}: {many} of task {first.shard.task!r} retried: {why}"
         self._say(text, style="yellow")
 
     def gave_up(self, failure: "Failure") -> None:
-        """A candidate was given up."""
         self._say(failure.error, style="red")
 
     def beat(self) -> None:
-        """Shows what has changed."""
         if self._console.is_terminal:
             self._draw()
         else:
@@ -101,31 +92,29 @@ class ScoringProgress(Watcher):
         """The bar of the whole run, and one below it for each candidate that is being scored."""
         if not self._console.is_terminal:
             return
-        status, candidates = self._status, self._status.candidates()
+        candidates = self._status.candidates()
         counts = Counter(record["state"] for record in candidates)
         states = ", ".join(f"{counts[s]} {s}" for s in ("scoring", "waiting", "done", "failed") if counts[s])
-        numbers = {"tokens_per_second": status.tokens_per_second(), "seconds_left": status.seconds_left()}
-        self._bar.update(
-            self._task, completed=status.units_committed, description=states, **_speed_and_left(numbers)
-        )
+        self._bar.update(self._task, description=states, **_columns(self._status.progress()))
         shown = [record for record in candidates if record["state"] == "scoring"][:_MOST_ROWS]
         for gone in self._rows.keys() - {record["candidate_id"] for record in shown}:
             self._bar.remove_task(self._rows.pop(gone))
         for record in shown:
-            row = self._rows.get(record["candidate_id"])
-            if row is None:
-                name, done = "  " + record["candidate"], record["committed"]
-                row = self._bar.add_task(name, total=record["units"], completed=done, speed="", left="")
-                self._rows[record["candidate_id"]] = row
-            self._bar.update(row, completed=record["committed"], **_speed_and_left(record))
+            candidate_id = record["candidate_id"]
+            if candidate_id not in self._rows:
+                self._rows[candidate_id] = self._add_bar(f"  {record['candidate']}", record)
+            self._bar.update(self._rows[candidate_id], **_columns(record))
+
+    def _add_bar(self, description: str, record: Mapping[str, Any]) -> TaskID:
+        return self._bar.add_task(description, total=record["units"], **_columns(record))
 
     def _print_line_if_due(self) -> None:
-        new = self._status.units_committed != self._printed
+        new = self._status.total.committed != self._printed
         if self._clock() - self._last_line >= (_SECONDS_BETWEEN_LINES if new else _SECONDS_OF_SILENCE):
             self._print_line()
 
     def _print_line(self) -> None:
-        self._last_line, self._printed = self._clock(), self._status.units_committed
+        self._last_line, self._printed = self._clock(), self._status.total.committed
         self._say(progress_line(self._status))
 
     def _say(self, text: str, style: str | None = None) -> None:
@@ -137,16 +126,16 @@ def progress_line(status: "RunStatus") -> str:
 
     `actors.jobs.follow.progress_of` reads it, also of jobs of other versions.
     """
-    speed, left = status.tokens_per_second(), status.seconds_left()
-    parts = [f"{status.units_committed}/{status.units} units"]
-    parts += [] if speed is None else [f"{speed:,.0f} tokens/s"]
-    parts += [f"{duration(left)} left"] if left else []
-    return ", ".join(parts) + (f" ({status.latest})" if status.latest else "")
+    shown = _columns(status.progress())
+    parts = [f"{status.total.committed}/{status.total.units} units", shown["speed"], shown["left"]]
+    return ", ".join(part for part in parts if part) + (f" ({status.latest})" if status.latest else "")
 
 
-def _speed_and_left(record: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bar shows of a run or candidate, from the keys of its record."""
     speed, left = record["tokens_per_second"], record["seconds_left"]
     return {
+        "completed": record["committed"],
         "speed": "" if speed is None else f"{speed:,.0f} tokens/s",
         "left": f"{duration(left)} left" if left else "",
     }
@@ -175,9 +164,7 @@ class WorkProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def advance(self, done: float, total: float) -> None:
@@ -188,9 +175,8 @@ class WorkProgress:
         self._bar.update(self._task, completed=share, left=left)
         if not self._console.is_terminal and share < 1 and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            self._console.print(
-                f"{self._what}: {100 * share:.0f}%{', ' + left if left else ''}", markup=False
-            )
+            text = f"{self._what}: {100 * share:.0f}%"
+            self._console.print(f"{text}, {left}" if left else text, markup=False)
 
 
 def duration(seconds: float) -> str:

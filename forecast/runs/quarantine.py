@@ -1,8 +1,8 @@
-"""Candidates set aside after their own errors, kept beside the lake so that no later run fails at them again.
+"""Candidates in quarantine after their own errors, which later runs skip.
 
 One JSON file per candidate in `OUTPUT/quarantine`. A candidate is known by what its files hold, so repaired
 files make another candidate; another version of the engines, other settings of them, or `--retry` let a
-quarantined one try again. Deaths of processes and machines set nobody aside: they may be the cluster's fault.
+quarantined one try again. Deaths of processes and machines put none there: they may be the cluster's fault.
 """
 
 import json
@@ -22,7 +22,7 @@ from forecast.plan import Failure, Plan
 
 @dataclass(frozen=True)
 class Quarantined:
-    """Why a candidate is set aside."""
+    """Why a candidate is in quarantine."""
 
     candidate_id: str
     candidate: str
@@ -33,44 +33,36 @@ class Quarantined:
 
     def failure(self) -> Failure:
         """For the final list of a run."""
-        day = datetime.fromtimestamp(self.since, UTC).date()
-        return Failure(
-            "candidate",
-            self.candidate,
-            f"{self.error}\n  in quarantine since {day}, after {self.tries} "
-            f"{'try' if self.tries == 1 else 'tries'}; to try again: the same command with --retry",
-        )
+        day, tries = datetime.fromtimestamp(self.since, UTC).date(), "try" if self.tries == 1 else "tries"
+        why = f"in quarantine since {day}, after {self.tries} {tries}"
+        error = f"{self.error}\n  {why}; to try again: the same command with --retry"
+        return Failure("candidate", self.candidate, error)
 
 
 class Quarantine:
-    """That of one output folder."""
+    """The quarantine of one output folder."""
 
     def __init__(self, config: Config) -> None:
         self._folder = storage.join(config.output, "quarantine")
         engine = config.engine.model_dump(mode="json")
         # Memory and machines may be why a candidate could not be loaded.
-        room = config.cluster.model_dump(
-            mode="json", include={"cpus_per_actor", "gpus_per_actor", "resources"}
-        )
+        reserved = {"cpus_per_actor", "gpus_per_actor", "resources"}
+        room = config.cluster.model_dump(mode="json", include=reserved)
         self._ground = digest_of(forecast.__version__, ENGINE_VERSION, engine, room)
 
     def put(self, candidate: Candidate, error: str, tries: int) -> None:
-        """Set a candidate aside."""
+        """Put a candidate into quarantine."""
         record = Quarantined(candidate.candidate_id, candidate.name, error, tries, time.time(), self._ground)
         storage.write_bytes(self._path(candidate.candidate_id), json.dumps(asdict(record), indent=2).encode())
 
     def of(self, plan: Plan) -> dict[str, Quarantined]:
-        """Those of a plan's candidates that are set aside, by candidate_id, under their present names.
+        """The plan's candidates in quarantine, by candidate_id, under their present names.
 
         Raises:
             InputError: a file of the quarantine is damaged.
         """
-        known = set(storage.list_files(self._folder, ".json"))
         found = {}
-        for candidate in plan.candidates:
-            path = self._path(candidate.candidate_id)
-            if path not in known:
-                continue
+        for path, candidate in self._present(plan).items():
             try:
                 record = Quarantined(**{**json.loads(storage.read_bytes(path)), "candidate": candidate.name})
             except (ValueError, TypeError) as error:
@@ -80,12 +72,17 @@ class Quarantine:
         return found
 
     def release(self, plan: Plan) -> int:
-        """Let a plan's candidates try again; returns how many were set aside."""
-        known = set(storage.list_files(self._folder, ".json"))
-        paths = {self._path(candidate.candidate_id) for candidate in plan.candidates} & known
+        """Let a plan's candidates try again; returns how many were in quarantine."""
+        paths = self._present(plan)
         for path in paths:
             storage.remove(path)
         return len(paths)
+
+    def _present(self, plan: Plan) -> dict[str, Candidate]:
+        """The plan's candidates that have a file, by its path."""
+        known = storage.list_files(self._folder, ".json")
+        paths = {self._path(candidate.candidate_id): candidate for candidate in plan.candidates}
+        return {path: candidate for path, candidate in paths.items() if path in known}
 
     def _path(self, candidate_id: str) -> str:
         return storage.join(self._folder, f"{candidate_id}.json")

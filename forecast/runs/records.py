@@ -1,15 +1,33 @@
-"""What commands answer with, as plain records: the same numbers feed `--json`, the tables and the app."""
+"""A run's plan, results and failures as plain records, which `--json`, tables and the app share."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import polars as pl
 
 from forecast import storage
 from forecast.errors import InputError
 from forecast.lake.files import unscored_failures
 from forecast.lake.receipt_cache import registered_receipts
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
+from forecast.report.document import Column, Document, Paragraph, Part, Section, Table
+from forecast.report.format import COUNT, INTEGER, TEXT, Format
+
+_COLUMNS = (
+    Column("candidate", "candidate"),
+    Column("dtype", "dtype"),
+    Column("parameters", "parameters", COUNT),
+    Column("units", "units", INTEGER, "Shards of trajectories or items, scored one at a time."),
+    Column("done", "done", INTEGER, "Units whose results are in the lake."),
+    Column("estimated_tokens", "tokens left (est.)", INTEGER),
+    Column("estimated_flops", "FLOPs left (est.)", Format(lambda flops: f"{flops:.2g}")),
+)
+_SCHEMA = {column.name: pl.String() if column.format is TEXT else pl.Int64() for column in _COLUMNS[:-1]} | {
+    "estimated_flops": pl.Float64()
+}
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -18,7 +36,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     candidates = []
     by_candidate = _by_candidate(plan.units)
     for candidate in plan.candidates:
-        units = by_candidate.get(candidate.candidate_id, [])
+        units = by_candidate[candidate.candidate_id]
         waiting = [u for u in units if u.address not in done]
         flops = [estimated_flops(u) for u in waiting]
         candidates.append(
@@ -47,6 +65,19 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     }
 
 
+def plan_document(record: dict[str, Any]) -> Document:
+    """A `plan_record` as `--dry-run` prints it: candidates with the work done and left."""
+    title = f"Plan of {record['name']}: {record['done']} of {record['units']} units done"
+    frame = pl.DataFrame(record["candidates"], schema=_SCHEMA)
+    tasks = ", ".join(f"{task} ({n} trajectories)" for task, n in record["tasks"].items())
+    direct = ", ".join(f"{task} ({n} items)" for task, n in record["direct_evaluation"].items())
+    lines = [f"tasks: {tasks or 'none'}; window: {record['window']}"]
+    lines += [f"direct evaluation: {direct}"] if direct else []
+    lines += [f"output: {record['output']}"]
+    parts: list[Part] = [Table(frame, _COLUMNS, title), *(Paragraph(line) for line in lines)]
+    return Document(title, "", (Section("", tuple(parts)),))
+
+
 def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
     """What stands in the lake after scoring; options of direct evaluation are counted apart."""
     done = plan.done()
@@ -54,25 +85,18 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
     lake = list(plan.select("trajectories"))
     options = list(plan.select("choices"))
 
-    def counts(units: Sequence[Any]) -> dict[str, int]:
-        finished = [u for u in units if u.address in done]
-        return {
-            "units": len(units),
-            "done": len(finished),
-            "rows": sum(receipts[u.address].rows for u in finished),
-        }
+    def counts(units: Sequence[Unit]) -> dict[str, int]:
+        own = [receipts[u.address] for u in units if u.address in done]
+        return {"units": len(units), "done": len(own), "rows": sum(receipt.rows for receipt in own)}
 
-    candidates = []
     by_candidate = _by_candidate(lake)
-    for candidate in plan.candidates:
-        own = by_candidate.get(candidate.candidate_id, [])
-        candidates.append(
-            {"candidate": candidate.name, "candidate_id": candidate.candidate_id, **counts(own)}
-        )
     return {
         "lake": plan.folder("trajectories"),
         **counts(lake),
-        "candidates": candidates,
+        "candidates": [
+            {"candidate": c.name, "candidate_id": c.candidate_id, **counts(by_candidate[c.candidate_id])}
+            for c in plan.candidates
+        ],
         "failed": [f.as_record() for f in [*failures, *unscored_failures(plan.units, receipts)]],
         "direct_evaluation": {"path": plan.folder("choices"), **counts(options)},
         "tokens_read": sum(r.tokens_read for r in receipts.values()),
@@ -82,9 +106,9 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
 
 def _by_candidate(units: Iterable[Unit]) -> dict[str, list[Unit]]:
     """One pass over a plan that may hold a million of them."""
-    found: dict[str, list[Unit]] = {}
+    found: dict[str, list[Unit]] = defaultdict(list)
     for unit in units:
-        found.setdefault(unit.candidate.candidate_id, []).append(unit)
+        found[unit.candidate.candidate_id].append(unit)
     return found
 
 
@@ -101,18 +125,16 @@ def load_failures(plan: Plan) -> list[Failure]:
     Raises:
         InputError: the file of the last scoring's failures is damaged.
     """
-    found = list(plan.failures)
     path = _failures_path(plan)
-    if storage.exists(path):
-        present = {(c.name, c.candidate_id) for c in plan.candidates}
-        try:
-            for record in json.loads(storage.read_bytes(path)):
-                candidate_id = record.pop("candidate_id")
-                if (record["name"], candidate_id) in present:
-                    found.append(Failure(**record))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is damaged: {error!r}; delete it and score again") from None
-    return found
+    if not storage.exists(path):
+        return list(plan.failures)
+    present = {(c.name, c.candidate_id) for c in plan.candidates}
+    try:
+        records = json.loads(storage.read_bytes(path))
+        known = [(record.pop("candidate_id"), Failure(**record)) for record in records]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error!r}; delete it and score again") from None
+    return [*plan.failures, *(f for candidate_id, f in known if (f.name, candidate_id) in present)]
 
 
 def _failures_path(plan: Plan) -> str:

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
-from forecast.runs.events import Watcher
-from forecast.runs.throughput import Account, CandidateAccount, CandidateState, rounded
+from forecast.runs.events import Subscriber
+from forecast.runs.throughput import Account, CandidateAccount, rounded
 
 if TYPE_CHECKING:
     from forecast.lake.files import Receipt
@@ -34,7 +34,7 @@ def new_run_id(now: float) -> str:
     return f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
-class RunStatus(Watcher):
+class RunStatus(Subscriber):
     """State of a run, kept up to date from its events."""
 
     def __init__(
@@ -49,7 +49,7 @@ class RunStatus(Watcher):
     ) -> None:
         """Args:
         done: addresses of the units that are in the lake already.
-        failures: what is known to fail before anything is scored: candidates without a plan, or set aside.
+        failures: known before anything is scored: candidates without a plan, or in quarantine.
         run: the run's id; by default a new one.
         job: the id of the Ray job that this run is, if it is one.
         clock: seconds that never go back; speeds are by it.
@@ -64,31 +64,22 @@ class RunStatus(Watcher):
         self.actors: int | None = None
         self.restarts = 0
         self.latest: str | None = None  # the candidate that a unit was committed of last
-        self._total = Account()
+        self.total = Account()
         self._accounts: dict[str, CandidateAccount] = {}  # by candidate_id
         for candidate in plan.candidates:
             self._accounts.setdefault(candidate.candidate_id, CandidateAccount()).names += (candidate.name,)
         known = {name for own in self._accounts.values() for name in own.names}
         early = [f for f in failures if f.subject == "candidate"]
-        self._unplanned = tuple(f for f in early if f.name not in known)
+        self._unplanned = [
+            CandidateAccount(names=(f.name,), error=f.error) for f in early if f.name not in known
+        ]
         self._flying: dict[str, str] = {}  # address -> candidate_id
-        done, total = frozenset(done), self._total
-        waiting: list[Unit] = []
-        for unit in plan.units:
-            own = self._accounts[unit.candidate.candidate_id]
-            own.units += 1
-            if unit.address in done:
-                own.already_done += 1
-            else:
-                waiting.append(unit)
-        samples = {unit.candidate.candidate_id: unit for unit in waiting}
+        samples = {unit.candidate.candidate_id: unit for unit in plan.units if unit.address not in done}
         self._by_flops = all(estimated_flops(unit) is not None for unit in samples.values())
-        for unit in waiting:
-            self._accounts[unit.candidate.candidate_id].cost_left += self._cost(unit)
-        for own in self._accounts.values():
-            total.units += own.units
-            total.already_done += own.already_done
-            total.cost_left += own.cost_left
+        for unit in plan.units:
+            cost = self._cost(unit)
+            for account in self._accounts_of(unit.candidate.candidate_id):
+                account.plan(cost, unit.address in done)
         for failure in early:
             self.gave_up(failure)
 
@@ -102,21 +93,20 @@ class RunStatus(Watcher):
         for unit in units:
             if unit.address not in self._flying:
                 self._flying[unit.address] = unit.candidate.candidate_id
-                self._accounts[unit.candidate.candidate_id].begin(1, now)
-                self._total.begin(1, now)
+                for account in self._accounts_of(unit.candidate.candidate_id):
+                    account.begin(now)
 
     def committed(self, unit: Unit, receipt: "Receipt") -> None:
         now, cost = self._clock(), self._cost(unit)
-        self._accounts[unit.candidate.candidate_id].commit(receipt.tokens_read, cost, now)
-        self._total.commit(receipt.tokens_read, cost, now)
+        for account in self._accounts_of(unit.candidate.candidate_id):
+            account.commit(receipt.tokens_read, cost, now)
         self.latest = unit.candidate.name
-        self._land([unit.address], now)
+        self._return([unit.address])
 
     def retried(self, units: Sequence[Unit], why: str) -> None:
-        self._land([unit.address for unit in units], self._clock())
-        for account in {unit.candidate.candidate_id for unit in units}:
-            self._accounts[account].retries += 1
-            self._total.retries += 1
+        self._return([unit.address for unit in units])
+        for account in self._accounts_of(units[0].candidate.candidate_id):
+            account.retries += 1
 
     def restarted(self, actor: int, why: str) -> None:
         self.restarts += 1
@@ -125,60 +115,42 @@ class RunStatus(Watcher):
         for candidate_id, account in self._accounts.items():
             if failure.subject == "candidate" and failure.name in account.names:
                 account.error = failure.error
-                self._total.cost_left -= account.cost_left
+                self.total.cost_left -= account.cost_left
                 account.cost_left = 0.0
-                self._land([a for a, own in self._flying.items() if own == candidate_id], self._clock())
+                self._return([address for address, own in self._flying.items() if own == candidate_id])
 
     def ended(self, state: RunState, error: str | None = None) -> None:
         """The run is over."""
-        self._land(list(self._flying), self._clock())
+        self._return(list(self._flying))
         self.state, self.error = state, error
 
-    # What watchers read
-
-    @property
-    def units(self) -> int:
-        """Of the whole plan."""
-        return self._total.units
-
-    @property
-    def units_committed(self) -> int:
-        """Of the whole plan, those that were in the lake before among them."""
-        return self._total.already_done + self._total.committed
-
-    @property
-    def already_done(self) -> int:
-        """Of the whole plan, those that were in the lake before."""
-        return self._total.already_done
-
-    @property
-    def retries(self) -> int:
-        """Groups of units that came back unfinished."""
-        return self._total.retries
+    # What subscribers read
 
     def tokens_per_second(self) -> float | None:
         """Of the whole run."""
-        return self._total.tokens_per_second(self._clock())
+        return self.total.tokens_per_second(self._clock())
 
     def seconds_left(self) -> float | None:
         """Of the whole run."""
         if self.state == "done":  # also where candidates were given up: nothing is left to do
             return 0.0
-        return self._left(self._total, self.state == "running")
+        return self.total.seconds_left(self._clock(), self.state == "running")
+
+    def progress(self) -> dict[str, Any]:
+        """How far the whole run is, in the keys of `as_record`, unrounded."""
+        return {
+            "units": self.total.units,
+            "committed": self.total.committed,
+            "tokens_per_second": self.tokens_per_second(),
+            "seconds_left": self.seconds_left(),
+        }
 
     def candidates(self) -> list[dict[str, Any]]:
         """The `candidates` of `as_record`."""
         now = self._clock()
-        records = []
-        for candidate_id, account in self._accounts.items():
-            state = account.state()
-            record = _identity(account.names, candidate_id, state) | account.record(now)
-            record["seconds_left"] = rounded(self._left(account, state == "scoring"))
-            records.append({**record, "error": account.error})
-        for failure in self._unplanned:
-            record = _identity((failure.name,), None, "failed") | Account().record(now)
-            records.append({**record, "error": failure.error})
-        return records
+        planned = [account.candidate_record(cid, now) for cid, account in self._accounts.items()]
+        unplanned = [account.candidate_record(None, now) for account in self._unplanned]
+        return planned + [{**record, "seconds_left": None} for record in unplanned]
 
     def as_record(self) -> dict[str, Any]:
         """Plain data, the same for files, jobs and the app.
@@ -207,33 +179,27 @@ class RunStatus(Watcher):
             "seconds": round(now - self._begun, 3),
             "actors": self.actors,
             "restarts": self.restarts,
-            **self._total.record(now),
+            **self.total.record(now, self.state == "running"),
             "seconds_left": rounded(self.seconds_left()),
             "left_by": "flops" if self._by_flops else "tokens",
             "states": {state: states[state] for state in ("waiting", "scoring", "done", "failed")},
             "candidates": candidates,
         }
 
-    def _left(self, account: Account, at_work: bool) -> float | None:
-        if account.complete():
-            return 0.0
-        return account.seconds_left(self._clock()) if at_work else None
+    def _accounts_of(self, candidate_id: str) -> tuple[Account, Account]:
+        """A candidate's and the run's."""
+        return self._accounts[candidate_id], self.total
 
-    def _land(self, addresses: Sequence[str], now: float) -> None:
+    def _return(self, addresses: Sequence[str]) -> None:
         """These units are with no actor any more; those that were with none are left out."""
+        now = self._clock()
         for address in addresses:
-            candidate_id = self._flying.pop(address, None)
-            if candidate_id is not None:
-                self._accounts[candidate_id].end(1, now)
-                self._total.end(1, now)
+            if (candidate_id := self._flying.pop(address, None)) is not None:
+                for account in self._accounts_of(candidate_id):
+                    account.end(now)
 
     def _cost(self, unit: Unit) -> float:
         return (self._by_flops and estimated_flops(unit)) or estimated_tokens(unit.shard)
-
-
-def _identity(names: Sequence[str], candidate_id: str | None, state: CandidateState) -> dict[str, Any]:
-    name, *others = names
-    return {"candidate": name, "also": others, "candidate_id": candidate_id, "state": state}
 
 
 def _moment(seconds: float) -> str:

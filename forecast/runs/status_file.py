@@ -16,7 +16,7 @@ from typing import Any
 
 from forecast import storage
 from forecast.plan import Failure, Unit
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.runs.status import SCHEMA, RunStatus
 
 KEPT = 50  # runs whose files stay
@@ -37,7 +37,7 @@ def to_stderr(text: str) -> None:
 
 
 class Outbox:
-    """Writes the newest of what it is given in a thread of its own, so storage that hangs holds nobody up.
+    """Writes the newest content in a thread of its own, so that storage that hangs does not block the run.
 
     A failed write is reported once per path, and retried with the next content.
     """
@@ -52,7 +52,7 @@ class Outbox:
         self._thread.start()
 
     def put(self, data: bytes) -> None:
-        """The content that the files are to have; what waited to be written before is forgotten."""
+        """The new content of the files; older content that still waits is dropped."""
         with self._changed:
             self._waiting = data
             self._changed.notify()
@@ -76,13 +76,13 @@ class Outbox:
             for path in self._paths:
                 try:
                     storage.write_bytes(path, data)
-                except Exception as error:  # every storage has its own; none of them is worth the run
+                except Exception as error:  # no error of storage is worth the run
                     if path not in self._troubled:
                         self._troubled.add(path)
                         self._say(f"{path} cannot be written: {error}; scoring continues without it")
 
 
-class StatusFile(Watcher):
+class StatusFile(Subscriber):
     """Keeps the status of a run in `OUTPUT/runs/RUN.json`, and wherever else it is wanted."""
 
     def __init__(
@@ -113,7 +113,7 @@ class StatusFile(Watcher):
         self._outbox.close()
         try:
             prune(self._status.output)
-        except Exception as error:  # as above
+        except Exception as error:  # no error of storage is worth the run
             self._say(f"old files in {runs_folder(self._status.output)} cannot be removed: {error}")
 
     def _write(self) -> None:
@@ -145,7 +145,7 @@ def prune(output: str, keep: int = KEPT) -> None:
 def read_runs(output: str, wall: Callable[[], float] = time.time) -> tuple[dict[str, Any], ...]:
     """The records of the runs of an output, the newest first.
 
-    A `state` may be, beyond those of `RunStatus`: `lost`, for one that says it runs and has not written for a
+    A `state` may be, beyond those of `RunStatus`: `lost`, for a running one that has not written for a
     minute, by this machine's clock; `unreadable`, with `run` and `error` alone, for a damaged file.
 
     Raises:
@@ -158,7 +158,7 @@ def read_runs(output: str, wall: Callable[[], float] = time.time) -> tuple[dict[
 
 
 def judged(record: dict[str, Any], now: float) -> dict[str, Any]:
-    """A record as it is to be shown at a Unix time: whoever has been silent for too long is lost."""
+    """A record as it is to be shown at a Unix time: a run that has not written for too long is lost."""
     if record["state"] != "running":
         return record
     silent = now - datetime.fromisoformat(record["updated_at"]).timestamp()

@@ -37,8 +37,8 @@ class Account:
     """What is known of one candidate, or of the whole run."""
 
     units: int = 0
-    already_done: int = 0
-    committed: int = 0  # in this run
+    already_done: int = 0  # before this run
+    committed: int = 0  # in the lake, already done ones included
     tokens_read: int = 0  # in this run
     retries: int = 0
     cost_left: float = 0.0
@@ -47,13 +47,19 @@ class Account:
     worked: float = 0.0  # seconds with `flying` > 0, before `since`
     pace: RecentRate = field(default_factory=RecentRate)
 
-    def begin(self, units: int, now: float) -> None:
+    def plan(self, cost: float, done: bool) -> None:
+        self.units += 1
+        self.already_done += done
+        self.committed += done
+        self.cost_left += 0.0 if done else cost
+
+    def begin(self, now: float) -> None:
         if not self.flying:
             self.since = now
-        self.flying += units
+        self.flying += 1
 
-    def end(self, units: int, now: float) -> None:
-        self.flying -= units
+    def end(self, now: float) -> None:
+        self.flying -= 1
         if not self.flying:
             self.worked += now - self.since
 
@@ -68,24 +74,26 @@ class Account:
         self.pace.add(self.seconds(now), cost)
 
     def complete(self) -> bool:
-        return self.already_done + self.committed >= self.units
+        return self.committed >= self.units
 
     def tokens_per_second(self, now: float) -> float | None:
         seconds = self.seconds(now)
         return self.tokens_read / seconds if self.tokens_read and seconds > 0 else None
 
-    def seconds_left(self, now: float) -> float | None:
-        rate = self.pace.rate(self.seconds(now))
+    def seconds_left(self, now: float, at_work: bool) -> float | None:
+        if self.complete():
+            return 0.0
+        rate = self.pace.rate(self.seconds(now)) if at_work else None
         return None if rate is None else max(0.0, self.cost_left) / rate
 
-    def record(self, now: float) -> dict[str, Any]:
+    def record(self, now: float, at_work: bool) -> dict[str, Any]:
         return {
             "units": self.units,
-            "committed": self.already_done + self.committed,
+            "committed": self.committed,
             "already_done": self.already_done,
             "tokens_read": self.tokens_read,
             "tokens_per_second": rounded(self.tokens_per_second(now)),
-            "seconds_left": rounded(self.seconds_left(now)),
+            "seconds_left": rounded(self.seconds_left(now, at_work)),
             "retries": self.retries,
         }
 
@@ -101,6 +109,12 @@ class CandidateAccount(Account):
         if self.complete():
             return "done"
         return "scoring" if self.flying else "waiting"
+
+    def candidate_record(self, candidate_id: str | None, now: float) -> dict[str, Any]:
+        name, *others = self.names
+        state = self.state()
+        identity = {"candidate": name, "also": others, "candidate_id": candidate_id, "state": state}
+        return {**identity, **self.record(now, state == "scoring"), "error": self.error}
 
 
 def rounded(number: float | None) -> float | None:

@@ -4,10 +4,10 @@ The lock is a lease: a file `OUTPUT/nightly/lock.json` that names its owner and 
 heartbeat, one a minute. A lease without a heartbeat for a quarter of an hour is taken over. On a local disk a
 kernel lock comes first, which ends with its process, so that nobody waits for a dead owner there.
 
-An object store offers no atomic test-and-set, so a run that wants the lock writes its lease, waits, and reads
-whether the lease is still its own. Two runs that are both slower than that wait could both believe they own
-it; the loser finds out at its next heartbeat and stops before it publishes. Until then both do the same work
-into the same files, each of which is written whole.
+pyarrow offers no conditional write to an object store, so a run that wants the lock writes its lease, waits,
+and reads whether the lease is still its own. Two runs that are both slower than that wait could both believe
+they own it; the loser finds out at its next heartbeat and stops before it publishes. Until then both do the
+same work into the same files, each of which is written whole.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from forecast.errors import ForecastError
 BEAT_SECONDS = 60.0
 EXPIRY_SECONDS = 900.0
 SETTLE_SECONDS = 2.0  # longer than a store takes from one write to the reading of it
+_FILE_BYTES = 1024  # a lease needs some 250
 
 
 class LockedError(ForecastError):
@@ -96,7 +97,7 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._stop.wait(self._beat_seconds):
-            # A store that is away for a while costs a sign of life, not the run.
+            # A store that is away for a while costs a heartbeat, not the run.
             with contextlib.suppress(OSError):
                 self._look()
                 if self._lost is not None:
@@ -181,7 +182,9 @@ def _kernel_lock(file: Path, lease_path: str) -> Iterator[None]:
 
 
 def _write(path: str, lease: Lease) -> None:
-    storage.write_bytes(path, (json.dumps(asdict(lease)) + "\n").encode())
+    # pyarrow asks for an object's size before it reads: were it to change in between, the lease of a living
+    # owner would be read cut off or padded with zeros, and be taken for a damaged one.
+    storage.write_bytes(path, json.dumps(asdict(lease)).ljust(_FILE_BYTES).encode())
 
 
 def _busy(holder: Lease | None) -> str:

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -11,8 +11,7 @@ from forecast.tokenstats.head_products import block_rows, product_blocks, produc
 from forecast.tokenstats.online_softmax import Partials, concatenate, finish, nothing
 from forecast.tokenstats.types import LogitTransform, TokenStats
 
-Path = Literal["auto", "torch", "triton", "triton_fused"]
-PATHS: tuple[Path, ...] = ("auto", "torch", "triton", "triton_fused")
+KernelPath = Literal["auto", "torch", "triton", "triton_fused"]
 
 # One thread of an AMD EPYC 9005, V 128,256, D 2,048, fp32: blocks of 96, 128, 192, 256 rows (47, 63, 94,
 # 125 MiB) take 51, 47, 45, 44 ns per logit. (GPUs: not measured.)
@@ -30,7 +29,7 @@ def token_stats(
     softcap: float | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     vocab_size: int | None = None,
-    path: Path = "auto",
+    path: KernelPath = "auto",
 ) -> TokenStats:
     """Exact full-vocabulary statistics of `softcap(logit_scale * (hidden @ head.T + bias))`.
 
@@ -62,7 +61,10 @@ def token_stats(
         ValueError: shapes, dtypes or a path that do not fit, or a target outside the vocabulary.
         ImportError: a Triton path was asked for and Triton is not installed.
     """
-    head, bias = without_padding(head, bias, vocab_size)
+    if vocab_size is not None:
+        if not 0 <= vocab_size <= len(head):
+            raise ValueError(f"vocab_size {vocab_size} does not fit a head of {len(head)} rows")
+        head, bias = head[:vocab_size], None if bias is None else bias[:vocab_size]
     check_shapes(hidden, head, targets, bias)
     check_targets(targets, len(head))
     transform = LogitTransform(logit_scale, softcap)
@@ -72,8 +74,8 @@ def token_stats(
 
         return finish(*triton_fused.product_partials(hidden, head, targets, bias, transform), len(head))
     dtype = product_dtype(hidden, head)
-    rows, tile_rows = block_shape(path, len(head), dtype, hidden.device, budget_bytes)
-    rows = block_rows(hidden, head, rows)
+    affordable, tile_rows = block_shape(path, len(head), dtype, hidden.device, budget_bytes)
+    rows = block_rows(hidden, head, affordable)
     blocks = product_blocks(hidden, head, bias, rows, budget_bytes // 4)
     return finish(*_reduced(blocks, targets, transform, path, tile_rows, hidden.device), len(head))
 
@@ -85,7 +87,7 @@ def logit_stats(
     *,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     vocab_size: int | None = None,
-    path: Path = "auto",
+    path: KernelPath = "auto",
 ) -> TokenStats:
     """Exact statistics of logits that are already there, as the model means them; they are left alone.
 
@@ -123,7 +125,7 @@ def _reduced(
     blocks: Iterable[tuple[slice, torch.Tensor]],
     targets: torch.Tensor,
     transform: LogitTransform,
-    path: Path,
+    path: KernelPath,
     tile_rows: int,
     device: torch.device,
 ) -> tuple[Partials, torch.Tensor]:
@@ -131,29 +133,19 @@ def _reduced(
     parts, target_logits = [nothing(0, device)], [torch.empty(0, device=device)]
     for rows, product_BV in blocks:
         raw_target_B = product_BV.gather(1, targets[rows, None].long()).squeeze(1)
-        part, target_B = reduce_block(product_BV, raw_target_B, transform, path, tile_rows)
+        if path == "triton":
+            from forecast.tokenstats import triton_logits
+
+            part, target_B = triton_logits.block_partials(product_BV, raw_target_B, transform)
+        else:
+            part, target_B = torch_tiles.block_partials(product_BV, raw_target_B, transform, tile_rows)
         parts.append(part)
         target_logits.append(target_B)
     return concatenate(parts), torch.cat(target_logits)
 
 
-def reduce_block(
-    product_BV: torch.Tensor,
-    raw_target_B: torch.Tensor,
-    transform: LogitTransform,
-    path: Path,
-    tile_rows: int,
-) -> tuple[Partials, torch.Tensor]:
-    """State of B tokens after the entries of `product_BV`, and their targets' logits; see `chunked`."""
-    if path == "triton":
-        from forecast.tokenstats import triton_logits
-
-        return triton_logits.block_partials(product_BV, raw_target_B, transform)
-    return torch_tiles.block_partials(product_BV, raw_target_B, transform, tile_rows)
-
-
 def block_shape(
-    path: Path, v: int, dtype: torch.dtype, device: torch.device, budget_bytes: int
+    path: KernelPath, v: int, dtype: torch.dtype, device: torch.device, budget_bytes: int
 ) -> tuple[int, int]:
     """Rows of one product and of one tile on this path."""
     if path == "triton":  # reads the product and keeps nothing of its size
@@ -162,15 +154,15 @@ def block_shape(
     return torch_tiles.block_shape(v, dtype.itemsize, device, budget_bytes)
 
 
-def choose_path(path: Path, device: torch.device) -> Path:
+def choose_path(path: KernelPath, device: torch.device) -> KernelPath:
     """The path to take; "auto" is resolved.
 
     Raises:
         ValueError: an unknown path, or a Triton path for tensors that Triton cannot reach.
         ImportError: a Triton path without Triton.
     """
-    if path not in PATHS:
-        raise ValueError(f"unknown path {path!r}: one of {', '.join(PATHS)}")
+    if path not in get_args(KernelPath):
+        raise ValueError(f"unknown path {path!r}: one of {', '.join(get_args(KernelPath))}")
     has_triton = importlib.util.find_spec("triton") is not None
     if path == "auto":
         return "triton" if device.type == "cuda" and has_triton else "torch"
@@ -184,17 +176,6 @@ def choose_path(path: Path, device: torch.device) -> Path:
         if not triton.knobs.runtime.interpret:
             raise ValueError(f'path {path!r} needs tensors on a GPU, not on {device}; use path "torch"')
     return path
-
-
-def without_padding(
-    head: torch.Tensor, bias: torch.Tensor | None, vocab_size: int | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Head and bias up to `vocab_size`."""
-    if vocab_size is None:
-        return head, bias
-    if not 0 <= vocab_size <= len(head):
-        raise ValueError(f"vocab_size {vocab_size} does not fit a head of {len(head)} rows")
-    return head[:vocab_size], None if bias is None else bias[:vocab_size]
 
 
 def check_shapes(

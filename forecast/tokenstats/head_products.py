@@ -26,7 +26,7 @@ def product_blocks(
     """Blocks of `hidden @ head.T + bias` with the rows that they stand for.
 
     A block is valid until the next one is asked for, and its reader may overwrite it. All are views of one
-    buffer (a new block each time costs 0.4 ns per logit in page faults; see `chunked`), except where oneDNN,
+    buffer (a new block each time costs 0.4 ns per logit in page faults), except where oneDNN,
     which writes to no buffer of ours, gains more than that; then two blocks stand side by side for a moment.
 
     Args:
@@ -43,17 +43,14 @@ def product_blocks(
     dtype = product_dtype(hidden, head)
     count = -(-n // rows)
     rows = -(-n // count)
+    bias = None if bias is None else bias.to(dtype)
     if prefers_onednn(hidden, head):
         for start in range(0, n, rows):
             block = hidden[start : start + rows]
-            yield (
-                slice(start, start + len(block)),
-                linear(block, head, None if bias is None else bias.to(dtype)),
-            )
+            yield slice(start, start + len(block)), linear(block, head, bias)
         return
     buffer_BV = torch.empty(rows, v, dtype=dtype, device=hidden.device)
     columns = max(1, v if head.dtype == dtype else head_bytes // max(1, head.shape[1] * dtype.itemsize))
-    bias = None if bias is None else bias.to(dtype)
     for start in range(0, n, rows):
         hidden_BD = hidden[start : start + rows].to(dtype)
         block_BV = buffer_BV[: len(hidden_BD)]

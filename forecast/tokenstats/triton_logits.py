@@ -30,7 +30,7 @@ def block_partials(
     tile_columns: int = TILE_COLUMNS,
     stretches: int | None = None,
 ) -> tuple[Partials, torch.Tensor]:
-    """As `chunked.block_partials`: state of B tokens, and the targets' logits that were counted against.
+    """As `torch_tiles.block_partials`: state of B tokens, and the targets' logits that were counted against.
 
     Args:
         logits_BV: [B, V] as the product gave them, any floating dtype and strides; left alone.

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 """What the two Triton kernels share: a model's transform of a logit, and the step that takes in a tile.
 
-The arithmetic is that of `partials`: a tile is a part of the vocabulary, merged into the state of its rows.
+The arithmetic is that of `online_softmax`: a tile is a part of the vocabulary, merged into its rows' state.
 `tl.max` may ignore NaN; the comparisons below do not, so NaN reaches the sum, and that is what counts.
 
 Both kernels are launched without fusing products and sums: a fused `scale * x - max` would be rounded once
@@ -13,7 +13,7 @@ Legend: R rows of a tile, C columns of a tile.
 import triton
 import triton.language as tl
 
-# exp() of anything below is 0; finite, so that its product with that 0 is 0 (`partials.EXP_IS_ZERO`).
+# exp() of anything below is 0; finite, so that its product with that 0 is 0 (`online_softmax.EXP_IS_ZERO`).
 _FLOOR = tl.constexpr(-1e4)
 
 

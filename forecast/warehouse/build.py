@@ -18,7 +18,7 @@ import polars as pl
 import forecast
 from forecast.errors import ForecastError, InputError
 from forecast.inputs.measured_scores import MeasuredScore, load_scores
-from forecast.lake.files import Receipt, read_rows
+from forecast.lake.files import read_rows
 from forecast.plan import Failure, Plan, Unit
 from forecast.proxies.byte_proxies import byte_columns, byte_lists, byte_scores
 from forecast.proxies.token_proxies import PROXIES, instance_scores, token_lists
@@ -29,13 +29,7 @@ from forecast.warehouse.sql import statement
 
 DIRECT_METRIC = "accuracy_per_character"
 
-_POLARS_TYPES = {
-    "VARCHAR": pl.String,
-    "BIGINT": pl.Int64,
-    "INTEGER": pl.Int32,
-    "DOUBLE": pl.Float64,
-    "BOOLEAN": pl.Boolean,
-}
+_Record = dict[str, Any]
 
 
 def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failure]:
@@ -63,13 +57,8 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
     with published(warehouse_path(plan.config.output)) as db:
         db.execute(statement("tables", proxy_columns=",\n    ".join(f"{p.name} DOUBLE" for p in PROXIES)))
         db.execute(statement("byte_tables", byte_columns=byte_columns()))
-        _insert(db, "run", [_run_row(plan)])
-        _insert(db, "candidates", _candidate_rows(plan, part, found))
-        _insert(db, "units", [_unit_row(plan, unit, part.receipts[unit.address]) for unit in part.units])
-        _insert(db, "unscored", _unscored_rows(part))
-        _insert(db, "failures", [_failure_row(place, failure) for place, failure in enumerate(found)])
-        _insert(db, "choice_items", _choice_rows(plan))
-        _insert(db, "measured", [_score_row(score) for score in scores])
+        for table, rows in _given(plan, part, found, scores).items():
+            _insert(db, table, rows)
         _compute(db, plan, part, frontier)
         db.execute(statement("task_proxies"))
         db.execute(statement("byte_task_proxies"))
@@ -94,7 +83,7 @@ def _compute(
         groups.setdefault(group_of(unit), []).append(unit)
 
     def read(group: Group) -> None:
-        rows = read_rows((plan.path(unit), part.receipts[unit.address]) for unit in groups[group])
+        rows = read_rows((plan.path(unit), part.receipts[unit.address].rows) for unit in groups[group])
         db.register("tokens", rows)
 
     for group, units in sorted(groups.items()):
@@ -107,21 +96,16 @@ def _compute(
         else:
             db.execute(results)
         db.unregister("tokens")
-    for candidate_id, task in _counted_too_much(db):
-        read((candidate_id, "trajectories", task))
-        db.execute(
-            "DELETE FROM byte_instance_proxies WHERE candidate_id = ? AND task = ?", [candidate_id, task]
-        )
-        db.execute(byte_proxies)
-        db.unregister("tokens")
-
-
-def _counted_too_much(db: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Candidates and tasks with bytes that some other candidate has not scored."""
-    return db.execute(
+    too_many_bytes = db.execute(  # some that another candidate has not scored
         "SELECT DISTINCT candidate_id, task FROM byte_instance_proxies "
         "JOIN common_bytes USING (task, expert, instance_id) WHERE n_bytes > n_common ORDER BY ALL"
     ).fetchall()
+    for candidate_id, task in too_many_bytes:
+        read((candidate_id, "trajectories", task))
+        own = "candidate_id = ? AND task = ?"
+        db.execute(f"DELETE FROM byte_instance_proxies WHERE {own}", [candidate_id, task])
+        db.execute(byte_proxies)
+        db.unregister("tokens")
 
 
 def _imported(plan: Plan) -> tuple[list[MeasuredScore], list[Failure]]:
@@ -132,13 +116,10 @@ def _imported(plan: Plan) -> tuple[list[MeasuredScore], list[Failure]]:
     names = [candidate.name for candidate in plan.config.candidates]
     for source in plan.config.measured_scores:
         try:
-            loaded = {
-                (score.candidate, score.task, score.metric): score for score in load_scores(source, names)
-            }
+            loaded = {(s.candidate, s.task, s.metric): s for s in load_scores(source, names)}
             if twice := sorted(loaded.keys() & scores.keys()):
-                raise InputError(
-                    f"{source.path}: {' / '.join(twice[0])} is also in {places[twice[0]]}; remove one"
-                )
+                first = twice[0]
+                raise InputError(f"{source.path}: {' / '.join(first)} is also in {places[first]}; remove one")
         except ForecastError as error:
             failures.append(Failure("measured_scores", source.path, str(error)))
         else:
@@ -147,18 +128,47 @@ def _imported(plan: Plan) -> tuple[list[MeasuredScore], list[Failure]]:
     return list(scores.values()), failures
 
 
-def _run_row(plan: Plan) -> tuple[Any, ...]:
-    return (
-        plan.config.name,
-        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        forecast.__version__,
-        str(plan.config.window),
-        plan.folder("trajectories"),
-        plan.config.model_dump_json(),
-    )
+def _given(
+    plan: Plan, part: Participation, failures: Sequence[Failure], scores: Sequence[MeasuredScore]
+) -> dict[str, list[_Record]]:
+    """Rows of the tables that are not computed from tokens."""
+    run = {
+        "name": plan.config.name,
+        "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "forecast_version": forecast.__version__,
+        "window": str(plan.config.window),
+        "lake": plan.folder("trajectories"),
+        "config": plan.config.model_dump_json(),
+    }
+    units, unscored = [], []
+    for unit in part.units:
+        about = {"candidate": unit.candidate.name, "kind": unit.shard.kind, "task": unit.shard.task}
+        receipt = part.receipts[unit.address]
+        units.append({**vars(receipt), **about, "path": plan.path(unit)})
+        unscored += [{**entry, **about} for entry in receipt.unscored]
+    return {
+        "run": [run],
+        "candidates": _candidate_rows(plan, part, failures),
+        "units": units,
+        "unscored": unscored,
+        "failures": [{"place": place, **vars(failure)} for place, failure in enumerate(failures)],
+        "choice_items": [
+            {
+                "task": task,
+                "instance_id": item.instance_id,
+                "choice": choice,
+                "n_characters": length,
+                "is_answer": choice == item.answer,
+            }
+            for task, items in plan.choices.items()
+            for item in items
+            for choice, length in enumerate(item.lengths())
+        ],
+        "measured": [{**vars(score), "n_items": None} for score in scores],
+    }
 
 
-def _candidate_rows(plan: Plan, part: Participation, failures: Sequence[Failure]) -> list[tuple[Any, ...]]:
+def _candidate_rows(plan: Plan, part: Participation, failures: Sequence[Failure]) -> list[_Record]:
     resolved = {candidate.name: candidate for candidate in plan.candidates}
     ids = {candidate.name: candidate.candidate_id for candidate in plan.candidates}
     total = Counter(unit.candidate.candidate_id for unit in plan.units)
@@ -169,89 +179,38 @@ def _candidate_rows(plan: Plan, part: Participation, failures: Sequence[Failure]
     rows = []
     for place, settings in enumerate(plan.config.candidates):
         candidate = resolved.get(settings.name)
-        identity = candidate.candidate_id if candidate else settings.name
+        identity = ids.get(settings.name, settings.name)
         receipt = complete.get(identity)
-        error = errors.get(identity)
+        error: str | None = None
         if receipt is not None:
-            status, reason = "complete", None
-        elif error is not None:
-            status, reason = "failed", error
+            status = "complete"
+        elif identity in errors:
+            status, error = "failed", errors[identity]
         else:
             status = "incomplete"
-            reason = f"{part.waiting.get(identity, 0)} of {total[identity]} units are not scored yet"
+            error = f"{part.waiting.get(identity, 0)} of {total[identity]} units are not scored yet"
         counted = receipt.parameters if receipt else candidate.parameters if candidate else None
         rows.append(
-            (
-                place,
-                settings.name,
-                candidate.candidate_id if candidate else None,
-                settings.family,
-                settings.source,
-                candidate.dtype if candidate else None,
-                candidate.prompt_form if candidate else None,
-                settings.quantize.bits if settings.quantize else None,
-                str(settings.drop_layers) if settings.drop_layers else None,
-                settings.parameters or counted,
-                settings.active_parameters,
-                settings.training_tokens,
-                settings.corpus,
-                settings.seed,
-                settings.step,
-                receipt.vocab_size if receipt else None,
-                receipt.device if receipt else None,
-                status,
-                reason,
-            )
+            {
+                **settings.model_dump(),
+                **{key: getattr(candidate, key, None) for key in ("candidate_id", "dtype", "prompt_form")},
+                **{key: getattr(receipt, key, None) for key in ("vocab_size", "device")},
+                "place": place,
+                "candidate": settings.name,
+                "quantize_bits": settings.quantize.bits if settings.quantize else None,
+                "drop_layers": str(settings.drop_layers) if settings.drop_layers else None,
+                "parameters": settings.parameters or counted,
+                "status": status,
+                "error": error,
+            }
         )
     return rows
 
 
-def _unit_row(plan: Plan, unit: Unit, receipt: Receipt) -> tuple[Any, ...]:
-    return (
-        unit.address,
-        unit.candidate.name,
-        unit.shard.kind,
-        unit.shard.task,
-        plan.path(unit),
-        receipt.rows,
-        receipt.tokens_read,
-        receipt.seconds,
-        receipt.finished_at,
-    )
-
-
-def _score_row(score: MeasuredScore) -> tuple[Any, ...]:
-    return (score.candidate, score.task, score.metric, score.value, score.stderr, None, score.source)
-
-
-def _failure_row(place: int, failure: Failure) -> tuple[Any, ...]:
-    return (place, failure.subject, failure.name, failure.task, failure.instance_id, failure.error)
-
-
-def _unscored_rows(part: Participation) -> list[tuple[Any, ...]]:
-    return [
-        (shard.kind, unit.candidate.name, shard.task, entry["expert"], entry["instance_id"], entry["reason"])
-        for unit in part.units
-        for shard in [unit.shard]
-        for entry in part.receipts[unit.address].unscored
-    ]
-
-
-def _choice_rows(plan: Plan) -> list[tuple[Any, ...]]:
-    return [
-        (task, item.instance_id, choice, length, choice == item.answer)
-        for task, items in plan.choices.items()
-        for item in items
-        for choice, length in enumerate(item.lengths())
-    ]
-
-
-def _insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    columns = db.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index",
-        [table],
-    ).fetchall()
-    schema = {name: _POLARS_TYPES[kind] for name, kind in columns}
-    db.register("incoming", pl.DataFrame(list(rows), schema=schema, orient="row").to_arrow())
+def _insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[_Record]) -> None:
+    """Rows by the names of the table's columns; what a row holds beyond these is left out."""
+    schema = pl.DataFrame(db.table(table).limit(0).to_arrow_table()).schema
+    columns = [pl.Series(name, [row[name] for row in rows], dtype) for name, dtype in schema.items()]
+    db.register("incoming", pl.DataFrame(columns).to_arrow())
     db.execute(f"INSERT INTO {table} FROM incoming")
     db.unregister("incoming")

@@ -1,7 +1,7 @@
 """The warehouse: one DuckDB file with everything that tables, rankings and the app read.
 
-It is built aside and renamed, so a reader has the old file or the new one. DuckDB allows one writer or many
-readers of a file: nobody ever writes to the file that is being served.
+It is built elsewhere and renamed, so a reader has the old file or the new one. DuckDB allows one writer or
+many readers of a file: the file that is being served is never written to.
 """
 
 import tempfile
@@ -24,6 +24,13 @@ def warehouse_path(output: str) -> str:
     return storage.join(output, FILE_NAME)
 
 
+def _existing(output: str) -> str:
+    path = warehouse_path(output)
+    if not storage.exists(path):
+        raise NoDataError(f"no warehouse at {path}; run `forecast aggregate` (or `forecast run`) first")
+    return path
+
+
 @contextmanager
 def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to the serving file as it is now; an object store's file is fetched first.
@@ -34,31 +41,25 @@ def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         NoDataError: nothing has been aggregated yet, or by another version of this program.
     """
-    path = warehouse_path(output)
-    if not storage.exists(path):
-        raise NoDataError(f"no warehouse at {path}; run `forecast aggregate` (or `forecast run`) first")
+    path = _existing(output)
     with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
         local = path
         if storage.is_remote(path):
             local = str(Path(scratch) / FILE_NAME)
             Path(local).write_bytes(storage.read_bytes(path))
         with duckdb.connect(config={"temp_directory": scratch}) as db:
-            db.execute(f"ATTACH {_quoted(local)} AS served (READ_ONLY)")
+            quoted = local.replace("'", "''")
+            db.execute(f"ATTACH '{quoted}' AS served (READ_ONLY)")
             found = db.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'served'")
             tables = [table for (table,) in found.fetchall()]
-            _check_layout(db, tables, path)
             for table in tables:
                 db.execute(f'CREATE VIEW "{table}" AS FROM served."{table}"')
+            if "layout" not in tables or db.execute("FROM layout").fetchall() != [(LAYOUT,)]:
+                raise NoDataError(
+                    f"{path} was built by another version of forecast; run `forecast aggregate` with this "
+                    "one (seconds; nothing is scored again that this version has scored)"
+                )
             yield db
-
-
-def _check_layout(db: duckdb.DuckDBPyConnection, tables: list[str], path: str) -> None:
-    if "layout" in tables and db.execute("SELECT version FROM served.layout").fetchone() == (LAYOUT,):
-        return
-    raise NoDataError(
-        f"{path} was built by another version of forecast; run `forecast aggregate` with this one "
-        "(seconds; nothing is scored again that this version has scored)"
-    )
 
 
 def serving_identity(output: str) -> str:
@@ -67,9 +68,7 @@ def serving_identity(output: str) -> str:
     Raises:
         NoDataError: nothing has been aggregated yet.
     """
-    path = warehouse_path(output)
-    if not storage.exists(path):
-        raise NoDataError(f"no warehouse at {path}; run `forecast aggregate` (or `forecast run`) first")
+    path = _existing(output)
     if storage.is_remote(path):
         fs, inner = storage.filesystem(path)
         info = fs.get_file_info(inner)
@@ -80,10 +79,8 @@ def serving_identity(output: str) -> str:
 
 def read_failures(db: duckdb.DuckDBPyConnection) -> list[Failure]:
     """What failed when the warehouse was built."""
-    rows = db.execute(
-        "SELECT subject, name, error, task, instance_id FROM failures ORDER BY place"
-    ).fetchall()
-    return [Failure(*row) for row in rows]
+    rows = db.execute("SELECT subject, name, error, task, instance_id FROM failures ORDER BY place")
+    return [Failure(*row) for row in rows.fetchall()]
 
 
 @contextmanager
@@ -93,13 +90,9 @@ def published(path: str) -> Iterator[duckdb.DuckDBPyConnection]:
         storage.sweep_temporaries(str(Path(path).parent))
     # In a folder of its own: DuckDB keeps a log beside its file, and no path may hold a question mark.
     with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
-        aside = Path(scratch) / FILE_NAME
-        with duckdb.connect(str(aside), config={"temp_directory": scratch}) as db:
+        built = Path(scratch) / FILE_NAME
+        with duckdb.connect(str(built), config={"temp_directory": scratch}) as db:
             db.execute(f"CREATE TABLE layout AS SELECT {LAYOUT} AS version")
             yield db
             db.execute("CHECKPOINT")
-        storage.write_bytes(path, aside.read_bytes())
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+        storage.write_bytes(path, built.read_bytes())

@@ -35,27 +35,30 @@ def participation(plan: Plan, failures: Sequence[Failure]) -> Participation:
     waiting = Counter(unit.candidate.candidate_id for unit in plan.units if unit.address not in done)
     units = [unit for unit in plan.units if unit.candidate.candidate_id not in waiting]
     receipts = registered_receipts(plan, units)
-    blind = _blind(_readings(units, receipts))
-    units = [unit for unit in units if unit.candidate.candidate_id not in blind]
+    coverage = _coverage(units, receipts)
+    excluded = _excluded(coverage)
+    units = [unit for unit in units if unit.candidate.candidate_id not in excluded]
     complete = {unit.candidate.candidate_id for unit in units}
-    # A candidate that is complete by now has outlived what an earlier run reported of it.
-    outlived = {candidate.name for candidate in plan.candidates if candidate.candidate_id in complete}
-    found = [f for f in failures if f.subject != "candidate" or f.task is not None or f.name not in outlived]
-    for candidate in plan.candidates:
-        if (reason := blind.get(candidate.candidate_id)) is not None:
-            found.append(Failure("candidate", candidate.name, f"candidate {candidate.name!r} {reason}"))
+    # What an earlier run reported of a candidate that is complete by now does not hold any more.
+    names = {candidate.name for candidate in plan.candidates if candidate.candidate_id in complete}
+    found = [f for f in failures if f.subject != "candidate" or f.task is not None or f.name not in names]
+    found += [
+        Failure("candidate", c.name, f"candidate {c.name!r} {excluded[c.candidate_id]}")
+        for c in plan.candidates
+        if c.candidate_id in excluded
+    ]
     if not units:
         reasons = "".join(f"\n{failure.error}" for failure in found)
         raise NoDataError(
             f"no candidate is fully scored yet; run `forecast score` with this configuration first{reasons}"
         )
     found += unscored_failures(units, receipts)
-    found += _unread_tasks(_readings(units, receipts))
+    found += _unread_tasks({group: own for group, own in coverage.items() if group[0] in complete})
     return Participation(tuple(units), receipts, waiting, tuple(found))
 
 
 @dataclass
-class _Reading:
+class _Coverage:
     """What a candidate was given of a task, and what it could not read."""
 
     given: set[_Instance] = field(default_factory=set)
@@ -67,42 +70,42 @@ def group_of(unit: Unit) -> Group:
     return unit.candidate.candidate_id, unit.shard.kind, unit.shard.task
 
 
-def _readings(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> dict[Group, _Reading]:
-    found: dict[Group, _Reading] = {}
+def _coverage(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> dict[Group, _Coverage]:
+    found: dict[Group, _Coverage] = {}
     for unit in units:
-        reading = found.setdefault(group_of(unit), _Reading())
+        own = found.setdefault(group_of(unit), _Coverage())
         by_expert = unit.shard.kind == "trajectories"
-        reading.given |= {(t.expert if by_expert else None, t.instance_id) for t in unit.shard.trajectories}
+        own.given |= {(t.expert if by_expert else None, t.instance_id) for t in unit.shard.trajectories}
         for entry in receipts[unit.address].unscored:
             instance = (entry["expert"] if by_expert else None, entry["instance_id"])
-            reading.unread.setdefault(instance, entry["reason"])
+            own.unread.setdefault(instance, entry["reason"])
     return found
 
 
-def _blind(readings: Mapping[Group, _Reading]) -> dict[str, str]:
+def _excluded(coverage: Mapping[Group, _Coverage]) -> dict[str, str]:
     """Candidates that could read nothing of some task, with the reason.
 
-    They are set aside: with them nothing of that task would be left for the others.
+    With them nothing of that task would be left for the others.
     """
     return {
-        candidate_id: f"could read none of the {len(r.given)} instances of task {task!r}; the first one: "
-        + next(iter(r.unread.values()))
-        for (candidate_id, _, task), r in readings.items()
-        if len(r.unread) == len(r.given)
+        candidate_id: f"could read none of the {len(own.given)} instances of task {task!r}; the first one: "
+        + next(iter(own.unread.values()))
+        for (candidate_id, _, task), own in coverage.items()
+        if len(own.unread) == len(own.given)
     }
 
 
-def _unread_tasks(readings: Mapping[Group, _Reading]) -> list[Failure]:
+def _unread_tasks(coverage: Mapping[Group, _Coverage]) -> list[Failure]:
     """Tasks of which no instance was read by every candidate."""
-    given: dict[tuple[str, str], set[_Instance]] = {}
-    unread: dict[tuple[str, str], set[_Instance]] = {}
-    for (_, kind, task), reading in readings.items():
-        given.setdefault((kind, task), set()).update(reading.given)
-        unread.setdefault((kind, task), set()).update(reading.unread)
+    tasks: dict[tuple[str, str], _Coverage] = {}
+    for (_, kind, task), own in coverage.items():
+        together = tasks.setdefault((kind, task), _Coverage())
+        together.given |= own.given
+        together.unread |= own.unread
     return [
         Failure(
-            "task", task, f"task {task!r}: none of its {len(instances)} instances was read by every candidate"
+            "task", task, f"task {task!r}: none of its {len(t.given)} instances was read by every candidate"
         )
-        for (kind, task), instances in given.items()
-        if unread[kind, task] == instances
+        for (_, task), t in tasks.items()
+        if len(t.unread) == len(t.given)
     ]

@@ -116,17 +116,9 @@ def load_population(db: duckdb.DuckDBPyConnection, over: Over = "tokens") -> Pop
             "`forecast aggregate` lists what could not be read"
         )
     proxies = {task: _task_proxies(db, task, ids, over) for task in tasks}
-    return Population(
-        names,
-        ids,
-        families,
-        parameters,
-        proxies,
-        _targets(db, names),
-        flops,
-        _generic(db, ids, [task for task in read if task in generic]),
-        _rbridge(db, ids),
-    )
+    texts = _generic(db, ids, [task for task in read if task in generic])
+    targets, rbridge = _targets(db, names), _rbridge(db, ids)
+    return Population(names, ids, families, parameters, proxies, targets, flops, texts, rbridge)
 
 
 def _generic_tasks(db: duckdb.DuckDBPyConnection) -> set[str]:
@@ -210,19 +202,17 @@ def _targets(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> tuple[Targe
             values[order[candidate]] = value
             errors[order[candidate]] = np.nan if stderr is None else stderr
         imported, metric = chosen
+        items = None if imported else _items(db, task, names)
         others = tuple(dict.fromkeys(name for way, name in ways if (way, name) != chosen))
-        targets.append(
-            Target(task, metric, values, errors, None if imported else _items(db, task, names), others)
-        )
+        targets.append(Target(task, metric, values, errors, items, others))
     return tuple(targets)
 
 
 def _items(db: duckdb.DuckDBPyConnection, task: str, names: Sequence[str]) -> Array:
-    found = dict(
-        db.execute(
-            "SELECT candidate, list(correct ORDER BY instance_id) FROM choice_results "
-            "JOIN candidates USING (candidate_id) WHERE task = ? GROUP BY candidate",
-            [task],
-        ).fetchall()
+    rows = db.execute(
+        "SELECT candidate, list(correct ORDER BY instance_id) FROM choice_results "
+        "JOIN candidates USING (candidate_id) WHERE task = ? GROUP BY candidate",
+        [task],
     )
+    found = dict(rows.fetchall())
     return np.array([found[name] for name in names], float)

@@ -44,15 +44,12 @@ def frontier_solutions(plan: Plan) -> tuple[dict[str, Solutions], list[Failure]]
     return found, failures
 
 
-def rbridge_rows(db: duckdb.DuckDBPyConnection, solutions: Solutions) -> list[tuple[Any, ...]]:
+def rbridge_rows(db: duckdb.DuckDBPyConnection, solutions: Solutions) -> list[dict[str, Any]]:
     """Rows of the table `rbridge`, from the views `tokens` and `dropped`; none where there are no tokens."""
     query = "SELECT * FROM tokens ANTI JOIN dropped USING (task, expert, instance_id)"
     rows = pl.DataFrame(db.sql(query).to_arrow_table())
     if rows.is_empty():
         return []
-    candidate_id, task = rows.row(0, named=True)["candidate_id"], rows.row(0, named=True)["task"]
     scored = rbridge_by_instance(rows, solutions).drop_nulls("rbridge")
-    return [
-        (candidate_id, task, row["expert"], row["instance_id"], row["rbridge"])
-        for row in scored.iter_rows(named=True)
-    ]
+    group = rows.select("candidate_id", "task").row(0, named=True)
+    return [{**group, **row} for row in scored.to_dicts()]

@@ -12,7 +12,7 @@ from forecast.errors import CandidateError, ForecastError
 from forecast.inputs.models.resolve import Candidate
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Plan, Shard, Unit
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 
 GIB = 1 << 30
 
@@ -171,22 +171,24 @@ def test_a_candidate_that_fits_no_machine_fails_and_the_others_go_on(monkeypatch
     text = Trajectory("t", "1", "human", "", "text")
     small, large = (replace(candidate(n * 1e9), name=f"{n}B", candidate_id=f"{n}B") for n in (7, 30))
     units = tuple(Unit(c, Shard("trajectories", "t", (text,)), c.name) for c in (small, large))
-    run = scheduler._Run(Plan(setup, (small, large), {}, {}, units, ()), units, Watcher())
+    run = scheduler._Run(Plan(setup, (small, large), {}, {}, units, ()), units, Subscriber())
     assert run._units == [units[0]]
     (misfit,) = run._misfits
     assert misfit.name == "30B"
     assert misfit.error == ("candidate '30B': no machine of the cluster has 4 CPUs and 1 GPU (H100) to give")
     with pytest.raises(ForecastError, match="need 1 scoring process of 4 CPUs and 1 GPU"):
-        scheduler._Run(Plan(setup, (large,), {}, {}, units[1:], ()), units[1:], Watcher())
+        scheduler._Run(Plan(setup, (large,), {}, {}, units[1:], ()), units[1:], Subscriber())
 
 
-def test_watchers_hear_a_beat_once_a_second_however_fast_units_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subscribers_get_a_beat_once_a_second_however_fast_units_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from actors import scheduler
 
     beats: list[float] = []
     clock = iter((100.0, 100.01, 100.5, 101.0, 101.2, 101.99, 102.0))
 
-    class Counting(Watcher):
+    class Counting(Subscriber):
         def beat(self) -> None:
             beats.append(run._looked)
 

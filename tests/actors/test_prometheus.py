@@ -73,8 +73,8 @@ with connected(plan.config.cluster):
     (node,) = ray.nodes()
     url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
     status = RunStatus(plan, done, plan.failures)
-    with watched(status) as watcher:
-        score_plan(plan, waiting, watcher)
+    with watched(status) as subscriber:
+        score_plan(plan, waiting, subscriber)
     deadline = time.monotonic() + 60
     while True:
         time.sleep(0.5)

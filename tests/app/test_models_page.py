@@ -20,7 +20,7 @@ from forecast.config.loader import load_config
 from forecast.engines import load_engine
 from forecast.lake.files import write_unit
 from forecast.plan import Failure, Plan, make_plan
-from forecast.scoring import score_unit
+from forecast.scoring import score_units
 from forecast.warehouse.build import build_warehouse
 from forecast.warehouse.connect import open_warehouse
 from forecast.warehouse.population import load_population
@@ -82,7 +82,7 @@ def score(plan: Plan, unfinished: str | None) -> None:
         if unit.candidate.name == unfinished and unit.shard.task == "more sums":
             continue
         engine = load_engine(unit.candidate, plan.config.engine)
-        write_unit(plan.path(unit), unit, score_unit(unit, engine, plan.config), engine.facts)
+        write_unit(plan.path(unit), unit, score_units([unit], engine, plan.config)[0], engine.facts)
 
 
 def open_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:

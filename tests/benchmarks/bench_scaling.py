@@ -20,7 +20,7 @@ from actors.scheduler import score_plan
 from forecast.config.schema import Config
 from forecast.lake.files import Receipt
 from forecast.plan import Unit, make_plan
-from forecast.runs.events import Watcher
+from forecast.runs.events import Subscriber
 from forecast.tokenstats import token_stats
 
 
@@ -42,7 +42,7 @@ def statistics(rounds: int) -> dict[str, list[dict[str, Any]]]:
     return record
 
 
-class Keeper(Watcher):
+class Keeper(Subscriber):
     """Gathers receipts."""
 
     def __init__(self) -> None:

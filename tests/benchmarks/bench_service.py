@@ -32,7 +32,7 @@ from forecast.config.loader import load_config
 from forecast.engines import load_engine
 from forecast.lake.files import write_unit
 from forecast.plan import joint_units, make_plan
-from forecast.scoring import score_unit
+from forecast.scoring import score_units
 
 T = TypeVar("T")
 PARTS = ("plan", "throughput", "finished", "actors")
@@ -190,7 +190,7 @@ def fill(path: Path, part: int, parts: int) -> int:
     plan = make_plan(config)
     first = plan.candidates[0]
     engine = load_engine(first, config.engine)
-    scored = {u.shard: score_unit(u, engine, config) for u in plan.units if u.candidate == first}
+    scored = {u.shard: score_units([u], engine, config)[0] for u in plan.units if u.candidate == first}
     own = {c.candidate_id for c in plan.candidates[part::parts]}
     written = 0
     for unit in plan.units:

@@ -1,4 +1,4 @@
-"""`forecast corpora` and `forecast convert`: what they answer, write and refuse."""
+"""`forecast corpora` and `forecast convert`: outputs, files and errors."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return write(tmp_path_factory.mktemp("tables"), *world(corpora=6))
 
 
-def test_the_answer_holds_what_scripts_read(paths: tuple[str, str]) -> None:
+def test_json_has_the_keys_that_scripts_read(paths: tuple[str, str]) -> None:
     result = call("corpora", "--table", paths[0], "--targets", paths[1], "--json", *QUICK)
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
@@ -93,7 +93,7 @@ def test_tables_and_page_are_printed(paths: tuple[str, str], tmp_path: Path) -> 
         (("--table", "t.csv", "--targets", "u.csv", "--expert-tokens", "5"), "give both"),
     ],
 )
-def test_wrong_usage_is_told(arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_usage_names_the_option(arguments: tuple[str, ...], message: str) -> None:
     error = call("corpora", *arguments).exception
     assert isinstance(error, ConfigError) and message in str(error)
 
@@ -179,7 +179,7 @@ def test_candidates_of_a_warehouse_are_runs(warehouse: duckdb.DuckDBPyConnection
     assert rows["accuracy", "10M", 200.0].observed_tasks == ("sciq",)
 
 
-def test_a_warehouse_that_cannot_serve_says_why(warehouse: duckdb.DuckDBPyConnection) -> None:
+def test_warehouse_without_runs_or_scores_says_why(warehouse: duckdb.DuckDBPyConnection) -> None:
     assert {t.size for t in tables_of(warehouse, "10M").targets} == {"10M"}
     with pytest.raises(InputError, match="--target-size 2B: no measured score"):
         tables_of(warehouse, "2B")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from forecast.engines.prefix_reader import Reader, batches, can_share
+from forecast.engines.prefix_reader import PrefixReader, batches, can_share
 from forecast.engines.prefix_tree import Costs, common_beginnings, lay_out, plan_reading
 
 TOKENS, LONGEST, WIDTH = 4, 40, 5
@@ -54,7 +54,7 @@ class Body(torch.nn.Module):
 
 
 def assert_right(
-    reader: Reader, body: Body, sequences: Sequence[np.ndarray], first_scored: Sequence[int]
+    reader: PrefixReader, body: Body, sequences: Sequence[np.ndarray], first_scored: Sequence[int]
 ) -> None:
     """Each token asked for is predicted once, from the tokens before it and nothing else."""
     count: Counter[tuple[int, int]] = Counter()
@@ -98,7 +98,7 @@ def test_every_token_sees_its_own_past_only(
 ) -> None:
     sequences, firsts, costs, batch_tokens, reach = case
     body = Body()
-    reader = Reader(body, torch.device("cpu"), batch_tokens, costs, reach)
+    reader = PrefixReader(body, torch.device("cpu"), batch_tokens, costs, reach)
     assert_right(reader, body, sequences, firsts)
     assert_right(reader, body, sequences[::-1], firsts[::-1])  # with what was kept from the first time
 
@@ -110,7 +110,7 @@ def arrays(*sequences: Sequence[int]) -> list[np.ndarray]:
 def tokens_read(sequences: Sequence[np.ndarray], firsts: Sequence[int], costs: Costs | None) -> int:
     body = Body()
     with torch.inference_mode():
-        assert_right(Reader(body, torch.device("cpu"), 1, costs), body, sequences, firsts)
+        assert_right(PrefixReader(body, torch.device("cpu"), 1, costs), body, sequences, firsts)
     return sum(rows * length for rows, length in body.calls)
 
 
@@ -151,7 +151,7 @@ class TestKeptBetweenCalls:
     @torch.inference_mode()
     def test_a_header_is_read_once(self) -> None:
         body = Body()
-        reader = Reader(body, torch.device("cpu"), 1, Costs(0, -100))
+        reader = PrefixReader(body, torch.device("cpu"), 1, Costs(0, -100))
         for _ in range(2):
             assert_right(reader, body, EXPERTS, [21, 21, 21])
         assert body.calls.count((1, 20)) == 1
@@ -162,7 +162,7 @@ class TestKeptBetweenCalls:
     @torch.inference_mode()
     def test_not_where_it_predicts_something_or_differs(self) -> None:
         body = Body()
-        reader = Reader(body, torch.device("cpu"), 1, Costs(0, -100))
+        reader = PrefixReader(body, torch.device("cpu"), 1, Costs(0, -100))
         assert_right(reader, body, EXPERTS, [21, 21, 21])
         assert_right(reader, body, EXPERTS, [4, 21, 21])
         assert_right(reader, body, [np.append(PROMPT[:-1], ids[20:]) for ids in EXPERTS], [20, 20, 20])
@@ -170,7 +170,7 @@ class TestKeptBetweenCalls:
     @torch.inference_mode()
     def test_not_after_a_call_that_was_broken_off(self) -> None:
         body = Body()
-        reader = Reader(body, torch.device("cpu"), 1, Costs(0, -100))
+        reader = PrefixReader(body, torch.device("cpu"), 1, Costs(0, -100))
         found = reader.read(EXPERTS, [21, 21, 21])
         next(found)
         found.close()

@@ -17,7 +17,7 @@ import pytest
 from forecast import storage
 from forecast.config.sources import DataSource
 from forecast.errors import InputError
-from forecast.inputs.files import Problems, Row, local_path, read_rows
+from forecast.inputs.files import Problems, SourceRow, local_path, read_rows
 
 RECORDS = [{"q": "1+1?", "a": "2\nbecause"}, {"q": "größe, 😀?", "a": 'say "x"'}]
 
@@ -115,7 +115,7 @@ def test_a_local_dataset_folder_is_loaded_without_network(
     (folder / "test.jsonl").write_bytes(jsonl(RECORDS[1:]))
     assert [row.data for row in read_rows(DataSource(dataset=str(folder)))] == RECORDS
     (row,) = read_rows(DataSource(dataset=str(folder), split="test"))
-    assert row == Row(f"dataset {folder}[test]: row 1", RECORDS[1])
+    assert row == SourceRow(f"dataset {folder}[test]: row 1", RECORDS[1])
     with pytest.raises(InputError, match=r"dataset .*\[validation\]: cannot be loaded: .*validation"):
         read_rows(DataSource(dataset=str(folder), split="validation"))
 
@@ -197,8 +197,8 @@ def test_rows_of_csv_stand_where_they_start_and_empty_cells_are_missing_values(t
     path = tmp_path / "x.csv"
     path.write_bytes(b'a,b\n"1\n1",2\n3,\n')
     assert read_rows(DataSource(path=str(path))) == [
-        Row(f"{path}:2", {"a": "1\n1", "b": "2"}),
-        Row(f"{path}:4", {"a": "3", "b": None}),
+        SourceRow(f"{path}:2", {"a": "1\n1", "b": "2"}),
+        SourceRow(f"{path}:4", {"a": "3", "b": None}),
     ]
 
 

@@ -120,7 +120,7 @@ def test_a_metric_that_a_task_lacks_lists_those_it_has(tmp_path: Path) -> None:
     [
         (
             "candidate,task,value\nsmall,quiz,1\n",
-            ":1: missing columns: metric; the header has: candidate, task, value",
+            ":1: no column 'metric' (needed: candidate, task, metric, value); known: candidate, task, value",
         ),
         (
             HEADER + "smal,quiz,acc,1,,\n",
@@ -134,7 +134,7 @@ def test_a_metric_that_a_task_lacks_lists_those_it_has(tmp_path: Path) -> None:
         (HEADER + "small,quiz,acc,1,x,\n", ":2: stderr 'x' is not a finite number of 0 or more"),
         (HEADER + "small,quiz,acc,1,-1,\n", ":2: stderr '-1' is not a finite number of 0 or more"),
         (HEADER + "small,,acc,1,,\n", ":2: column 'task' is null or an empty cell"),
-        (HEADER + "small,quiz,acc,1,,\n" * 2, ":3: small / quiz / acc is given twice, first at "),
+        (HEADER + "small,quiz,acc,1,,\n" * 2, ":3: a second row for small / quiz / acc, the first is at "),
         (HEADER, ": no rows"),
     ],
 )

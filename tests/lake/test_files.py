@@ -29,7 +29,7 @@ def rewrite(plan: Plan, unit: Unit, rows: pl.DataFrame) -> None:
 
 
 def rows_of(plan: Plan, unit: Unit) -> pl.DataFrame:
-    found = read_rows([(plan.path(unit), read_receipts(plan, [unit])[unit.address])])
+    found = read_rows([(plan.path(unit), read_receipts(plan, [unit])[unit.address].rows)])
     return pl.DataFrame(found)
 
 
@@ -48,7 +48,7 @@ def test_rows_and_receipts_come_back(plan: Plan) -> None:
     assert first.unscored == ({"instance_id": "b", "expert": "human", "reason": "too long"},)
     assert (first.vocab_size, first.parameters, first.tokens_read, first.seconds) == (77, 1000, 10, 0.5)
     assert first.versions.keys() >= {"forecast"} and first.candidate_id == plan.candidates[0].candidate_id
-    rows = pl.DataFrame(read_rows((plan.path(u), receipts[u.address]) for u in plan.units))
+    rows = pl.DataFrame(read_rows((plan.path(u), receipts[u.address].rows) for u in plan.units))
     assert rows.schema == TOKEN_ROW
     assert rows["instance_id"].to_list() == ["a", "a", "c", "c"]
     assert rows["logprob"].to_list() == [-0.25, -1.0] * 2

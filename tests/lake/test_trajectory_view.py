@@ -13,8 +13,9 @@ from rich.console import Console
 
 from forecast.errors import ConfigError, InputError, NoDataError
 from forecast.inputs.trajectories import Trajectory
-from forecast.lake.trajectory_view import CandidateTrajectory, read_trajectory, reading_of, reading_view
+from forecast.lake.trajectory_view import CandidateTrajectory, align_tokens, read_trajectory, trajectory_view
 from forecast.plan import Plan, make_plan
+from forecast.report.records import record_of
 
 TASKS = {
     "t": [*solutions("a", "b"), *solutions("b", expert="model", text=" It may be {}.")],
@@ -29,21 +30,21 @@ def rows_of(*n_bytes: int) -> pl.DataFrame:
 
 
 def texts(solution: str, *n_bytes: int) -> tuple[str, list[str]]:
-    reading = reading_of("m", Trajectory("t", "i", "x", "p", solution), rows_of(*n_bytes))
+    reading = align_tokens("m", Trajectory("t", "i", "x", "p", solution), rows_of(*n_bytes))
     return reading.unscored_text, [token.text for token in reading.tokens]
 
 
 def printed(reading: CandidateTrajectory, table: bool = True) -> str:
     stream = io.StringIO()
     Console(file=stream, width=200, force_terminal=True, color_system="truecolor").print(
-        reading_view(reading, table)
+        trajectory_view(reading, table)
     )
     return stream.getvalue()
 
 
 def plain(reading: CandidateTrajectory) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=200).print(reading_view(reading, table=True))
+    Console(file=stream, width=200).print(trajectory_view(reading, table=True))
     return stream.getvalue()
 
 
@@ -157,7 +158,7 @@ def test_all_texts_joined_are_the_solution(solution: str, data: st.DataObject) -
 
 
 def test_record_has_everything(scored: Plan) -> None:
-    record = read_trajectory(scored, "one", "t", "a", None).as_record()
+    record = record_of(read_trajectory(scored, "one", "t", "a", None))
     assert record["candidate"] == "one"
     assert record["trajectory"]["solution"] == " It is a."
     assert record["tokens"][0].keys() == {
@@ -168,16 +169,16 @@ def test_record_has_everything(scored: Plan) -> None:
 def test_view_shows_the_text_and_the_figures() -> None:
     trajectory = Trajectory("t", "i", "x", "Say it.", "ab")
     rows = rows_of(1, 1).with_columns(logprob=pl.Series([-0.25, -2.5]), rank=pl.Series([1, 9]))
-    shown = plain(reading_of("m", trajectory, rows))
+    shown = plain(align_tokens("m", trajectory, rows))
     assert "m reads t/i by x: 2 tokens, cross-entropy 1.375 nats, first choice 50%" in shown
     assert "Say it.ab" in shown
     assert "-2.5000" in shown and "│ 9" in shown.replace("  ", " ")
-    assert "position" not in printed(reading_of("m", trajectory, rows), table=False)
+    assert "position" not in printed(align_tokens("m", trajectory, rows), table=False)
 
 
 def test_texts_are_neither_markup_nor_commands_to_the_terminal() -> None:
     trajectory = Trajectory("t", "[red]i[/red]", "x", "[bold]p[/bold] :smile:", "\x1b[2J[/x]\r\x07")
-    shown = plain(reading_of("[m]", trajectory, rows_of(len(trajectory.solution))))
+    shown = plain(align_tokens("[m]", trajectory, rows_of(len(trajectory.solution))))
     assert "[m] reads t/[red]i[/red]" in shown
     assert "[bold]p[/bold] :smile:" in shown
     assert "\ufffd[2J[/x]\ufffd\ufffd" in shown
@@ -187,5 +188,6 @@ def test_texts_are_neither_markup_nor_commands_to_the_terminal() -> None:
 
 def test_colour_runs_from_red_to_green() -> None:
     trajectory = Trajectory("t", "i", "x", "", "ab")
-    shown = printed(reading_of("m", trajectory, rows_of(1, 1).with_columns(logprob=pl.Series([0.0, -50.0]))))
+    rows = rows_of(1, 1).with_columns(logprob=pl.Series([0.0, -50.0]))
+    shown = printed(align_tokens("m", trajectory, rows))
     assert "48;2;0;150;40ma" in shown and "48;2;199;0;40mb" in shown

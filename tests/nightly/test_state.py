@@ -52,19 +52,19 @@ def test_a_damaged_state_is_refused_by_name(tmp_path, text: str) -> None:
         load_state(str(tmp_path))
 
 
-def test_an_alert_is_told_once_while_it_stands_and_again_when_it_comes_back() -> None:
-    told = []
+def test_an_alert_is_delivered_once_while_it_stands_and_again_when_it_returns() -> None:
+    delivered = []
     state = State()
     for night, standing in enumerate([["a"], ["a", "b"], ["b"], [], ["a"], ["a"]]):
         alerts = [alert(key, f"night {night}") for key in standing]
         state = state.with_alerts(str(night), alerts)
-        told.append([a.key for a in state.undelivered()])
+        delivered.append([a.key for a in state.undelivered()])
         state = state.all_delivered(alerts)
         assert [raised.alert.text for raised in state.alerts] == [f"night {night}"] * len(standing)
-    assert told == [["a"], ["b"], [], [], ["a"], []]
+    assert delivered == [["a"], ["b"], [], [], ["a"], []]
 
 
-def test_what_could_not_be_told_is_kept_until_it_is() -> None:
+def test_an_undelivered_alert_is_kept_until_delivered() -> None:
     state = (
         State().with_alerts("1", [alert("a")]).with_alerts("2", [alert("b")]).with_alerts("2", [alert("b")])
     )

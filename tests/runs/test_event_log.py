@@ -11,7 +11,7 @@ from forecast import storage
 from forecast.plan import Failure
 from forecast.runs import event_log
 from forecast.runs.event_log import AppendedFile, RunLog, StoredTail, log_file, log_line
-from forecast.runs.events import Watchers
+from forecast.runs.events import Subscribers
 from forecast.runs.status import RunStatus
 from forecast.runs.status_file import Outbox, log_path
 
@@ -29,21 +29,21 @@ def test_the_story_of_a_run(tmp_path: Path) -> None:
     sink = log_file(status)
     told: list[str] = []
     log = RunLog(status, [sink, told.append], clock)
-    watcher = Watchers([status, log])
-    watcher.started(plan.units, 2)
-    watcher.handed_out(good, 3)
+    subscriber = Subscribers([status, log])
+    subscriber.started(plan.units, 2)
+    subscriber.handed_out(good, 3)
     clock.now = 4.0
-    watcher.committed(good[0], receipt(8, rows=6, seconds=1.23456, unscored=({},), device="cuda"))
-    watcher.beat()
-    watcher.handed_out(bad, 4)
-    watcher.restarted(4, "it died")
-    watcher.retried(bad, "it died")
+    subscriber.committed(good[0], receipt(8, rows=6, seconds=1.23456, unscored=({},), device="cuda"))
+    subscriber.beat()
+    subscriber.handed_out(bad, 4)
+    subscriber.restarted(4, "it died")
+    subscriber.retried(bad, "it died")
     clock.now = 11.0
-    watcher.beat()
+    subscriber.beat()
     clock.now = 30.0
-    watcher.beat()  # nothing new
-    watcher.gave_up(Failure("candidate", "bad", "no weights"))
-    watcher.committed(good[1], receipt(8))
+    subscriber.beat()  # nothing new
+    subscriber.gave_up(Failure("candidate", "bad", "no weights"))
+    subscriber.committed(good[1], receipt(8))
     status.ended("done")
     log.close()
     sink.close()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from watched import plan_of, receipt
 
-from forecast.cli.scoring import watched
+from forecast.api import watched
+from forecast.cli.scoring import print_event, progress_bars
 from forecast.errors import ConfigError, ForecastError
 from forecast.plan import Failure, Plan
 from forecast.runs.status import RunStatus
@@ -24,12 +25,12 @@ def told_of(plan: Plan, then: BaseException | None = None) -> dict[str, Any]:
     """What the file says of a run of one unit that ends in this way."""
     status = RunStatus(plan, ())
     expected = [] if then is None else [type(then)]
-    with contextlib.suppress(*expected), watched(status) as watcher:
-        watcher.started(plan.units, 1)
-        watcher.handed_out(plan.units[:2], 0)
-        watcher.committed(plan.units[0], receipt(8))
-        watcher.gave_up(Failure("candidate", "b", "no weights"))
-        watcher.beat()
+    with contextlib.suppress(*expected), watched(status, print_event, progress_bars()) as subscriber:
+        subscriber.started(plan.units, 1)
+        subscriber.handed_out(plan.units[:2], 0)
+        subscriber.committed(plan.units[0], receipt(8))
+        subscriber.gave_up(Failure("candidate", "b", "no weights"))
+        subscriber.beat()
         if then is not None:
             raise then
     (record,) = read_runs(plan.config.output)
@@ -70,7 +71,7 @@ def test_an_unknown_form_of_log(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("FORECAST_LOG", "xml")
     with (
         pytest.raises(ConfigError, match="FORECAST_LOG is 'xml'; expected json"),
-        watched(RunStatus(plan, ())),
+        watched(RunStatus(plan, ()), print_event, progress_bars()),
     ):
         pytest.fail("it began")
     assert read_runs(plan.config.output) == ()
@@ -80,9 +81,9 @@ def test_a_full_disk_ends_no_run(plan: Plan, capsys: pytest.CaptureFixture[str])
     folder = Path(plan.config.output)
     folder.mkdir()
     (folder / "runs").write_text("in the way")
-    with watched(RunStatus(plan, ())) as watcher:
-        watcher.started(plan.units, 1)
-        watcher.committed(plan.units[0], receipt(8))
+    with watched(RunStatus(plan, ()), print_event, progress_bars()) as subscriber:
+        subscriber.started(plan.units, 1)
+        subscriber.committed(plan.units[0], receipt(8))
     said = capsys.readouterr().err
     assert said.count("cannot be written") == 2, "the status and the log, once each"
     assert "1/8 units" in said

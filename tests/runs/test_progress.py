@@ -8,40 +8,40 @@ from watched import Clock, plan_of, receipt, units_of
 
 from actors.jobs.follow import plain, progress_of
 from forecast.plan import Failure, Plan
-from forecast.runs.events import Watchers
+from forecast.runs.events import Subscribers
 from forecast.runs.progress import ScoringProgress, progress_line
 from forecast.runs.status import RunStatus
 
 
 def shown(
     plan: Plan, clock: Clock, terminal: bool = False
-) -> tuple[io.StringIO, RunStatus, ScoringProgress, Watchers]:
+) -> tuple[io.StringIO, RunStatus, ScoringProgress, Subscribers]:
     screen = io.StringIO()
     status = RunStatus(plan, {plan.units[0].address}, clock=clock)
     console = Console(file=screen, width=140, height=60, force_terminal=terminal)
     progress = ScoringProgress(console, status, clock)
-    return screen, status, progress, Watchers([status, progress])
+    return screen, status, progress, Subscribers([status, progress])
 
 
 def test_a_log_has_a_line_every_ten_seconds_and_at_the_end(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"[bold] one": 5, "two": 5})
     one = units_of(plan, "[bold] one")
     clock = Clock()
-    log, status, progress, watcher = shown(plan, clock)
+    log, status, progress, subscriber = shown(plan, clock)
     with progress:
-        watcher.started(plan.units[1:], 1)
-        watcher.handed_out(one[1:], 0)
+        subscriber.started(plan.units[1:], 1)
+        subscriber.handed_out(one[1:], 0)
         for second in range(1, 70):
             clock.now = float(second)
             if second in (4, 12):
-                watcher.committed(one[1 if second == 4 else 2], receipt(60))
-            watcher.beat()
-        watcher.retried([one[3]], "[red] it died")
-        watcher.restarted(0, "it died")
-        watcher.gave_up(Failure("candidate", "two", "candidate 'two' is [red]damaged[/red]"))
-        watcher.handed_out([one[3]], 0)
+                subscriber.committed(one[1 if second == 4 else 2], receipt(60))
+            subscriber.beat()
+        subscriber.retried([one[3]], "[red] it died")
+        subscriber.restarted(0, "it died")
+        subscriber.gave_up(Failure("candidate", "two", "candidate 'two' is [red]damaged[/red]"))
+        subscriber.handed_out([one[3]], 0)
         clock.now = 70.0
-        watcher.committed(one[3], receipt(0))
+        subscriber.committed(one[3], receipt(0))
         status.ended("done")
     assert log.getvalue().splitlines() == [
         "1 of 8 units were already done",
@@ -79,26 +79,26 @@ def test_a_terminal_shows_whom_it_is_about(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"[b] one": 5, "two": 5, "three": 5})
     one, two = units_of(plan, "[b] one"), units_of(plan, "two")
     clock = Clock()
-    screen, _, progress, watcher = shown(plan, clock, terminal=True)
+    screen, _, progress, subscriber = shown(plan, clock, terminal=True)
 
     def drawn() -> str:
         screen.seek(0)
         screen.truncate()
-        watcher.beat()
+        subscriber.beat()
         progress._bar.refresh()
         return plain(screen.getvalue())
 
     with progress:
-        watcher.started(plan.units[1:], 2)
-        watcher.handed_out(one[1:2], 0)
-        watcher.handed_out(two[:1], 1)
+        subscriber.started(plan.units[1:], 2)
+        subscriber.handed_out(one[1:2], 0)
+        subscriber.handed_out(two[:1], 1)
         clock.now = 2.0
-        watcher.committed(two[0], receipt(50))
-        watcher.handed_out(two[1:2], 1)
+        subscriber.committed(two[0], receipt(50))
+        subscriber.handed_out(two[1:2], 1)
         text = drawn()
         assert "2 scoring, 1 waiting" in text and " 2/12 " in text and "25 tokens/s" in text
         assert "  [b] one" in text and " 1/4 " in text and "0:06 left" in text
         assert "  three" not in text
-        watcher.gave_up(Failure("candidate", "[b] one", "no weights"))
+        subscriber.gave_up(Failure("candidate", "[b] one", "no weights"))
         text = drawn()
         assert "1 scoring, 1 waiting, 1 failed" in text and "  two" in text and "  [b] one" not in text

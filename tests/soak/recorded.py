@@ -1,4 +1,4 @@
-"""`forecast`, with all that the supervisor tells its watchers also kept as lines of JSON.
+"""`forecast`, with all that the supervisor tells its subscribers also kept as lines of JSON.
 
 The file is named by FORECAST_SOAK_EVENTS. A line is in the file before the driver goes on, so what a killed
 driver had handed out is known to the last group.
@@ -16,10 +16,10 @@ from actors import scheduler
 from forecast.cli import main as command_line
 from forecast.lake.files import Receipt
 from forecast.plan import Failure, Plan, Unit
-from forecast.runs.events import Watcher, Watchers
+from forecast.runs.events import Subscriber, Subscribers
 
 
-class Recorder(Watcher):
+class Recorder(Subscriber):
     """Appends to the file."""
 
     def __init__(self, path: Path) -> None:
@@ -49,14 +49,14 @@ class Recorder(Watcher):
 
 
 def main() -> None:
-    """The command line, with the recorder beside the watcher that it brings."""
+    """The command line, with the recorder beside the subscriber that it brings."""
     recorder = Recorder(Path(os.environ["FORECAST_SOAK_EVENTS"]))
     score_plan = scheduler.score_plan
 
     def recorded(
-        plan: Plan, units: Sequence[Unit], watcher: Watcher | None = None
+        plan: Plan, units: Sequence[Unit], subscriber: Subscriber | None = None
     ) -> scheduler.ScoringResult:
-        return score_plan(plan, units, Watchers([watcher or Watcher(), recorder]))
+        return score_plan(plan, units, Subscribers([subscriber or Subscriber(), recorder]))
 
     scheduler.score_plan = recorded
     sys.argv[0] = "forecast"

@@ -57,7 +57,7 @@ def holder(output: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_a_second_process_is_told_who_holds_it_and_a_killed_one_holds_nothing(output: str) -> None:
+def test_a_second_process_gets_the_owner_named_and_a_killed_owner_frees_the_lease(output: str) -> None:
     with holder(output) as process:
         with pytest.raises(LockedError, match=rf"at work: process {process.pid} on .*since 20"), held(output):
             pass
@@ -77,7 +77,7 @@ def test_within_one_process_it_is_held_once(output: str) -> None:
         pass
 
 
-def test_a_machine_far_away_keeps_it_while_it_shows_signs_of_life(output: str) -> None:
+def test_a_remote_lease_is_kept_until_its_heartbeat_expires(output: str) -> None:
     put(output, elsewhere(time.time() - 800))
     with pytest.raises(LockedError, match="process 7 on far-away"), held(output, settle=0):
         pass
@@ -86,7 +86,7 @@ def test_a_machine_far_away_keeps_it_while_it_shows_signs_of_life(output: str) -
         lock.check()
 
 
-def test_signs_of_life_are_written(output: str) -> None:
+def test_heartbeats_are_written(output: str) -> None:
     with held(output, beat=0.02, settle=0):
         first = read_lease(lease_path(output))
         assert first is not None
@@ -97,7 +97,19 @@ def test_signs_of_life_are_written(output: str) -> None:
     assert now == replace(first, beat=now.beat) if now is not None else False
 
 
-def test_of_two_takers_the_later_writer_has_it(output: str) -> None:
+def test_the_file_keeps_its_size_from_one_heartbeat_to_the_next(output: str) -> None:
+    beats, sizes = set(), set()
+    with held(output, beat=0.002, settle=0):
+        deadline = time.monotonic() + 20
+        while len(beats) < 5 and time.monotonic() < deadline:
+            lease = read_lease(lease_path(output))
+            assert lease is not None, "never seen as damaged while it is written anew"
+            beats.add(lease.beat)
+            sizes.add(len(storage.read_bytes(lease_path(output))))
+    assert len(beats) == 5 and len(sizes) == 1
+
+
+def test_of_two_concurrent_starts_the_later_write_wins(output: str) -> None:
     other = elsewhere(time.time())
 
     def meanwhile(_: float) -> None:
@@ -108,7 +120,7 @@ def test_of_two_takers_the_later_writer_has_it(output: str) -> None:
     assert read_lease(lease_path(output)) == other, "the loser leaves it alone"
 
 
-def test_one_who_lost_it_stops_before_he_publishes(output: str) -> None:
+def test_an_owner_that_lost_the_lease_stops_before_publishing(output: str) -> None:
     with (
         pytest.raises(LostLockError, match=r"taken over by process 7 on far-away"),
         held(output, settle=0) as lock,
@@ -119,7 +131,7 @@ def test_one_who_lost_it_stops_before_he_publishes(output: str) -> None:
     assert read_lease(lease_path(output)) is not None, "it is the other's"
 
 
-def test_a_damaged_lease_is_nobodys(output: str) -> None:
+def test_a_damaged_lease_is_taken_over(output: str) -> None:
     storage.write_bytes(lease_path(output), b"{")
     with held(output, settle=0) as lock:
         lock.check()

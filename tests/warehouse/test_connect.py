@@ -66,6 +66,12 @@ def test_another_process_keeps_reading_the_old_file(tmp_path: Path) -> None:
         assert got(db) == 2
 
 
+def test_a_relation_can_be_the_first_query(tmp_path: Path) -> None:
+    put(tmp_path, 3)
+    with open_warehouse(str(tmp_path)) as db:
+        assert db.sql("SELECT v FROM t").fetchall() == [(3,)]
+
+
 def test_an_error_in_the_middle_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     put(tmp_path, 1)
     with pytest.raises(ZeroDivisionError), published(str(tmp_path / FILE_NAME)) as db:

@@ -5,23 +5,15 @@ Choices and weights may be based on nothing else. Horizons inside a window are s
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN, MEMORY, Window
+from forecast.analysis.checkpoints.fit_window import LEAST_AT_ORIGIN, MEMORY, Points, Window
 from forecast.analysis.checkpoints.methods import Fit, Key, fit_window
 from forecast.analysis.stats.curve_fitting import Array
 
 MOST_ORIGINS = 10  # more of them overlap almost wholly and cost time
-
-
-@dataclass(frozen=True)
-class Held:
-    """Actual values of a task after an origin."""
-
-    u: Array  # [m], in lengths of the whole window
-    actual: Array  # [m]
 
 
 @dataclass(frozen=True)
@@ -31,7 +23,7 @@ class Origin:
     u: float  # in lengths of the whole window
     window: Window
     fits: Mapping[str, Mapping[Key, Fit]]  # by task
-    held: Mapping[str, Held]  # by task: the window's checkpoints after the origin
+    held: Mapping[str, Points]  # by task: the window's checkpoints after the origin, u in its lengths
 
     def horizon(self, task: str) -> Array:
         """[m], above 1."""
@@ -39,7 +31,12 @@ class Origin:
 
     def errors(self, task: str, key: Key) -> Array:
         """Forecast minus actual: [m]; NaN where the method has no forecast."""
-        return self.fits[task][key].forecast(self.horizon(task)) - self.held[task].actual
+        return self.fits[task][key].forecast(self.horizon(task)) - self.held[task].y
+
+    def known_at(self, u: float) -> "Origin":
+        """The same with the actual values known by a later u."""
+        held = {task: points.where(points.u <= u * (1 + 1e-12)) for task, points in self.held.items()}
+        return replace(self, held={task: points for task, points in held.items() if len(points.u)})
 
 
 def origins_of(window: Window) -> list[float]:
@@ -64,13 +61,9 @@ def roll(window: Window, on_origin: Callable[[int, int], None] | None = None) ->
     for done, u in enumerate(places):
         earlier = window.until(u)
         ready = {task: points for task, points in earlier.targets.items() if len(points.u) >= LEAST_AT_ORIGIN}
-        earlier = Window(ready, earlier.proxies, earlier.loss, earlier.chance)
-        held = {}
-        for task in ready:
-            points = window.targets[task]
-            after = points.u > u * (1 + 1e-12)
-            if after.any():
-                held[task] = Held(points.u[after], points.y[after])
+        earlier = replace(earlier, targets=ready)
+        later = {task: p.where(p.u > u * (1 + 1e-12)) for task, p in window.targets.items() if task in ready}
+        held = {task: points for task, points in later.items() if len(points.u)}
         found.append(Origin(u, earlier, fit_window(earlier), held))
         if on_origin is not None:
             on_origin(done + 1, len(places))

@@ -64,39 +64,32 @@ def task_chart(
     import altair as alt
 
     later = later_of(run, found, result.options)
-    ends = [float(part.horizon[-1]) for part in later.values() if len(part.horizon)]
-    end = max([*result.options.horizons, *ends])
-    points: list[dict[str, Any]] = []
-    curve: list[dict[str, Any]] = []
-    for own in shown:
-        points += _dots(own.task, own.points.u, own.points.y, "window")
-        points += _dots(own.task, later[own.task].horizon, later[own.task].value, "later")
-        horizons = np.geomspace(1.0, end, _CURVE)
-        at, low, high = own.interval(COMBINED_KEY, horizons)
-        curve += [
-            {"task": own.task, "t": float(h), "at": float(a), "low": float(lo), "high": float(hi)}
-            for h, a, lo, hi in zip(horizons, at, low, high, strict=True)
-            if np.isfinite([a, lo, hi]).all()
-        ]
+    ends = [float(part.t[-1]) for part in later.values() if len(part.t)]
+    horizons = np.geomspace(1.0, max([*result.options.horizons, *ends]), _CURVE)
     x = alt.X("t:Q", scale=alt.Scale(type="log", nice=False), title=None)
     y = {"scale": alt.Scale(zero=False), "title": None}
+    colours = alt.Scale(domain=["window", "later"], range=[_MEASURED, _OTHER])
     panels = []
     for own in shown:
-        lines = alt.Chart(alt.Data(values=[row for row in curve if row["task"] == own.task])).encode(x=x)
-        dots = alt.Chart(alt.Data(values=[row for row in points if row["task"] == own.task])).encode(x=x)
-        colour = alt.Color(
-            "when:N", scale=alt.Scale(domain=["window", "later"], range=[_MEASURED, _OTHER]), legend=None
-        )
+        after = later[own.task]
+        points = _dots(own.points.u, own.points.y, "window") + _dots(after.t, after.value, "later")
+        curve = [
+            {"t": float(h), "at": float(at), "low": float(low), "high": float(high)}
+            for h, at, low, high in zip(horizons, *own.interval(COMBINED_KEY, horizons), strict=True)
+            if np.isfinite([at, low, high]).all()
+        ]
+        lines = alt.Chart(alt.Data(values=curve)).encode(x=x)
+        dots = alt.Chart(alt.Data(values=points)).encode(x=x)
         layers = alt.layer(
             lines.mark_area(opacity=0.18, color=_COMBINED).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
-            dots.mark_circle(size=14, opacity=0.9).encode(y=alt.Y("value:Q", **y), color=colour),
+            dots.mark_circle(size=14, opacity=0.9).encode(
+                y=alt.Y("value:Q", **y), color=alt.Color("when:N", scale=colours, legend=None)
+            ),
             lines.mark_line(color=_COMBINED).encode(y=alt.Y("at:Q", **y)),
         )
         panels.append(layers.properties(title=own.task, width=_PANEL[0], height=_PANEL[1]))
     return alt.concat(*panels, columns=4)
 
 
-def _dots(task: str, t: Any, value: Any, when: str) -> list[dict[str, Any]]:
-    return [
-        {"task": task, "t": float(a), "value": float(b), "when": when} for a, b in zip(t, value, strict=True)
-    ]
+def _dots(t: Any, value: Any, when: str) -> list[dict[str, Any]]:
+    return [{"t": float(a), "value": float(b), "when": when} for a, b in zip(t, value, strict=True)]

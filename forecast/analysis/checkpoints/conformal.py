@@ -13,7 +13,7 @@ window, so coverage is not guaranteed: `tests/analysis/checkpoints` measures it 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,6 @@ from scipy.stats import norm
 
 from forecast.analysis.stats.curve_fitting import Array
 
-Spread = Callable[[Array], Array]  # [n] of u, in lengths of its window -> [n]
-
-_POOLED = 0.5  # share of the run's drift in a task's
 _MOST = 4.0  # upper bound of a quantile of few scaled errors
 _NOISE_FLOOR = 1e-4  # accuracy; keeps a series without noise from dividing by zero
 
@@ -35,6 +32,11 @@ class Errors:
     horizon: Array  # [m], above 1
     error: Array  # [m], forecast minus actual
     spread: Array  # [m], of the members; 0 for a single method
+
+    @property
+    def rmse(self) -> float | None:
+        """None without errors."""
+        return float(np.sqrt(np.mean(self.error**2))) if len(self.error) else None
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,18 @@ def scales_of(
         decide: tasks whose drift and scaled errors are pooled.
     """
     own = {task: _drift(e, noise[task]) for task, e in errors.items()}
-    pooled = [own[task] for task in decide if task in own and own[task] is not None]
-    shared = float(np.mean([d for d in pooled if d is not None])) if pooled else None
+    pooled = [drift for task in decide if (drift := own[task]) is not None]
+    shared = float(np.mean(pooled)) if pooled else None
     drifts = {}
-    for task, drift in own.items():
-        known = [d for d in (drift, shared) if d is not None]
-        mixed = known[0] if len(known) == 1 else 0.0
-        if len(known) == 2:
-            mixed = (1 - _POOLED) * known[0] + _POOLED * known[1]
-        drifts[task] = math.sqrt(max(mixed, 0.0))
+    for task, drift in own.items():  # a task's own drift and that of the run count alike
+        parts = [part for part in (drift, shared) if part is not None]
+        drifts[task] = math.sqrt(max(float(np.mean(parts)), 0.0)) if parts else 0.0
     scaled = [
         np.abs(e.error) / _scale(noise[task], drifts[task], e.horizon, e.spread)
         for task, e in errors.items()
         if task in decide
     ]
-    quantile = _conformal(np.concatenate(scaled) if scaled else np.empty(0), confidence)
+    quantile = _conformal(np.concatenate([np.empty(0), *scaled]), confidence)
     return {task: Scale(noise[task], drifts[task], quantile, confidence) for task in errors}
 
 

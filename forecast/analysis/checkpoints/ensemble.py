@@ -10,14 +10,14 @@ Pythia and on prefixes (up to step 50k) of the OLMo-2 7B run; no later step was 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from forecast.analysis.checkpoints.backtest import Origin
-from forecast.analysis.checkpoints.fit_window import Points
 from forecast.analysis.checkpoints.methods import Fit, Key
-from forecast.analysis.checkpoints.noise import level
 from forecast.analysis.stats.curve_fitting import Array
+from forecast.analysis.stats.figures import mean_known
 
 # A straight line overshoots at long horizons; at half weight it offsets members that level off too soon.
 PRIOR_WEIGHTS = {
@@ -40,9 +40,9 @@ class Combination:
 
     weights: Mapping[Key, float]  # sum to 1
     proxy: str | None  # the chosen one; None where there is none
-    errors: Mapping[Key, float]  # squared error at rolling origins / the median member's, geometric mean
+    # Squared error at rolling origins / the median member's, geometric mean over tasks.
+    errors: Mapping[Key, float]
     n_tasks: int  # on which the weights are based
-    n_origins: int
 
 
 def pooled_errors(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]) -> tuple[Array, int]:
@@ -72,10 +72,7 @@ def pooled_errors(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequenc
             logs.append(np.log(mean / middle + _ERROR_FLOOR) if middle > 0 else np.where(known, 0.0, np.nan))
     if not logs:
         return np.full(len(keys), np.nan), 0
-    table = np.array(logs)
-    counts = np.isfinite(table).sum(axis=0)
-    sums = np.nansum(table, axis=0)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), len(logs)
+    return mean_known(np.array(logs), axis=0), len(logs)
 
 
 def combine(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]) -> Combination:
@@ -98,7 +95,7 @@ def combine(origins: Sequence[Origin], keys: Sequence[Key], tasks: Sequence[str]
     )
     weights = dict(zip(members, (weight / weight.sum()).tolist(), strict=True))
     errors = {key: float(np.exp(value)) for key, value in error.items() if np.isfinite(value)}
-    return Combination(weights, proxy, errors, n_tasks, len(origins))
+    return Combination(weights, proxy, errors, n_tasks)
 
 
 def combined_fit(fits: Mapping[Key, Fit], combination: Combination) -> Fit:
@@ -108,7 +105,10 @@ def combined_fit(fits: Mapping[Key, Fit], combination: Combination) -> Fit:
         reasons = dict.fromkeys(fits[key].reason for key in combination.weights)
         return Fit(None, f"no member can be fitted: {'; '.join(str(reason) for reason in reasons)}")
     total = sum(weight for weight, _ in parts)
-    return Fit(lambda u: np.sum([weight / total * fit.forecast(u) for weight, fit in parts], axis=0))
+    return Fit(
+        lambda u: np.sum([weight / total * fit.forecast(u) for weight, fit in parts], axis=0),
+        spread=partial(spread, fits, combination),
+    )
 
 
 def spread(fits: Mapping[Key, Fit], combination: Combination, u: Array) -> Array:
@@ -120,12 +120,6 @@ def spread(fits: Mapping[Key, Fit], combination: Combination, u: Array) -> Array
     values = np.array([v for _, v in parts])
     mean = weight @ values / weight.sum()
     return np.asarray(np.sqrt(weight @ (values - mean) ** 2 / weight.sum()))
-
-
-def level_fit(points: Points) -> Fit:
-    """The combination of a task without signal: its current level."""
-    now = level(points.recent())
-    return Fit(lambda u: np.full(len(u), now), parameters={"a": now})
 
 
 def _best_proxy(error: Mapping[Key, float]) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecast.analysis.checkpoints.training_runs import Run
 from forecast.analysis.stats.curve_fitting import Array
@@ -26,10 +27,15 @@ class Points:
     u: Array  # [n], above 0
     y: Array  # [n]
 
-    def recent(self, least: int = LEAST) -> "Points":
+    def where(self, keep: NDArray[np.bool_]) -> "Points":
+        """The checkpoints at which `keep` [n] is true."""
+        return Points(self.u[keep], self.y[keep])
+
+    def recent(self) -> "Points":
         """Those within `MEMORY`, at least the last five."""
-        n = max(min(least, len(self.u)), int((self.u >= self.u[-1] / MEMORY).sum())) if len(self.u) else 0
-        return Points(self.u[len(self.u) - n :], self.y[len(self.u) - n :])
+        keep = self.u >= self.u[-1:] / MEMORY
+        keep[-LEAST:] = True
+        return self.where(keep)
 
     def until(self, u: float) -> "Points":
         """Up to u, and u measured in the new window's length."""
@@ -44,12 +50,18 @@ class Points:
 
 @dataclass(frozen=True)
 class Window:
-    """The part of a run that forecasts may use."""
+    """The part of a run that forecasts may use.
+
+    Attributes:
+        t_end, step_end: t and step of its last checkpoint.
+    """
 
     targets: Mapping[str, Points]  # by task
     proxies: Mapping[str, Mapping[str, Points]]  # by metric and task
     loss: Mapping[str, Points]  # cross-entropy of generic texts, by their names
     chance: Mapping[str, float]  # by task, where it is known
+    t_end: float
+    step_end: float
 
     def until(self, u: float) -> "Window":
         """The same run at an earlier u; tasks without checkpoints by then are left out."""
@@ -58,8 +70,14 @@ class Window:
             found = {name: p.until(u) for name, p in points.items()}
             return {name: p for name, p in found.items() if len(p.u)}
 
-        proxies = {metric: cut(points) for metric, points in self.proxies.items()}
-        return Window(cut(self.targets), proxies, cut(self.loss), self.chance)
+        return Window(
+            cut(self.targets),
+            {metric: cut(points) for metric, points in self.proxies.items()},
+            cut(self.loss),
+            self.chance,
+            self.t_end * u,
+            self.step_end * u,
+        )
 
     def checkpoints(self) -> Array:
         """All u at which some target is known."""
@@ -75,8 +93,8 @@ def window_of(
     fit_until: float,
     chance: Mapping[str, float] | None = None,
     since: float = 0.0,
-) -> tuple[Window, float]:
-    """The window of a run that ends with the last checkpoint up to a step, and the t of that checkpoint.
+) -> Window:
+    """The window of a run that ends with the last checkpoint up to a step.
 
     Args:
         loss: metric of generic texts; None: there are none.
@@ -86,14 +104,15 @@ def window_of(
     (one text for all), their mean is used for every task.
     """
     known = run.until(fit_until)
-    targets = {task: s.started() for task, s in known.of(target).items()}
-    t_end = max((float(s.t[-1]) for s in targets.values() if len(s.t)), default=0.0)
+    targets = known.of(target)
+    t_end = max((float(s.t[-1]) for s in targets.values()), default=0.0)
+    step_end = max((float(s.step[-1]) for s in targets.values()), default=0.0)
 
     def points(metric: str) -> dict[str, Points]:
         found = {}
-        for task, series in known.of(metric).items():
-            s = series.started()
-            keep = (s.t <= t_end) & (s.step >= since)
+        for task, s in known.of(metric).items():
+            # Step 0 has no place on a logarithmic axis.
+            keep = (s.t > 0) & (s.t <= t_end) & (s.step >= since)
             if keep.any():
                 found[task] = Points(s.t[keep] / t_end, s.value[keep])
         return found
@@ -111,7 +130,7 @@ def window_of(
         found = points(loss)
         # Where the tasks themselves have that metric too, only texts that are no task are generic.
         generic = {name: p for name, p in found.items() if name not in targets} or found
-    return Window(own, by_metric, generic, chance or {}), t_end
+    return Window(own, by_metric, generic, chance or {}, t_end, step_end)
 
 
 def mean_points(points: Sequence[Points]) -> Points:

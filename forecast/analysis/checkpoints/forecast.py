@@ -1,20 +1,20 @@
 """Forecasts of all runs of a table: metrics resolved, every run forecast, rows compared and summarised."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions, RunForecast, forecast_run
-from forecast.analysis.checkpoints.lr_breaks import suspected_breaks
-from forecast.analysis.checkpoints.methods import METHOD, METHODS, Key
-from forecast.analysis.checkpoints.results import ForecastRow, failed_rows, rows_of
+from forecast.analysis.checkpoints.lr_breaks import suspected_break
+from forecast.analysis.checkpoints.methods import METHOD
+from forecast.analysis.checkpoints.results import ForecastRow, rows_of
 from forecast.analysis.checkpoints.run_decisions import Duel, Keep, RunDecisions, Stop, decide
 from forecast.analysis.checkpoints.summary import SummaryRow, summarise, verdicts
 from forecast.analysis.checkpoints.training_runs import Run, Runs
 from forecast.errors import InputError, NoDataError, did_you_mean
-from forecast.report.records import frame_of
+from forecast.report.records import frame_of, frame_with
 
 if TYPE_CHECKING:
     from forecast.report.document import Document
@@ -54,14 +54,11 @@ class CheckpointsResult:
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """`forecasts`, `summary`, `weights`, `duels`, `stops`, `keeps` and `failed`, a row each."""
-        text = ("run", "member", "method", "proxy", "about")
-        weights = {name: pl.String() for name in text} | {
-            name: pl.Float64() for name in ("weight", "relative_squared_error")
-        }
+        weights = "run:s member:s method:s proxy:s about:s weight:f relative_squared_error:f"
         return {
             "forecasts": frame_of(self.rows, ForecastRow),
             "summary": frame_of(self.summary, SummaryRow),
-            "weights": pl.DataFrame([row for made in self.forecasts for row in _weights(made)], weights),
+            "weights": frame_with((row for made in self.forecasts for row in _weights(made)), weights),
             "duels": frame_of(self.decisions.duels, Duel),
             "stops": frame_of(self.decisions.stops, Stop),
             "keeps": frame_of(self.decisions.keeps, Keep),
@@ -69,19 +66,11 @@ class CheckpointsResult:
         }
 
 
-def _weights(forecast: RunForecast) -> list[dict[str, Any]]:
+def _weights(forecast: RunForecast) -> list[tuple[Any, ...]]:
     """The members' weights, the largest first."""
     made = forecast.combination
     return [
-        {
-            "run": forecast.run,
-            "member": str(key),
-            "method": key.method,
-            "proxy": key.proxy,
-            "about": METHOD[key.method].about,
-            "weight": weight,
-            "relative_squared_error": made.errors.get(key),
-        }
+        (forecast.run, str(key), *astuple(key), METHOD[key.method].about, weight, made.errors.get(key))
         for key, weight in sorted(made.weights.items(), key=lambda item: -item[1])
     ]
 
@@ -90,29 +79,26 @@ def forecast_checkpoints(
     table: Runs,
     options: CheckpointsOptions,
     *,
-    members: bool = True,
     on_cost: Callable[[float, float], None] | None = None,
 ) -> CheckpointsResult:
     """Forecast every run of a table.
 
     Args:
-        members: also rows of the combination's members.
         on_cost: called with how much is done, and of how much.
 
     Raises:
         InputError: a metric that no run has.
         NoDataError: no run has enough checkpoints up to `fit_until`.
     """
-    _check_metric(table, options.target, "target")
-    for proxy in options.proxies:
-        _check_metric(table, proxy, "proxy")
+    for name, role in ((options.target, "target"), *((proxy, "proxy") for proxy in options.proxies)):
+        _check(name, table.metrics, f"no metric {name!r} in the table, asked for as --{role}")
+    for task in options.chance:
+        _check(task, table.tasks(options.target), f"--chance {task}: no such task")
     loss = _loss_metric(table, options)
-    _check_chance(table, options)
     warnings = [*table.warnings, *_window_warnings(table, options)]
     warnings += [_loss_words(table, options, loss)] if options.loss is None else []
     options = replace(options, loss=loss)
     with_target = [_only_loss_task(run, options) for run in table.runs if run.of(options.target)]
-    keys = [Key(m.name) for m in METHODS if m.kind != "member" or members]
     forecasts, rows, failed = [], [], []
     for place, run in enumerate(with_target):
 
@@ -122,13 +108,13 @@ def forecast_checkpoints(
 
         found = forecast_run(run, options, done)
         forecasts.append(found)
-        rows += [*rows_of(run, found, options, members), *failed_rows(found, options, keys)]
+        rows += rows_of(run, found, options)
         failed += [{"run": run.name, "task": task, "error": why} for task, why in found.failed.items()]
-        warnings += _run_warnings(run, found, options)
+        warnings += _run_warnings(found, run, options)
     if not any(found.tasks for found in forecasts):
         raise NoDataError(
             "nothing can be forecast:\n"
-            + "\n".join(f"run {f['run']}, task {f['task']}: {f['error']}" for f in failed[:_SHOWN])
+            + "\n".join(failure_text(failure) for failure in failed[:_SHOWN])
             + (f"\n... and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else "")
         )
     macros = [found.macro for found in forecasts if found.macro is not None]
@@ -147,31 +133,29 @@ def forecast_checkpoints(
     )
 
 
-def _check_metric(table: Runs, name: str, role: str) -> None:
-    known = sorted({metric for run in table.runs for metric in run.metrics})
+def failure_text(failure: Mapping[str, str]) -> str:
+    """One of `CheckpointsResult.failed` on a line."""
+    return f"run {failure['run']}, task {failure['task']}: {failure['error']}"
+
+
+def _check(name: str, known: Sequence[str], message: str) -> None:
     if name not in known:
-        raise InputError(
-            f"no metric {name!r} in the table, asked for as --{role}; {did_you_mean(name, known)}"
-        )
+        raise InputError(f"{message}; {did_you_mean(name, known)}")
 
 
 def _loss_metric(table: Runs, options: CheckpointsOptions) -> str | None:
-    if options.loss is not None:
-        _check_metric(table, options.loss, "cross-entropy")
-        if options.loss_task is not None:
-            texts = sorted({task for run in table.runs for task in run.of(options.loss)})
-            if options.loss_task not in texts:
-                raise InputError(
-                    f"no task {options.loss_task!r} has {options.loss!r}; "
-                    f"{did_you_mean(options.loss_task, texts)}"
-                )
-        return options.loss
+    if (loss := options.loss) is not None:
+        _check(loss, table.metrics, f"no metric {loss!r} in the table, asked for as --cross-entropy")
+        if (text := options.loss_task) is not None:
+            _check(text, table.tasks(loss), f"no task {text!r} has {loss!r}")
+        return loss
     named = {metric.lower(): metric for run in table.runs for metric in run.metrics}
-    targets = {task for run in table.runs for task in run.of(options.target)}
+    targets = set(table.tasks(options.target))
 
     def generic(metric: str) -> bool:
-        texts = {task for run in table.runs for task in run.of(metric)}
-        return metric != options.target and (metric not in options.proxies or bool(texts - targets))
+        return metric != options.target and (
+            metric not in options.proxies or not targets.issuperset(table.tasks(metric))
+        )
 
     return next((named[name] for name in GENERIC if name in named and generic(named[name])), None)
 
@@ -182,8 +166,7 @@ def _loss_words(table: Runs, options: CheckpointsOptions, loss: str | None) -> s
             "no metric is the cross-entropy of generic texts (--cross-entropy METRIC names one): "
             "the two-step baselines are null"
         )
-    tasks = sorted({task for run in table.runs for task in run.of(loss)})
-    targets = {task for run in table.runs for task in run.of(options.target)}
+    tasks, targets = table.tasks(loss), table.tasks(options.target)
     generic = [task for task in tasks if task not in targets] or tasks
     return f"cross-entropy of generic texts: {loss} of {', '.join(generic)} (their mean)"
 
@@ -193,13 +176,6 @@ def _only_loss_task(run: Run, options: CheckpointsOptions) -> Run:
         return run
     kept = {k: s for k, s in run.series.items() if k[1] != options.loss or k[0] == options.loss_task}
     return replace(run, series=kept)
-
-
-def _check_chance(table: Runs, options: CheckpointsOptions) -> None:
-    tasks = sorted({task for run in table.runs for task in run.of(options.target)})
-    for task in options.chance:
-        if task not in tasks:
-            raise InputError(f"--chance {task}: no such task; {did_you_mean(task, tasks)}")
 
 
 def _window_warnings(table: Runs, options: CheckpointsOptions) -> list[str]:
@@ -216,41 +192,34 @@ def _window_warnings(table: Runs, options: CheckpointsOptions) -> list[str]:
     return found
 
 
-def _run_warnings(run: Run, found: RunForecast, options: CheckpointsOptions) -> list[str]:
-    warnings: list[str] = []
+def _run_warnings(found: RunForecast, run: Run, options: CheckpointsOptions) -> list[str]:
     if not found.tasks:
-        return warnings
+        return []
+    warnings = []
     weak = [task for task, own in found.tasks.items() if own.left_out]
     if weak:
         warnings.append(
-            f"run {run.name}: {len(weak)} of {len(found.tasks) - (found.macro is not None)} tasks show too "
-            f"little up to step {options.fit_until:g} (no change beyond noise), are forecast by their level "
-            f"now and left out of macro and summary: {', '.join(weak)}"
+            f"{len(weak)} of {len(found.window.targets)} tasks show too little up to step "
+            f"{options.fit_until:g} (no change beyond noise), are forecast by their level now and left out "
+            f"of macro and summary: {', '.join(weak)}"
         )
-    if any(s.step[0] == 0 for s in run.of(options.target).values() if len(s.step)):
-        warnings.append(f"run {run.name}: step 0 is not fitted, it has no place on a logarithmic axis")
+    if any(s.step[0] == 0 for s in run.of(options.target).values()):
+        warnings.append("step 0 is not fitted, it has no place on a logarithmic axis")
     if not found.origins:
         warnings.append(
-            f"run {run.name}: too few checkpoints for rolling origins, so the combination has its prior "
-            "weights and intervals come from noise and the members' spread alone"
+            "too few checkpoints for rolling origins, so the combination has its prior weights and intervals "
+            "come from noise and the members' spread alone"
         )
-    unproxied = [
-        task
-        for task, own in found.tasks.items()
-        if options.proxies
-        and task != found.macro
-        and own.left_out is None
-        and not any(task in p for p in found.window.proxies.values())
-    ]
-    if unproxied:
+    proxied = {task for by_task in found.window.proxies.values() for task in by_task}
+    unproxied = [task for task in found.with_signal if task not in proxied]
+    if options.proxies and unproxied:
         warnings.append(
-            f"run {run.name}: no {' or '.join(dict.fromkeys(options.proxies))} for {', '.join(unproxied)}: "
-            "their proxy rows are null, their combination is of the other members"
+            f"no {' or '.join(dict.fromkeys(options.proxies))} for {', '.join(unproxied)}: their proxy rows "
+            "are null, their combination is of the other members"
         )
-    for step in suspected_breaks(found, options):
+    if (step := suspected_break(found)) is not None:
         warnings.append(
-            f"run {run.name}: the curves bend sharply near step {step:g}; if the learning-rate schedule "
-            "breaks there, "
-            f"say --break {step:g}"
+            f"the curves bend sharply near step {step:g}; if the learning-rate schedule breaks there, say "
+            f"--break {step:g}"
         )
-    return warnings
+    return [f"run {run.name}: {text}" for text in warnings]

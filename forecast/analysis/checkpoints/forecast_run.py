@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
-from forecast.analysis.checkpoints.backtest import Held, Origin, roll
+from forecast.analysis.checkpoints.backtest import Origin, roll
 from forecast.analysis.checkpoints.conformal import Errors, Scale, scales_of
-from forecast.analysis.checkpoints.ensemble import Combination, combine, combined_fit, level_fit, spread
+from forecast.analysis.checkpoints.ensemble import Combination, combine, combined_fit, spread
 from forecast.analysis.checkpoints.fit_window import LEAST, Points, Window, mean_points, window_of
-from forecast.analysis.checkpoints.methods import COMBINED, METHOD, Fit, Key, fit_window, keys_of
-from forecast.analysis.checkpoints.noise import no_signal, noise
+from forecast.analysis.checkpoints.methods import COMBINED, METHOD, Fit, Key, constant, fit_window, keys_of
+from forecast.analysis.checkpoints.noise import level, no_signal, noise
 from forecast.analysis.checkpoints.training_runs import Run
 from forecast.analysis.stats.curve_fitting import Array
 
@@ -55,23 +56,19 @@ class TaskForecast:
     fits: Mapping[Key, Fit]  # the combination among them
     scales: Mapping[Key, Scale]
     validation: Mapping[Key, float | None]  # RMSE at rolling origins
-    spread: Callable[[Array], Array]  # of the members, over u
 
     def interval(self, key: Key, horizon: Array) -> tuple[Array, Array, Array]:
         """Forecast, lower and upper end, within 0..1: [n] each; NaN where there is none."""
         at = self.fits[key].forecast(horizon)
         if key not in self.scales:
             return at, np.full_like(at, np.nan), np.full_like(at, np.nan)
-        apart = self.spread(horizon) if key == COMBINED_KEY else np.zeros(len(horizon))
-        half = self.scales[key].half_width(horizon, apart)
+        half = self.scales[key].half_width(horizon, self.fits[key].spread(horizon))
         return at, np.clip(at - half, 0, 1), np.clip(at + half, 0, 1)
 
-    def sd(self, horizon: float) -> float | None:
+    def sd(self, horizon: float) -> float:
         """Standard deviation of the combined forecast's error."""
-        if COMBINED_KEY not in self.scales:
-            return None
         at = np.array([horizon])
-        return float(self.scales[COMBINED_KEY].sd(at, self.spread(at))[0])
+        return float(self.scales[COMBINED_KEY].sd(at, self.fits[COMBINED_KEY].spread(at))[0])
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,6 @@ class RunForecast:
     """All of one run."""
 
     run: str
-    t_end: float
-    step_end: float
     window: Window
     keys: tuple[Key, ...]  # those shown: the combination last
     combination: Combination
@@ -89,89 +84,83 @@ class RunForecast:
     origins: tuple[Origin, ...]  # without the macro
     failed: Mapping[str, str]  # by task, why it could not be fitted
 
+    @property
+    def with_signal(self) -> list[str]:
+        """The tasks with enough signal, without the macro."""
+        return [task for task, own in self.tasks.items() if own.left_out is None and task != self.macro]
+
+    @property
+    def headline(self) -> str | None:
+        """The macro, or the only task with signal."""
+        return self.macro or next(iter(self.with_signal), None)
+
 
 def forecast_run(
     run: Run, options: CheckpointsOptions, on_origin: Callable[[int, int], None] | None = None
 ) -> RunForecast:
     """Forecast every task of a run; uses no checkpoint after `options.fit_until`."""
-    until = options.fit_until
-    window, t_end = window_of(
-        run, options.target, options.proxies, options.loss, until, options.chance, options.since
+    window = window_of(
+        run,
+        options.target,
+        options.proxies,
+        options.loss,
+        options.fit_until,
+        options.chance,
+        options.since,
     )
-    known = run.until(until).of(options.target)
-    step_end = max((float(s.step[-1]) for s in known.values()), default=0.0)
     # Tasks that begin after the window are listed, so that none is missing silently.
-    failed = {
-        task: _too_few(len(window.targets[task].u) if task in window.targets else 0, options)
-        for task in run.of(options.target)
-        if task not in window.targets or len(window.targets[task].u) < LEAST
+    n_points = {
+        task: len(window.targets[task].u) if task in window.targets else 0 for task in run.of(options.target)
     }
+    failed = {task: _too_few(n, options) for task, n in n_points.items() if n < LEAST}
     usable = {task: points for task, points in window.targets.items() if task not in failed}
-    window = Window(usable, window.proxies, window.loss, window.chance)
+    window = replace(window, targets=usable)
     origins = roll(window, on_origin) if usable else ()
-    return forecast_window(run.name, window, origins, options, t_end, step_end, failed)
+    return forecast_window(run.name, window, fit_window(window), origins, options.confidence, failed)
 
 
 def forecast_window(
     name: str,
     window: Window,
+    fits: Mapping[str, Mapping[Key, Fit]],
     origins: tuple[Origin, ...],
-    options: CheckpointsOptions,
-    t_end: float,
-    step_end: float,
-    failed: Mapping[str, str] | None = None,
-    fits: Mapping[str, Mapping[Key, Fit]] | None = None,
+    confidence: float,
+    failed: Mapping[str, str],
 ) -> RunForecast:
-    """Forecast from a window whose rolling origins are fitted already; `fits`: the window itself, too."""
+    """Forecast from a window that is fitted already, and its rolling origins too."""
     keys = keys_of(window)
     left_out = {task: no_signal(p, window.chance.get(task)) for task, p in window.targets.items()}
     strong = [task for task, reason in left_out.items() if reason is None]
     combination = combine(origins, keys, strong or list(window.targets))
-    kept = _with_combination(fit_window(window) if fits is None else fits, window, combination, left_out)
+    kept = _with_combination(fits, window, combination, left_out)
     held = [replace(o, fits=_with_combination(o.fits, o.window, combination, left_out)) for o in origins]
+    points = dict(window.targets)
     macro = None
     if len(strong) > 1:
         macro = MACRO if MACRO not in window.targets else f"{MACRO} of {len(strong)} tasks"
-        kept[macro] = _mean_fits([kept[task] for task in strong])
-        held = [_origin_with_macro(origin, strong, macro) for origin in held]
-    points = dict(window.targets)
-    if macro is not None:
+        kept[macro] = _mean_fits([kept[task] for task in strong], combination)
         points[macro] = mean_points([points[task] for task in strong])
+        held = [_origin_with_macro(origin, strong, macro, combination) for origin in held]
     noises = {task: noise(p) or _NO_NOISE for task, p in points.items()}
     shown = (*(key for key in keys if key.proxy in (None, combination.proxy)), COMBINED_KEY)
-    scales = _all_scales(
-        held, shown, points, noises, combination, left_out, options.confidence, strong or list(points)
-    )
+    errors = {key: {task: _errors(held, task, key) for task in points} for key in shown}
+    scales = {
+        key: scales_of(by_task, noises, confidence, strong or list(points))
+        for key, by_task in errors.items()
+        if METHOD[key.method].kind != "reference"
+    }
     tasks = {
         task: TaskForecast(
             task,
             p,
             left_out.get(task),
             kept[task],
-            {key: by_task[task] for key, by_task in scales.items() if task in by_task},
-            {key: _rmse(held, task, key) for key in shown},
-            _spread(kept[task], combination, left_out.get(task)),
+            {key: by_task[task] for key, by_task in scales.items()},
+            {key: by_task[task].rmse for key, by_task in errors.items()},
         )
         for task, p in points.items()
     }
-    return RunForecast(
-        name, t_end, step_end, window, shown, combination, tasks, macro, tuple(origins), failed or {}
-    )
-
-
-def known_at(origins: Sequence[Origin], u: float) -> tuple[Origin, ...]:
-    """The origins before u, with the actual values known by then; their u are unchanged."""
-    found = []
-    for origin in origins:
-        if origin.u >= u * (1 - 1e-12):
-            continue
-        held = {}
-        for task, h in origin.held.items():
-            keep = h.u <= u * (1 + 1e-12)
-            if keep.any():
-                held[task] = Held(h.u[keep], h.actual[keep])
-        found.append(replace(origin, held=held))
-    return tuple(found)
+    return RunForecast(name, window, shown, combination, tasks, macro, tuple(origins), failed)
 
 
 def _too_few(n: int, options: CheckpointsOptions) -> str:
@@ -190,84 +179,42 @@ def _with_combination(
 ) -> dict[str, dict[Key, Fit]]:
     found = {}
     for task, own in fits.items():
-        weak = left_out.get(task) is not None
-        made = level_fit(window.targets[task]) if weak else combined_fit(own, combination)
+        weak = left_out[task] is not None  # forecast by its current level
+        made = constant(level(window.targets[task].recent())) if weak else combined_fit(own, combination)
         found[task] = {**own, COMBINED_KEY: made}
     return found
 
 
-def _mean_fits(fits: Sequence[Mapping[Key, Fit]]) -> dict[Key, Fit]:
+def _mean_fits(fits: Sequence[Mapping[Key, Fit]], combination: Combination) -> dict[Key, Fit]:
     """The mean over tasks of every method; none where a task lacks the method."""
     found = {}
     for key in fits[0]:
         parts = [own[key] for own in fits]
         reason = next((part.reason for part in parts if part.at is None), None)
-        found[key] = Fit(None, f"on one of the tasks: {reason}") if reason else Fit(_mean_line(parts))
+        found[key] = Fit(None, f"on one of the tasks: {reason}") if reason else Fit(partial(_mean, parts))
+    found[COMBINED_KEY] = replace(found[COMBINED_KEY], spread=partial(spread, dict(found), combination))
     return found
 
 
-def _mean_line(parts: Sequence[Fit]) -> Callable[[Array], Array]:
-    return lambda u: np.asarray(np.mean([part.forecast(u) for part in parts], axis=0))
+def _mean(parts: Sequence[Fit], u: Array) -> Array:
+    return np.asarray(np.mean([part.forecast(u) for part in parts], axis=0))
 
 
-def _origin_with_macro(origin: Origin, strong: Sequence[str], macro: str) -> Origin:
+def _origin_with_macro(origin: Origin, strong: Sequence[str], macro: str, combination: Combination) -> Origin:
     if any(task not in origin.held for task in strong):
         return origin
-    held = [Points(origin.held[task].u, origin.held[task].actual) for task in strong]
-    common = mean_points(held)
+    common = mean_points([origin.held[task] for task in strong])
     if not len(common.u):
         return origin
-    fits = {**origin.fits, macro: _mean_fits([origin.fits[task] for task in strong])}
-    return replace(origin, fits=fits, held={**origin.held, macro: Held(common.u, common.y)})
+    fits = {**origin.fits, macro: _mean_fits([origin.fits[task] for task in strong], combination)}
+    return replace(origin, fits=fits, held={**origin.held, macro: common})
 
 
-def _spread(
-    fits: Mapping[Key, Fit], combination: Combination, left_out: str | None
-) -> Callable[[Array], Array]:
-    if left_out is not None:  # its forecast is its level, whatever the members forecast
-        return lambda u: np.zeros(len(u))
-    return lambda u: spread(fits, combination, u)
-
-
-def _all_scales(
-    origins: Sequence[Origin],
-    keys: Sequence[Key],
-    points: Mapping[str, Points],
-    noises: Mapping[str, float],
-    combination: Combination,
-    left_out: Mapping[str, str | None],
-    confidence: float,
-    decide: Sequence[str],
-) -> dict[Key, dict[str, Scale]]:
-    found = {}
-    for key in keys:
-        if METHOD[key.method].kind == "reference":
-            continue
-        errors = {
-            task: _errors(origins, task, key, None if left_out.get(task) else combination) for task in points
-        }
-        found[key] = scales_of(errors, noises, confidence, decide)
-    return found
-
-
-def _errors(origins: Sequence[Origin], task: str, key: Key, combination: Combination | None) -> Errors:
-    """`combination`: None where the spread of the members does not enter the interval."""
+def _errors(origins: Sequence[Origin], task: str, key: Key) -> Errors:
     parts = [np.empty((3, 0))]
     for origin in origins:
-        if task not in origin.held:
-            continue
-        horizon, error = origin.horizon(task), origin.errors(task, key)
-        known = np.isfinite(error)
-        apart = np.zeros(len(horizon))
-        if key == COMBINED_KEY and combination is not None:
-            apart = spread(origin.fits[task], combination, horizon)
-        parts.append(np.stack([horizon, error, apart])[:, known])
+        if task in origin.held:
+            horizon, error = origin.horizon(task), origin.errors(task, key)
+            apart = origin.fits[task][key].spread(horizon)
+            parts.append(np.stack([horizon, error, apart])[:, np.isfinite(error)])
     return Errors(*np.concatenate(parts, axis=1))
-
-
-def _rmse(origins: Sequence[Origin], task: str, key: Key) -> float | None:
-    """Of all errors at rolling origins."""
-    errors = [origin.errors(task, key) for origin in origins if task in origin.held]
-    joined = np.concatenate(errors) if errors else np.empty(0)
-    joined = joined[np.isfinite(joined)]
-    return float(np.sqrt(np.mean(joined**2))) if len(joined) else None

@@ -8,7 +8,7 @@ of the run (cross-entropies, proxies) improve on their power law from the same s
 import numpy as np
 
 from forecast.analysis.checkpoints.fit_window import Points, mean_points
-from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions, RunForecast
+from forecast.analysis.checkpoints.forecast_run import RunForecast
 from forecast.analysis.stats.curve_fitting import fit_power
 
 _LEAST_BEFORE, _LEAST_AFTER = 5, 2  # checkpoints
@@ -18,15 +18,13 @@ _LEAST_BEFORE, _LEAST_AFTER = 5, 2  # checkpoints
 _SUSPICIOUS = 50.0
 
 
-def suspected_breaks(found: RunForecast, options: CheckpointsOptions) -> list[float]:
-    """Steps where the run's mean loss or proxy bends; at most one."""
+def suspected_break(found: RunForecast) -> float | None:
+    """The step where the run's mean loss or proxy bends."""
     series = list(found.window.loss.values())
     if not series and found.combination.proxy is not None:
         series = list(found.window.proxies[found.combination.proxy].values())
-    if not series:
-        return []
     u = bend(mean_points([points.recent() for points in series]))
-    return [] if u is None else [u * found.step_end]
+    return None if u is None else u * found.window.step_end
 
 
 def bend(points: Points) -> float | None:
@@ -36,17 +34,18 @@ def bend(points: Points) -> float | None:
     """
     u, y = points.u, points.y
     n = len(u)
+    if n < _LEAST_BEFORE + _LEAST_AFTER:
+        return None
     best: tuple[float, float] | None = None
-    direction = np.sign(y[-1] - y[0]) if n else 0.0
+    curve, direction = fit_power(u, y), np.sign(y[-1] - y[0])
     for first in range(_LEAST_BEFORE - 1, n - _LEAST_AFTER):
         ramp = np.maximum(u - u[first], 0.0)
-        curve = fit_power(u, y)
         # The ramp beside the power law with the exponent of the checkpoints before it.
         before = fit_power(u[: first + 1], y[: first + 1])
         basis = np.stack([np.ones(n), u ** -before.parameters["c"], ramp], axis=1)
         solution = np.linalg.lstsq(basis, y, rcond=None)[0]
         rest = float(((basis @ solution - y) ** 2).sum())
-        if n <= 5 or solution[2] * direction <= 0:
+        if solution[2] * direction <= 0:
             continue
         f = (curve.rmse**2 * n - rest) / max(rest / (n - 5), 1e-18)
         if best is None or f > best[0]:

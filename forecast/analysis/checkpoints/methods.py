@@ -4,7 +4,7 @@ Each sees one `Window` and returns a curve over u = t / t_end, within 0..1. All 
 `Points.recent`. Where a method cannot be fitted, there is a reason instead of a number.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,7 +61,11 @@ METHODS = (
 )
 METHOD = {method.name: method for method in METHODS}
 
-RECENT_LINE = 4.0  # the last fourfold of t: two doublings
+_RECENT_LINE = 4.0  # the last fourfold of t: two doublings
+
+
+def _no_spread(u: Array) -> Array:
+    return np.zeros(len(u))
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,18 @@ class Fit:
     at: Line | None
     reason: str | None = None
     parameters: Mapping[str, float] = field(default_factory=dict)
+    spread: Line = _no_spread  # standard deviation of a combination's members, over u
 
     def forecast(self, u: Array) -> Array:
         """Within 0..1; NaN where there is no curve."""
         if self.at is None:
             return np.full(len(u), np.nan)
         return np.clip(self.at(u), 0.0, 1.0)
+
+
+def constant(value: float) -> Fit:
+    """The same at every u."""
+    return Fit(lambda u: np.full(len(u), value), parameters={"a": value})
 
 
 @dataclass(frozen=True)
@@ -92,15 +102,12 @@ class Key:
 
 def keys_of(window: Window) -> tuple[Key, ...]:
     """All methods that are fitted to a window, without the combination."""
-    found = []
-    for method in METHODS:
-        if method.name == COMBINED:
-            continue
-        if method.needs == "proxy":
-            found += [Key(method.name, proxy) for proxy in window.proxies]
-        else:
-            found.append(Key(method.name))
-    return tuple(found)
+    return tuple(
+        Key(method.name, proxy)
+        for method in METHODS
+        if method.name != COMBINED
+        for proxy in (window.proxies if method.needs == "proxy" else (None,))
+    )
 
 
 @dataclass(frozen=True)
@@ -117,42 +124,30 @@ def fit_window(window: Window) -> dict[str, dict[Key, Fit]]:
     recent = {task: points.recent() for task, points in window.targets.items()}
     exponents = pooled_exponents(list(recent.values()))
     losses = [points.recent() for points in window.loss.values()]
-    loss_exponents = pooled_exponents(losses)
-    loss = _source(
-        mean_points(list(window.loss.values())), loss_exponents, "no cross-entropy of generic texts"
-    )
-    sources: dict[tuple[str, str], _Source | str] = {}
+    loss = mean_points(list(window.loss.values()))
+    generic = _source(loss, pooled_exponents(losses), "no cross-entropy of generic texts")
+    sources: dict[tuple[str | None, str], _Source | str] = {(None, task): generic for task in recent}
     for metric, by_task in window.proxies.items():
         pooled = pooled_exponents([points.recent() for points in by_task.values()] + losses)
-        shared: dict[int, _Source | str] = {}  # several tasks may share one series
+        missing = f"no {metric} for this task in the window"
+        series = {id(points): points for points in by_task.values()}  # several tasks may share one
+        shared = {place: _source(points, pooled, missing) for place, points in series.items()}
         for task in recent:
-            points = by_task.get(task, Points(np.empty(0), np.empty(0)))
-            if id(points) not in shared:
-                shared[id(points)] = _source(points, pooled, f"no {metric} for this task in the window")
-            sources[metric, task] = shared[id(points)]
-            if task not in by_task:
-                shared.pop(id(points))
+            sources[metric, task] = shared[id(by_task[task])] if task in by_task else missing
+    floors = {task: (chance, chance) for task, chance in window.chance.items()}
     return {
-        task: {key: _fit(key, points, window, task, exponents, loss, sources) for key in keys_of(window)}
+        task: {
+            key: _fit(key, points, exponents, sources[key.proxy, task], floors.get(task, UNIT))
+            for key in keys_of(window)
+        }
         for task, points in recent.items()
     }
 
 
-def _fit(
-    key: Key,
-    points: Points,
-    window: Window,
-    task: str,
-    exponents: Array,
-    loss: _Source | str,
-    sources: Mapping[tuple[str, str], _Source | str],
-) -> Fit:
-    chance = window.chance.get(task)
-    floor = UNIT if chance is None else (chance, chance)
+def _fit(key: Key, points: Points, exponents: Array, source: _Source | str, floor: Bounds) -> Fit:
     try:
         if METHOD[key.method].needs == "target":
             return _direct(key.method, points, exponents, floor)
-        source = loss if key.proxy is None else sources[key.proxy, task]
         if isinstance(source, str):
             return Fit(None, source)
         return _two_step(key.method, points, source, floor)
@@ -162,29 +157,26 @@ def _fit(
 
 def _direct(name: str, points: Points, exponents: Array, floor: Bounds) -> Fit:
     u, y = points.u, points.y
-    if name == "last_value":
-        last = float(y[-1])
-        return Fit(lambda v: np.full(len(v), last), parameters={"a": last})
-    if name == "recent_line":
-        n = max(min(4, len(u)), int((u >= u[-1] / RECENT_LINE).sum()))
-        return _of_curve(fit_log_linear(u[-n:], y[-n:]))
-    if name == "averaged_power_law":
-        return Fit(averaged_power(points, exponents))
-    if name == "averaged_sigmoid":
-        line = averaged_sigmoid(np.log(u), y, floor)
-        return Fit(lambda v: line(np.log(v)))
-    if name == "sigmoid_log_t":
-        curve = fit_sigmoid(np.log(u), y, floor)
-        return Fit(lambda v: curve.at(np.log(v)), parameters=curve.parameters)
-    plain: dict[str, Callable[[], Curve]] = {
-        "log_linear": lambda: fit_log_linear(u, y),
-        "compute_power_law": lambda: fit_power(u, y, UNIT),
-        "monotone_spline": lambda: fit_monotone_spline(u, y),
-    }
-    return _of_curve(plain[name]())
-
-
-def _of_curve(curve: Curve) -> Fit:
+    match name:
+        case "last_value":
+            return constant(float(y[-1]))
+        case "averaged_power_law":
+            return Fit(averaged_power(points, exponents))
+        case "averaged_sigmoid":
+            line = averaged_sigmoid(np.log(u), y, floor)
+            return Fit(lambda v: line(np.log(v)))
+        case "sigmoid_log_t":
+            sigmoid = fit_sigmoid(np.log(u), y, floor)
+            return Fit(lambda v: sigmoid.at(np.log(v)), parameters=sigmoid.parameters)
+        case "recent_line":
+            n = max(min(4, len(u)), int((u >= u[-1] / _RECENT_LINE).sum()))
+            curve = fit_log_linear(u[-n:], y[-n:])
+        case "log_linear":
+            curve = fit_log_linear(u, y)
+        case "compute_power_law":
+            curve = fit_power(u, y, UNIT)
+        case _:
+            curve = fit_monotone_spline(u, y)
     return Fit(curve.at, parameters=curve.parameters)
 
 

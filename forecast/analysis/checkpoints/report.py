@@ -1,6 +1,5 @@
 """The report of `forecast extrapolate`: the document, and the JSON with the same figures."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,7 +97,7 @@ _FAILED = (Column("run", "run"), Column("task", "task"), Column("error", "reason
 
 
 def document(result: CheckpointsResult, source: str, members: bool = False) -> Document:
-    """Verdicts, errors against horizon, forecasts of every run, decisions, failures, methods.
+    """The answer, decisions, forecasts of every run, their errors, failures, methods, and warnings last.
 
     Args:
         source: the table or configuration, for the title.
@@ -106,22 +105,56 @@ def document(result: CheckpointsResult, source: str, members: bool = False) -> D
     """
     options, frames = result.options, result.frames()
     proxies = f" through {', '.join(options.proxies)}" if options.proxies else ""
-    notes: list[Part] = [Warning(warning) for warning in result.warnings]
-    notes += [Paragraph(verdict) for verdict in result.verdicts]
-    sections = [Section("", tuple(notes))] if notes else []
-    for name in dict.fromkeys(row.run for row in result.summary):
-        shown = [row for row in result.summary if row.run == name and (members or row.kind != "member")]
-        sections.append(_errors(name, shown))
-    for forecast, run in zip(result.forecasts, result.runs, strict=True):
-        sections.append(_run(result, frames, forecast, run))
+    sections = [Section("", tuple(_answers(result)))]
     decided = tuple(Table(frames[name], cols, what) for name, cols, what in _DECISIONS if frames[name].height)
     if decided:
         sections.append(Section("Decisions", decided))
+    for forecast, run in zip(result.forecasts, result.runs, strict=True):
+        sections.append(_run(result, frames, forecast, run))
+    if result.verdicts:
+        verdicts = tuple(Paragraph(verdict) for verdict in result.verdicts)
+        sections.append(Section("Combination against single methods", verdicts))
+    for name in dict.fromkeys(row.run for row in result.summary):
+        shown = [row for row in result.summary if row.run == name and (members or row.kind != "member")]
+        sections.append(_errors(name, shown))
     if result.failed:
         sections.append(Section("Not forecast", (Table(frames["failed"], _FAILED),), wide_only=True))
     sections.append(Section("Methods", (Table(frame_of(METHODS, Method), _METHODS),), wide_only=True))
+    if result.warnings:
+        sections.append(Section("Notes", tuple(Warning(warning) for warning in result.warnings)))
     subtitle = f"{options.target}{proxies}, fitted up to step {options.fit_until:,g}, over {result.axis}"
     return Document(f"Forecast of {source}", subtitle, tuple(sections))
+
+
+def _answers(result: CheckpointsResult) -> list[Paragraph]:
+    """For every run the forecast at the longest horizon, how sure it is, and whether to continue."""
+    confidence, horizon = result.options.confidence, max(result.options.horizons)
+    stops = {stop.run: stop for stop in result.decisions.stops}
+    rows = {(row.run, row.task, row.method, row.horizon): row for row in result.rows}
+    answers = []
+    for forecast in result.forecasts:
+        stop = stops.get(forecast.run)
+        if stop is None:
+            answers.append(Paragraph(f"Run {forecast.run}: no combined forecast beyond the current levels."))
+            continue
+        row = rows[forecast.run, stop.what, COMBINED, horizon]
+        gain = f"expected gain {stop.gain:+.4f}, P(above {stop.min_gain:g}) = {stop.probability:.2f}"
+        if stop.gain < stop.min_gain:
+            advice = f"stop ({gain})"
+        elif stop.stop_at is None:
+            advice = f"continue ({gain})"
+        else:
+            advice = (
+                f"continue ({gain}) to step {stop.stop_at:,.0f}; beyond it the expected gain is below that"
+            )
+        ends = interval(4)(row.lower, row.upper)
+        answers.append(
+            Paragraph(
+                f"Run {forecast.run}, {stop.what}: {_ACCURACY(row.predicted)} at step {row.step:,.0f} "
+                f"({horizon:.3g}x), {100 * confidence:g}% interval {ends} for one checkpoint. Next: {advice}."
+            )
+        )
+    return answers
 
 
 def _errors(run: str, rows: Sequence[SummaryRow]) -> Section:
@@ -178,10 +211,10 @@ def _run(
     columns = [Column("label", "task"), Column("now", "now", fixed(3))]
     for i, h in enumerate(horizons):
         also = tuple(f"{name}_{i}" for name in fields[1:])
-        label = f"{h:.3g}x: step {h * forecast.step_end:,.0f}"
+        label = f"{h:.3g}x: step {h * forecast.window.step_end:,.0f}"
         columns.append(Column(f"predicted_{i}", label, _FORECAST, also=also))
     title = (
-        f"combined forecast from step {forecast.step_end:g}, {confidence} interval of one checkpoint; "
+        f"combined forecast from step {forecast.window.step_end:g}, {confidence} interval of one checkpoint; "
         "actual values in brackets; * too little signal: its current level, with an interval that holds only "
         "while it stays there, not in the macro"
     )
@@ -198,7 +231,8 @@ def _run(
 
 
 def _chart(result: CheckpointsResult, forecast: RunForecast, run: Run, confidence: str) -> list[Part]:
-    shown = [own for own in forecast.tasks.values() if own.left_out is None] or list(forecast.tasks.values())
+    tasks = forecast.tasks.values()
+    shown = [own for own in tasks if own.left_out is None] or list(tasks)
     first = f"The first {_MOST_PANELS} of {len(shown)} tasks with signal are drawn."
     parts: list[Part] = [Paragraph(first, wide_only=True)] if len(shown) > _MOST_PANELS else []
     chart = Chart(
@@ -230,8 +264,8 @@ def record(result: CheckpointsResult, source: str, members: bool = False) -> dic
         "fit_until": options.fit_until,
         "axis": result.axis,
         "confidence": options.confidence,
-        "rows": [record_of(row) for row in result.rows if row.method not in hidden],
-        "summary": [record_of(row) for row in result.summary if row.method not in hidden],
+        "rows": record_of([row for row in result.rows if row.method not in hidden]),
+        "summary": record_of([row for row in result.summary if row.method not in hidden]),
         "verdicts": list(result.verdicts),
         "runs": [_run_record(forecast) for forecast in result.forecasts],
         "decisions": record_of(result.decisions),
@@ -245,8 +279,8 @@ def _run_record(forecast: RunForecast) -> dict[str, Any]:
     combination = forecast.combination
     return {
         "run": forecast.run,
-        "window_ends_at_step": forecast.step_end,
-        "rolling_origins": [_short(origin.u * forecast.step_end) for origin in forecast.origins],
+        "window_ends_at_step": forecast.window.step_end,
+        "rolling_origins": [_short(origin.u * forecast.window.step_end) for origin in forecast.origins],
         "proxy": combination.proxy,
         "weights": {str(key): round(weight, 6) for key, weight in combination.weights.items()},
         "relative_squared_errors": {str(key): _short(value) for key, value in combination.errors.items()},
@@ -254,14 +288,10 @@ def _run_record(forecast: RunForecast) -> dict[str, Any]:
         "macro": forecast.macro,
         "left_out": {task: own.left_out for task, own in forecast.tasks.items() if own.left_out is not None},
         "parameters": {
-            task: {str(key): _parameters(fit.parameters) for key, fit in own.fits.items() if fit.parameters}
+            task: {str(key): record_of(fit.parameters) for key, fit in own.fits.items() if fit.parameters}
             for task, own in forecast.tasks.items()
         },
     }
-
-
-def _parameters(parameters: Any) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in parameters.items()}
 
 
 def _short(value: float) -> float:

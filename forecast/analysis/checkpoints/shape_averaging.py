@@ -46,11 +46,11 @@ def pooled_exponents(series: Sequence[Points]) -> Array:
     return prior
 
 
-def averaged_power(points: Points, prior: Array | None = None) -> Line:
+def averaged_power(points: Points, prior: Array) -> Line:
     """`a - b u^-c`, averaged over c.
 
     Args:
-        prior: of `pooled_exponents`; None: that of one series alone.
+        prior: of `pooled_exponents`.
 
     Raises:
         FitError: fewer than three different u.
@@ -58,9 +58,7 @@ def averaged_power(points: Points, prior: Array | None = None) -> Line:
     if len(np.unique(points.u)) < 3:
         raise FitError(f"{len(np.unique(points.u))} different points, this form needs 3")
     a, b, sse = _power_grid(points)
-    weight = _normalised(
-        (_PRIOR if prior is None else prior) * np.exp(_log_likelihood(sse, len(points.u), 2))
-    )
+    weight = _normalised(prior * np.exp(_log_likelihood(sse, len(points.u), 2)))
     return lambda u: (a + b * _growth(u)) @ weight
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecast.analysis.checkpoints.methods import COMBINED, METHODS
-from forecast.analysis.checkpoints.results import ForecastRow, finite
+from forecast.analysis.checkpoints.results import ForecastRow
 from forecast.analysis.stats.curve_fitting import Array
+from forecast.analysis.stats.figures import mean_known, number
 
 ALL_RUNS = "all runs"
 _DRAWS = 2000
@@ -63,13 +64,15 @@ def _rows_of(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[
         cells = [cell for cell in every if all((*cell, m.name) in by_cell for m in methods)]
         if not cells:
             continue
-        table = {m.name: [by_cell[(*cell, m.name)] for cell in cells] for m in methods}
-        rmse = np.array([[_known(r.rmse) for r in table[m.name]] for m in methods])  # [methods, cells]
+        table = [[by_cell[(*cell, m.name)] for cell in cells] for m in methods]
+        rmse, error, covered = (  # [methods, cells]
+            np.array([[getattr(r, name) for r in own] for own in table], float)
+            for name in ("rmse", "error", "covered")
+        )
         baselines = [i for i, m in enumerate(methods) if m.kind == "baseline"]
         skill, low, high, best = _skills(rmse, baselines, confidence)
+        means = (rmse.mean(axis=1), np.abs(error).mean(axis=1), mean_known(covered, axis=1))
         for i, m in enumerate(methods):
-            errors = [abs(_known(r.error)) for r in table[m.name]]
-            inside = [r.covered for r in table[m.name] if r.covered is not None]
             found.append(
                 SummaryRow(
                     name,
@@ -77,12 +80,12 @@ def _rows_of(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[
                     m.kind,
                     horizon,
                     len(cells),
-                    float(rmse[i].mean()),
-                    float(np.mean(errors)),
-                    float(np.mean(inside)) if inside else None,
-                    finite(skill[i]),
-                    finite(low[i]),
-                    finite(high[i]),
+                    float(means[0][i]),
+                    float(means[1][i]),
+                    number(means[2][i]),
+                    number(skill[i]),
+                    number(low[i]),
+                    number(high[i]),
                     None if best is None else methods[best].name,
                 )
             )
@@ -124,7 +127,7 @@ def verdicts(lines: Sequence[SummaryRow]) -> list[str]:
         word = "at least as good as" if combined.rmse <= best.rmse else "WORSE than"
         words = (
             f"{run}, {horizon:.3g}x: the combination ({combined.rmse:.4f}) is {word} the best single method, "
-            f"picked afterwards ({best.method}, {best.rmse:.4f}; {combined.n} tasks)"
+            f"selected post hoc ({best.method}, {best.rmse:.4f}; {combined.n} tasks)"
         )
         better = [line for line in here if line.kind == "member" and line.rmse < combined.rmse]
         if better:
@@ -132,8 +135,3 @@ def verdicts(lines: Sequence[SummaryRow]) -> list[str]:
             words += f"; its member {member.method} alone has {member.rmse:.4f}"
         found.append(words)
     return found
-
-
-def _known(value: float | None) -> float:
-    assert value is not None  # rows without an error are not here
-    return value

@@ -4,22 +4,20 @@
 only one. Order of rows does not matter.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.config.sources import DataSource
 from forecast.errors import InputError, did_you_mean
-from forecast.inputs.files import Problems, Row, read_rows
+from forecast.inputs.files import Problems, SourceRow
+from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
 
 Array = NDArray[np.float64]
 
 AXES = ("steps", "tokens", "flops")
-_COLUMN = {"steps": "step", "tokens": "tokens", "flops": "flops"}
 _NEEDED = ("run", "step", "metric", "value")
 ONLY_TASK = "all"  # the name of the task in a table without that column
 
@@ -32,19 +30,8 @@ class Series:
     t: Array  # [n] steps, tokens or FLOPs
     value: Array  # [n]
 
-    def until(self, step: float) -> "Series":
-        """The checkpoints up to a step, it included."""
-        return self._part(self.step <= step)
-
-    def after(self, step: float) -> "Series":
-        """The checkpoints behind a step."""
-        return self._part(self.step > step)
-
-    def started(self) -> "Series":
-        """Without step 0, which has no place on a logarithmic axis."""
-        return self._part(self.t > 0)
-
-    def _part(self, keep: NDArray[np.bool_]) -> "Series":
+    def where(self, keep: NDArray[np.bool_]) -> "Series":
+        """The checkpoints at which `keep` [n] is true."""
         return Series(self.step[keep], self.t[keep], self.value[keep])
 
 
@@ -61,8 +48,8 @@ class Run:
         return {task: s for (task, m), s in sorted(self.series.items()) if m == metric}
 
     def until(self, step: float) -> "Run":
-        """The run as it was known at a step: nothing behind it is left."""
-        cut = {key: s.until(step) for key, s in self.series.items()}
+        """The run as it was known at a step: without later checkpoints."""
+        cut = {key: s.where(s.step <= step) for key, s in self.series.items()}
         return Run(self.name, self.axis, {key: s for key, s in cut.items() if len(s.step)})
 
     @property
@@ -76,7 +63,21 @@ class Runs:
     """A table of runs and what its reader should know about it."""
 
     runs: tuple[Run, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> list[str]:
+        """Of all runs, in alphabetical order."""
+        return sorted({metric for run in self.runs for metric in run.metrics})
+
+    @property
+    def last_step(self) -> float:
+        """Of any run and metric."""
+        return max(float(series.step[-1]) for run in self.runs for series in run.series.values())
+
+    def tasks(self, metric: str) -> list[str]:
+        """Tasks that have a metric in some run, in alphabetical order."""
+        return sorted({task for run in self.runs for task in run.of(metric)})
 
 
 def read_runs(path: str, targets: Sequence[str] = (), axis: str | None = None) -> Runs:
@@ -91,18 +92,12 @@ def read_runs(path: str, targets: Sequence[str] = (), axis: str | None = None) -
             checkpoint twice, one step with two counts of tokens, tokens that fall as steps rise; names the
             line.
     """
-    rows = read_rows(DataSource(path=path))
+    rows = read_long_table(path, _NEEDED, ("tokens", "flops", "task"))
     columns = list(rows[0].data)
-    for name in _NEEDED:
-        if name not in columns:
-            raise InputError(
-                f"{path}:1: no column {name!r} (needed: {', '.join(_NEEDED)}; optional: tokens, flops, "
-                "task); " + did_you_mean(name, columns)
-            )
     problems = Problems()
     read = [found for row in rows if (found := _checked(row, columns, targets, problems)) is not None]
     problems.raise_if_any()
-    return build_runs(path, read, columns, axis)
+    return build_runs(read, axis, "tokens" in columns)
 
 
 @dataclass(frozen=True)
@@ -118,28 +113,24 @@ class RunRow:
     counts: dict[str, float | None]  # tokens, flops; None where the cell is empty
 
 
-def build_runs(source: str, read: Sequence[RunRow], columns: Sequence[str], axis: str | None = None) -> Runs:
-    """Series from rows; see `read_runs`."""
-    axis, warnings = _axis(source, read, columns, axis)
+def build_runs(read: Sequence[RunRow], axis: str | None = None, has_tokens: bool = True) -> Runs:
+    """Series from rows; see `read_runs`.
+
+    Args:
+        has_tokens: whether the table has a column of tokens, be it with empty cells.
+    """
+    axis, warnings = _axis(read, axis, has_tokens)
     problems = Problems()
     ordered = sorted(read, key=lambda r: (r.run, r.task, r.metric, r.step))
     _check_counts(ordered, problems)
-    runs: dict[str, dict[tuple[str, str], list[RunRow]]] = {}
+    places: dict[tuple[object, ...], str] = {}
     for row in ordered:
-        found = runs.setdefault(row.run, {}).setdefault((row.task, row.metric), [])
-        if found and found[-1].step == row.step:
-            problems.add(
-                row.where,
-                f"step {row.step:g} of run {row.run!r} is given twice for {row.task} / "
-                f"{row.metric}, first at {found[-1].where}; remove one",
-            )
-        found.append(row)
+        is_repeat((row.run, f"step {row.step:.17g}", row.task, row.metric), row.where, places, problems)
     problems.raise_if_any()
-    result = tuple(
-        Run(name, axis, {key: _series(found, axis) for key, found in series.items()})
-        for name, series in runs.items()
-    )
-    return Runs(result, warnings)
+    runs: dict[str, dict[tuple[str, str], Series]] = {}
+    for (run, task, metric), rows in groupby(ordered, key=lambda r: (r.run, r.task, r.metric)):
+        runs.setdefault(run, {})[task, metric] = _series(list(rows), axis)
+    return Runs(tuple(Run(name, axis, series) for name, series in runs.items()), warnings)
 
 
 def _series(rows: Sequence[RunRow], axis: str) -> Series:
@@ -148,63 +139,51 @@ def _series(rows: Sequence[RunRow], axis: str) -> Series:
     return Series(step, t, np.array([r.value for r in rows]))
 
 
-def _axis(
-    source: str, read: Sequence[RunRow], columns: Sequence[str], axis: str | None
-) -> tuple[str, tuple[str, ...]]:
+def _axis(read: Sequence[RunRow], axis: str | None, has_tokens: bool) -> tuple[str, tuple[str, ...]]:
     if axis is not None and axis not in AXES:
         raise InputError(f"axis {axis!r}: {did_you_mean(axis, AXES)}")
-    complete = [a for a in AXES if a == "steps" or all(r.counts.get(a) is not None for r in read)]
+    gaps = {a: [r.where for r in read if r.counts[a] is None] for a in AXES[1:]}
+    if axis is None and not gaps["tokens"]:
+        return "tokens", ()
     if axis is None:
-        chosen = "tokens" if "tokens" in complete else "steps"
-        partly = "tokens" in columns and chosen == "steps"
-        return chosen, (("column tokens has empty cells: forecasts run over steps",) if partly else ())
-    if axis not in complete:
-        column = _COLUMN[axis]
-        gap = next((r.where for r in read if r.counts.get(axis) is None), source)
-        raise InputError(f"{gap}: --axis {axis} needs a number in column {column!r} of every row")
+        warning = "column tokens has empty cells: forecasts run over steps"
+        return "steps", ((warning,) if has_tokens else ())
+    if gaps.get(axis):
+        raise InputError(f"{gaps[axis][0]}: --axis {axis} needs a number in column {axis!r} of every row")
     return axis, ()
 
 
 def _check_counts(ordered: Sequence[RunRow], problems: Problems) -> None:
     """Tokens and FLOPs are a property of the step, and never fall as steps rise."""
     for axis in AXES[1:]:
-        seen: dict[str, dict[float, RunRow]] = {}
+        seen: dict[str, dict[float, tuple[float, str]]] = {}  # by run and step: the count and its place
         for r in ordered:
-            count = r.counts.get(axis)
-            if count is None:
+            if (count := r.counts[axis]) is None:
                 continue
-            first = seen.setdefault(r.run, {}).setdefault(r.step, r)
-            if first.counts[axis] != count:
+            first, where = seen.setdefault(r.run, {}).setdefault(r.step, (count, r.where))
+            if first != count:
                 problems.add(
                     r.where,
-                    f"step {r.step:g} of run {r.run!r} has {count:g} {axis} here and "
-                    f"{first.counts[axis]:g} at {first.where}",
+                    f"step {r.step:g} of run {r.run!r} has {count:g} {axis} here and {first:g} at {where}",
                 )
         for run, steps in seen.items():
-            before: RunRow | None = None
-            for step in sorted(steps):
-                now = steps[step]
-                if before is not None and _count(now, axis) <= _count(before, axis):
+            for (before, (less, first_at)), (now, (more, where)) in pairwise(sorted(steps.items())):
+                if more <= less:
                     problems.add(
-                        now.where,
-                        f"{axis} do not rise with the steps of run {run!r}: {_count(now, axis):g} at step "
-                        f"{step:g}, {_count(before, axis):g} at step {before.step:g} ({before.where})",
+                        where,
+                        f"{axis} do not rise with the steps of run {run!r}: {more:g} at step {now:g}, "
+                        f"{less:g} at step {before:g} ({first_at})",
                     )
-                before = now
 
 
-def _count(row: RunRow, axis: str) -> float:
-    count = row.counts[axis]
-    assert count is not None  # only those that have one were collected
-    return count
-
-
-def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems: Problems) -> RunRow | None:
-    name, metric = (_name(row, key, problems) for key in ("run", "metric"))
-    task = _name(row, "task", problems) if "task" in columns else ONLY_TASK
-    step, value = (_number(row, key, problems) for key in ("step", "value"))
+def _checked(
+    row: SourceRow, columns: Sequence[str], targets: Sequence[str], problems: Problems
+) -> RunRow | None:
+    name, metric = (name_at(row, key, problems) for key in ("run", "metric"))
+    task = name_at(row, "task", problems) if "task" in columns else ONLY_TASK
+    step, value = (number_at(row, key, problems, needed=True) for key in ("step", "value"))
     counts = {
-        axis: _number(row, axis, problems) if row.data.get(axis) not in (None, "") else None
+        axis: number_at(row, axis, problems, needed=True) if row.data.get(axis) not in (None, "") else None
         for axis in AXES[1:]
     }
     if step is not None and step < 0:
@@ -222,27 +201,3 @@ def _checked(row: Row, columns: Sequence[str], targets: Sequence[str], problems:
     if name is None or metric is None or task is None or step is None or value is None:
         return None
     return RunRow(row.where, name, step, task, metric, value, counts)
-
-
-def _name(row: Row, column: str, problems: Problems) -> str | None:
-    value = row.data.get(column)
-    text = "" if value is None else str(value).strip()
-    if not text:
-        problems.add(row.where, f"column {column!r} is empty, expected a name")
-    return text or None
-
-
-def _number(row: Row, column: str, problems: Problems) -> float | None:
-    value: Any = row.data.get(column)
-    if value is None or value == "":
-        problems.add(row.where, f"column {column!r} is empty, expected a number; remove rows without a value")
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        problems.add(row.where, f"column {column!r} holds {value!r}, expected a number")
-        return None
-    if not math.isfinite(number):
-        problems.add(row.where, f"column {column!r} is {value}, expected a finite number; remove the row")
-        return None
-    return number

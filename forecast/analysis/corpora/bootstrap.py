@@ -23,13 +23,11 @@ deviation of the draws. Simulated (10 and 25 corpora, 2, 3 and 5 seeds, noise of
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from forecast.analysis.corpora.decision_accuracy import decide, pair_signs
+from forecast.analysis.corpora.decision_accuracy import Array, decide, pair_signs
 from forecast.analysis.ranking.permutation_null import Null, null_of
-
-Array = NDArray[np.float64]
+from forecast.analysis.stats.figures import mean_known
 
 MIN_CORPORA = 5  # fewer have no interval
 _ROWS = 400  # rows at a time, to bound the memory
@@ -44,6 +42,21 @@ def pair_weights(weights: Array) -> Array:
     """Of each pair of different corpora: [bootstraps, pairs]."""
     i, j = np.triu_indices(weights.shape[1], 1)
     return weights[:, i] * weights[:, j]
+
+
+def resampled_accuracy(predicted: Array, target: Array, weights: Array) -> Array:
+    """Decision accuracy of each row in each resample, [B, R]; NaN where no pair counts.
+
+    Args:
+        predicted: [R, pairs] signs.
+        target: [pairs] signs.
+        weights: [B, pairs].
+    """
+    counts = np.isfinite(predicted) & np.isfinite(target) & (target != 0)
+    agreement = np.where(counts, predicted * np.where(counts, target, 0), 0.0)
+    n = weights @ counts.T.astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(n > 0, (1 + (weights @ agreement.T) / n) / 2, np.nan)
 
 
 def corpus_intervals(
@@ -63,11 +76,7 @@ def corpus_intervals(
     tail = (1 - confidence) / 2
     for start in range(0, len(predicted), _ROWS):
         part = slice(start, start + _ROWS)
-        counts = np.isfinite(predicted[part]) & np.isfinite(target) & (target != 0)  # [r, pairs]
-        agreement = np.where(counts, predicted[part] * np.where(counts, target, 0), 0.0)
-        n = weights @ counts.T.astype(float)  # [B, r]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = np.where(n > 0, (1 + (weights @ agreement.T) / n) / 2, np.nan)
+        drawn = resampled_accuracy(predicted[part], target, weights)
         usable = (n_corpora[part] >= MIN_CORPORA) & (np.isfinite(drawn).mean(axis=0) > 1 - tail)
         if usable.any():
             found = np.nanquantile(drawn[:, usable], [tail, 1 - tail], axis=0)
@@ -113,7 +122,7 @@ def _drawn_means(runs: Array, draws: int, rng: np.random.Generator) -> Array:
     own = np.take_along_axis(np.broadcast_to(packed, picks.shape), np.minimum(picks, len(runs) - 1), axis=1)
     counted = np.arange(len(runs))[:, None] < k  # as many draws as a corpus has runs
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(k > 0, np.nansum(runs, axis=0) / k, np.nan)
+        mean = mean_known(runs, axis=0)
         drawn = np.where(counted, own, 0.0).sum(axis=1) / k
         widened = mean + np.sqrt(k / np.maximum(k - 1, 1)) * (drawn - mean)
     return np.where(k > 1, widened, mean)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.corpora.bootstrap import pair_weights
-from forecast.analysis.corpora.decision_accuracy import pair_signs
+from forecast.analysis.corpora.bootstrap import pair_weights, resampled_accuracy
+from forecast.analysis.corpora.decision_accuracy import Array, pair_signs
 from forecast.analysis.corpora.pareto_frontier import LEVEL, Way, cheap_first
+from forecast.analysis.stats.figures import mean_known
 
-Array = NDArray[np.float64]
 _MOST_WAYS = 2_000  # with more, the choice is not repeated in resamples
 
 
@@ -111,25 +111,12 @@ class BudgetChooser:
             weights = pair_weights(self._weights)
             accuracy, regret = [], []
             for way in self._ways:
-                signs = pair_signs(way.standings[:, self._known])
-                counts = np.isfinite(signs) & (goal != 0)
-                agreement = np.where(counts, signs * goal, 0.0)
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    figures = (
-                        1 + (agreement @ weights.T) / (counts.astype(float) @ weights.T)
-                    ) / 2  # [runs, B]
-                accuracy.append(_mean(figures))
-                runs = [_regrets(run, self._goal, self._weights > 0) for run in way.standings[:, self._known]]
-                regret.append(_mean(np.array(runs)))
+                standings = way.standings[:, self._known]
+                accuracy.append(mean_known(resampled_accuracy(pair_signs(standings), goal, weights), axis=1))
+                runs = [_regrets(run, self._goal, self._weights > 0) for run in standings]
+                regret.append(mean_known(np.array(runs), axis=0))
             self._resampled = np.array(accuracy), np.array(regret)
         return self._resampled
-
-
-def _mean(values: Array) -> Array:
-    """Over the first axis, of what is known; NaN where nothing is."""
-    known = np.isfinite(values)
-    n = known.sum(axis=0)
-    return np.where(n > 0, np.where(known, values, 0.0).sum(axis=0) / np.maximum(n, 1), np.nan)
 
 
 def _regrets(standing: Array, goal: Array, among: NDArray[np.bool_]) -> Array:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecast.analysis.corpora.bootstrap import (
     MIN_CORPORA,
@@ -15,9 +14,10 @@ from forecast.analysis.corpora.bootstrap import (
 from forecast.analysis.corpora.budget_choice import BudgetChoice, BudgetChooser
 from forecast.analysis.corpora.compute_cost import Accounting, accounting_of
 from forecast.analysis.corpora.corpora_result import CorporaOptions, CorporaResult
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.metric_direction import directions, is_accuracy, is_generic_loss
-from forecast.analysis.corpora.noise_ceiling import Ceiling, ceiling_of
-from forecast.analysis.corpora.observation_arrays import Panel, Point, panel_of
+from forecast.analysis.corpora.noise_ceiling import ceiling_of
+from forecast.analysis.corpora.observation_arrays import Point, panel_of
 from forecast.analysis.corpora.observations_from_file import MEAN, Tables
 from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontier_of
 from forecast.analysis.corpora.results import DecisionRow, Resampling, compare, rows_of, uneven_words, ways_of
@@ -26,7 +26,6 @@ from forecast.analysis.corpora.targets import Target, targets_of
 from forecast.analysis.corpora.task_matching import matching_words, series_of
 from forecast.errors import InputError
 
-Array = NDArray[np.float64]
 BUDGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of one target run, asked about where none is named
 _SEED_DRAWS = 200
 _MANY_ROWS = 20_000  # with more, seeds are not resampled: it takes about a millisecond a row
@@ -67,12 +66,10 @@ def compare_corpora(
     ways_up = directions(panel.metrics, [targets.metric], options.higher, options.lower)
     accounting = accounting_of(panel, targets, options.given)
     warnings += [*targets.warnings, *matching_words(panel, targets), *accounting.warnings]
-    learned = [name for name in panel.metrics if ways_up[name].learned]
-    if learned:
+    if learned := [name for name in panel.metrics if ways_up[name].learned]:
         warnings.append(
-            f"nobody knows beforehand whether more is better of {_few(learned)}: rows say how it "
-            f"decides if more "
-            "is, and it is kept out of the frontier (--higher NAME or --lower NAME decides)"
+            f"direction unknown of {_few(learned)}: rows take more as better, and it is kept out of the "
+            "frontier (--higher NAME or --lower NAME decides)"
         )
     weights = corpus_weights(len(common), options.bootstraps, options.seed)
     n_rows = len(panel.metrics) * len(panel.points) * len(targets.tasks)
@@ -94,16 +91,15 @@ def compare_corpora(
             own = rows_of(one, sign, panel, accounting, resampling)
             rows += own
             if t == 0:
-                warnings += uneven_words(series, panel, np.isfinite(target.mean).tolist())
+                warnings += uneven_words(series, panel, np.isfinite(target.mean))
             if not ways_up[metric].learned:
                 ways[target.task] += ways_of(one, panel)
                 signs = dict(zip(panel.points, one.signs[:, -1], strict=True))
                 compared += [(row, signs[Point(row.size, row.step)]) for row in own if row.seed == MEAN]
             if on_cost is not None:
                 on_cost(t * len(panel.metrics) + m + 1, parts * (2 if options.laws else 1))
-        chance = _best(compared, target, sign, options, accounting)
-        if chance is not None:
-            best[target.task] = chance
+        if (found := _best(compared, target, sign, options, accounting)) is not None:
+            best[target.task] = found
     laws: tuple[LawRow, ...] = ()
     if options.laws:
         progress = (
@@ -125,7 +121,12 @@ def compare_corpora(
         for choice in _choices(offered[target.task], target, sign, common, weights, options)
     ]
     ceilings = tuple(ceiling_of(target) for target in targets.tasks)
-    warnings += _ceiling_words(ceilings, panel, accounting)
+    if ceilings[0].reason:
+        warnings.append(ceilings[0].reason)
+    if (own_size := accounting.target_size) in panel.sizes:
+        warnings.append(
+            f"{own_size} is the target's own size: its rows are no forecast, and it is on no frontier"
+        )
     return CorporaResult(
         targets=targets,
         panel=panel,
@@ -194,16 +195,6 @@ def _choices(
         if choice.way is not None and (not choices or choices[-1].way is not choice.way):
             choices.append(choice)
     return choices
-
-
-def _ceiling_words(ceilings: Sequence[Ceiling], panel: Panel, accounting: Accounting) -> list[str]:
-    words = [ceilings[0].reason] if ceilings and ceilings[0].reason else []
-    if accounting.target_size in panel.sizes:
-        words.append(
-            f"{accounting.target_size} is the target's own size: its rows are no forecast, and "
-            f"it is on no frontier"
-        )
-    return [word for word in words if word]
 
 
 def _few(names: Sequence[str] | set[str], most: int = 8) -> str:

@@ -16,14 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel, Point, finite, size_number
+from forecast.analysis.corpora.decision_accuracy import Array
+from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel, Point, size_number
 from forecast.analysis.corpora.targets import Targets
+from forecast.analysis.stats.figures import number
 from forecast.errors import ConfigError
 from forecast.inputs.published import datadecide
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,11 @@ class Accounting:
     def reason(self, point: int) -> str | None:
         """Why a point has no fraction."""
         if np.isfinite(self.parameters[point] * self.tokens[point]):
-            return (
-                None if np.isfinite(self.target_flops) else "parameters or tokens of the target are not known"
-            )
+            known = np.isfinite(self.target_flops)
+            return None if known else "parameters or tokens of the target are not known"
         lacking = "parameters" if np.isnan(self.parameters[point]) else "tokens"
-        return f"no {lacking} of this size: give a column {lacking}, or --{_OPTIONS[lacking]} SIZE=N"
-
-
-_OPTIONS = {"parameters": "parameters", "tokens": "training-tokens"}
+        option = "--parameters" if lacking == "parameters" else "--training-tokens"
+        return f"no {lacking} of this size: give a column {lacking}, or {option} SIZE=N"
 
 
 def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
@@ -94,31 +90,33 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
     """
     warnings: list[str] = []
     labels = {*panel.sizes, *([targets.size] if targets.size else [])}
-    known = {label: datadecide.SIZES.get(label.upper()) for label in labels}
-    is_datadecide = bool(labels) and all(known.values())
+    published = {label: datadecide.SIZES.get(label.upper()) for label in labels}
+    is_datadecide = bool(labels) and all(published.values())
     size = _target_size(panel, targets, given, is_datadecide, warnings)
     for option, by_size in (("--parameters", given.parameters), ("--training-tokens", given.tokens)):
         for name in by_size:
             if name not in {*labels, size}:
                 raise ConfigError(f"{option} {name}=...: no such size; sizes are {', '.join(panel.sizes)}")
-    same_step = is_datadecide and _same_step(panel)
+    # One step for all sizes: DataDecide's schedules differ, so it stands for the final checkpoint of each.
+    same_step = is_datadecide and len(panel.sizes) > 1 and len({point.step for point in panel.points}) == 1
     sources: set[str] = set()
 
     def of_point(i: int, point: Point) -> tuple[float, float]:
+        known = published[point.size] if is_datadecide else None
         n = _first(
             sources,
             ("options", lambda: given.parameters.get(point.size)),
-            ("columns", lambda: finite(panel.counts["active_parameters"][i])),
-            ("columns", lambda: finite(panel.counts["parameters"][i])),
-            ("DataDecide's sizes", lambda: _datadecide(known[point.size], is_datadecide, "n", None)),
+            ("columns", lambda: number(panel.counts["active_parameters"][i])),
+            ("columns", lambda: number(panel.counts["parameters"][i])),
+            ("DataDecide's sizes", lambda: None if known is None else float(known.parameters)),
             ("names of sizes", lambda: size_number(point.size)),
         )
         step = None if same_step or point.step == OWN_LAST else point.step
         d = _first(
             sources,
             ("options", lambda: _share_of_run(panel, point, given.tokens.get(point.size))),
-            ("columns", lambda: finite(panel.counts["tokens"][i])),
-            ("DataDecide's sizes", lambda: _datadecide(known[point.size], is_datadecide, "d", step)),
+            ("columns", lambda: number(panel.counts["tokens"][i])),
+            ("DataDecide's sizes", lambda: None if known is None else known.tokens(step)),
         )
         return n, d
 
@@ -133,7 +131,6 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
     expert = None
     if given.expert_parameters is not None and given.expert_tokens is not None:
         expert = 2 * given.expert_parameters * given.expert_tokens
-    source = ", ".join(sorted(sources)) or "nothing"
     return Accounting(
         parameters=pairs[:, 0],
         tokens=pairs[:, 1],
@@ -143,7 +140,7 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
         target_parameters=n,
         target_tokens=d,
         expert_flops=expert,
-        source=source,
+        source=", ".join(sorted(sources)) or "nothing",
         warnings=tuple(warnings),
     )
 
@@ -193,19 +190,6 @@ def _share_of_run(panel: Panel, point: Point, tokens: float | None) -> float | N
     return tokens * point.step / max(steps) if max(steps) > 0 else tokens
 
 
-def _datadecide(
-    size: datadecide.ModelSize | None, applies: bool, what: str, step: float | None
-) -> float | None:
-    if size is None or not applies:
-        return None
-    return float(size.parameters) if what == "n" else size.tokens(step)
-
-
-def _same_step(panel: Panel) -> bool:
-    """Whether one step stands for all checkpoints of all DataDecide's sizes, no two of which end together."""
-    return len(panel.sizes) > 1 and len({point.step for point in panel.points}) == 1
-
-
 def _words(panel: Panel, is_datadecide: bool, same_step: bool, sources: set[str]) -> list[str]:
     words = []
     if "DataDecide's sizes" in sources:
@@ -213,13 +197,12 @@ def _words(panel: Panel, is_datadecide: bool, same_step: bool, sources: set[str]
         step = panel.points[0].step
         if same_step and step is not None:
             words.append(
-                f"step {step:g} is the only one, for all sizes: taken as the final checkpoint of "
-                f"a full schedule "
-                "(a column tokens says otherwise)"
+                f"step {step:g} is the only one, for all sizes: taken as the final checkpoint of a full "
+                "schedule (a column tokens says otherwise)"
             )
         for label in datadecide.STOPS_EARLY:
-            if label in panel.sizes and all(
-                isinstance(p.step, str | None) or same_step for p in panel.points
+            if label in panel.sizes and (
+                same_step or all(isinstance(p.step, str | None) for p in panel.points)
             ):
                 words.append(
                     f"DataDecide's {label} runs stop early: their compute fraction is an upper bound"
@@ -234,8 +217,7 @@ def _words(panel: Panel, is_datadecide: bool, same_step: bool, sources: set[str]
 def _first(sources: set[str], *ways: tuple[str, Callable[[], float | None]]) -> float:
     """The first number that is there; NaN, and no source, where there is none."""
     for source, way in ways:
-        number = way()
-        if number is not None:
+        if (found := way()) is not None:
             sources.add(source)
-            return float(number)
+            return float(found)
     return float("nan")

@@ -16,36 +16,22 @@ from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.results import DecisionRow, as_number
 from forecast.analysis.corpora.scaling_law_rows import LawRow
 from forecast.analysis.corpora.targets import Targets
-from forecast.report.records import frame_of
+from forecast.report.records import frame_of, frame_with
 
 if TYPE_CHECKING:
     from forecast.report.document import Document
 
-_TEXT, _FLOAT, _INT = pl.String(), pl.Float64(), pl.Int64()
-_WAY = {
-    **dict.fromkeys(("metric", "kind", "size", "step"), _TEXT),
-    "n_runs": _INT,
-    **dict.fromkeys(("cost_fraction", "decision_accuracy"), _FLOAT),
-}
-_BEST = {
-    **dict.fromkeys(("task", "metric", "size", "step"), _TEXT),
-    **dict.fromkeys(("decision_accuracy", "ci_low", "ci_high"), _FLOAT),
-    **dict.fromkeys(("n_rows", "permutations"), _INT),
-    **dict.fromkeys(("p", "null_mean", "null_95", "noise_ceiling"), _FLOAT),
-}
-_CHOICE = {
-    "task": _TEXT,
-    "budget": _FLOAT,
-    **_WAY,
-    **dict.fromkeys(("regret", "expected", "low", "high", "expected_rechosen", "random"), _FLOAT),
-    "chosen_again": _FLOAT,
-    **dict.fromkeys(("first", "best"), _TEXT),
-}
-_FORECAST = {
-    **dict.fromkeys(("law", "metrics", "task", "sizes", "corpus"), _TEXT),
-    "predicted": _FLOAT,
-    "error": _TEXT,
-}
+# Columns of frames; see `frame_with`.
+_WAY = "metric:s kind:s size:s step:s n_runs:i cost_fraction:f decision_accuracy:f"
+_BEST = (
+    "task:s metric:s size:s step:s decision_accuracy:f ci_low:f ci_high:f n_rows:i permutations:i "
+    "p:f null_mean:f null_95:f noise_ceiling:f"
+)
+_CHOICE = (
+    f"task:s budget:f {_WAY} regret:f expected:f low:f high:f expected_rechosen:f random:f chosen_again:f "
+    "first:s best:s"
+)
+_FORECAST = "law:s metrics:s task:s sizes:s corpus:s predicted:f error:s"
 
 
 @dataclass(frozen=True)
@@ -100,42 +86,44 @@ class CorporaResult:
         laws = frame_of(self.laws, LawRow).drop("predicted", "failed")
         return {
             "decisions": decisions.with_columns(
-                step=pl.Series([step_text(row.step) for row in self.rows], dtype=_TEXT)
+                step=pl.Series([step_text(row.step) for row in self.rows], dtype=pl.String)
             ),
-            "best_of_many": _frame((self._best(target.task) for target in self.targets.tasks), _BEST),
+            "best_of_many": _frame((self.best_record(target.task) for target in self.targets.tasks), _BEST),
             "noise_ceilings": frame_of(self.ceilings, Ceiling).drop("by_seed"),
-            "noise_ceiling_seeds": _frame(
-                (
-                    {"task": c.task, "seed": seed, "decision_accuracy": value}
-                    for c in self.ceilings
-                    for seed, value in c.by_seed.items()
-                ),
-                {"task": _TEXT, "seed": _TEXT, "decision_accuracy": _FLOAT},
+            "noise_ceiling_seeds": frame_with(
+                ((c.task, *seed) for c in self.ceilings for seed in c.by_seed.items()),
+                "task:s seed:s decision_accuracy:f",
             ),
             "frontiers": _frame(
-                ({"task": task} | _way(way) for task, ways in self.frontiers.items() for way in ways),
-                {"task": _TEXT} | _WAY,
+                ({"task": task} | way_record(way) for task, ways in self.frontiers.items() for way in ways),
+                f"task:s {_WAY}",
             ),
             "budget_choices": _frame(map(_choice, self.choices), _CHOICE),
             "scaling_laws": laws.with_columns(
-                n_failed=pl.Series([len(row.failed) for row in self.laws], dtype=_INT)
+                n_failed=pl.Series([len(row.failed) for row in self.laws], dtype=pl.Int64)
             ),
             "scaling_law_forecasts": _frame((one for row in self.laws for one in _forecasts(row)), _FORECAST),
         }
 
-    def _best(self, task: str) -> dict[str, Any]:
+    def best_record(self, task: str) -> dict[str, Any]:
+        """The best row of a task and its permutation null; the noise ceiling alone where there is none."""
         ceiling = next(c.decision_accuracy for c in self.ceilings if c.task == task)
         if task not in self.best:
             return {"task": task, "noise_ceiling": ceiling}
         best, row = self.best[task]
-        names = ("task", "metric", "size", "decision_accuracy", "ci_low", "ci_high")
-        return {name: getattr(row, name) for name in names} | {
+        return {
+            "task": task,
+            "metric": row.metric,
+            "size": row.size,
             "step": step_text(row.step),
+            "decision_accuracy": best.accuracy,
             "n_rows": best.n_rows,
-            "permutations": best.null.n,
             "p": best.null.p,
             "null_mean": best.null.mean,
             "null_95": best.null.q95,
+            "permutations": best.null.n,
+            "ci_low": row.ci_low,
+            "ci_high": row.ci_high,
             "noise_ceiling": ceiling,
         }
 
@@ -145,7 +133,8 @@ def step_text(step: Step) -> str | None:
     return None if step is None else str(as_number(step))
 
 
-def _way(way: Way) -> dict[str, Any]:
+def way_record(way: Way) -> dict[str, Any]:
+    """What a way is and how it decides; size and step as text."""
     return {
         "metric": way.metric,
         "kind": way.kind,
@@ -160,7 +149,7 @@ def _way(way: Way) -> dict[str, Any]:
 def _choice(choice: BudgetChoice) -> dict[str, Any]:
     row: dict[str, Any] = {"task": choice.task, "budget": choice.budget}
     if choice.way is not None:
-        row |= _way(choice.way)
+        row |= way_record(choice.way)
     row |= {"expected_rechosen": choice.expected_rechosen, "chosen_again": choice.chosen_again}
     if (regret := choice.regret) is not None:
         row |= {name: getattr(regret, name) for name in ("expected", "low", "high", "random", "best")}
@@ -179,6 +168,7 @@ def _forecasts(row: LawRow) -> Iterable[dict[str, Any]]:
         yield head | {"corpus": corpus, "predicted": predicted, "error": row.failed.get(corpus)}
 
 
-def _frame(rows: Iterable[dict[str, Any]], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+def _frame(rows: Iterable[dict[str, Any]], columns: str) -> pl.DataFrame:
     """Dicts as a frame; a key that a row lacks is null, and so is NaN."""
-    return pl.DataFrame(list(rows), schema=schema).fill_nan(None)
+    names = [column.split(":")[0] for column in columns.split()]
+    return frame_with(([row.get(name) for name in names] for row in rows), columns).fill_nan(None)

@@ -120,9 +120,7 @@ def _quoted(name: str) -> str:
 
 
 def _of_proxy(better: str) -> Direction:
-    if better == "learned":
-        return Direction("high", learned=True)
-    return Direction("high" if better == "high" else "low")
+    return Direction("low" if better == "low" else "high", learned=better == "learned")
 
 
 _PROXY_DIRECTIONS = {

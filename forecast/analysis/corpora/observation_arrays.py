@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observations_from_file import COUNTS, MEAN, Observation
 
-Array = NDArray[np.float64]
 Step = float | Literal["final"] | None
 
 OWN_LAST: Literal["final"] = "final"  # each run's own last checkpoint, where these are not at the same step
@@ -37,11 +37,6 @@ def size_number(label: str) -> float | None:
     """150M -> 150e6; None for a label that is no size."""
     found = _SIZE.fullmatch(label.strip())
     return float(found[1]) * _UNITS[found[2].upper()] if found else None
-
-
-def finite(value: float | Array) -> float | None:
-    """The number; None where it is NaN or infinite."""
-    return float(value) if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -99,11 +94,9 @@ def panel_of(observations: Sequence[Observation], corpora: Iterable[str]) -> Pan
     last = _last_steps(observations)
     for o in observations:
         at = [place[Point(o.size, o.step)]]
-        if (
-            o.step == last[o.size, o.seed, o.corpus]
-            and (own := place.get(Point(o.size, OWN_LAST))) is not None
-        ):
-            at.append(own)
+        own_last = place.get(Point(o.size, OWN_LAST))
+        if own_last is not None and o.step == last[o.size, o.seed, o.corpus]:
+            at.append(own_last)
         t, s, c = task_place[o.task], seed_place[o.seed], corpus_place.get(o.corpus, -1)
         for p in at:
             seen[o.metric][p, t, s] = True
@@ -112,16 +105,14 @@ def panel_of(observations: Sequence[Observation], corpora: Iterable[str]) -> Pan
             for name, count in zip(COUNTS, o.counts, strict=True):
                 if count is not None:
                     known[name][p, t if name == "scored_tokens" else 0][s, c] = count
-    counts = {}
-    uneven = []
+    counts, uneven = {}, []
     for name in COUNTS:
-        grid = np.full((len(points), len(tasks)), np.nan)
+        counts[name] = grid = np.full((len(points), len(tasks)), np.nan)
         for (p, t), runs in known[name].items():
             own_counts = np.array([runs[run] for run in sorted(runs)])
             grid[p, t] = own_counts.mean()
             if own_counts.max() > 1.01 * own_counts.min() and name not in uneven and name != "scored_tokens":
                 uneven.append(name)
-        counts[name] = grid
     scored = counts.pop("scored_tokens")
     return Panel(
         corpora=names,
@@ -138,16 +129,12 @@ def panel_of(observations: Sequence[Observation], corpora: Iterable[str]) -> Pan
 
 
 def _points(observations: Sequence[Observation], sizes: Sequence[str]) -> tuple[Point, ...]:
-    steps: dict[str, set[float | None]] = defaultdict(set)
-    for o in observations:
-        steps[o.size].add(o.step)
-    ends: dict[str, set[float | None]] = defaultdict(set)
-    for (size, _, _), step in _last_steps(observations).items():
-        ends[size].add(step)
-    points = []
+    steps = {(o.size, o.step) for o in observations}
+    ends = {(size, step) for (size, _, _), step in _last_steps(observations).items()}
+    points: list[Point] = []
     for size in sizes:
-        points += [Point(size, step) for step in sorted(steps[size], key=_late)]
-        if len(ends[size]) > 1:
+        points += [Point(size, step) for step in sorted((at for of, at in steps if of == size), key=_late)]
+        if sum(of == size for of, _ in ends) > 1:
             points.append(Point(size, OWN_LAST))
     return tuple(points)
 

@@ -66,23 +66,18 @@ def tables_of(db: duckdb.DuckDBPyConnection, target_size: str | None = None) -> 
     ]
     proxies = [row for query in _PROXIES for row in db.execute(query).fetchall() if row[0] in runs]
     observations = [
-        _observation(row, runs, counts, read, kind)
+        Observation(
+            *runs[name],
+            task,
+            metric,
+            value,
+            (*counts[name], read.get((kind, name, task))),
+            f"candidate {name}",
+        )
         for kind, table in (("trajectories", proxies), ("choices", measured))
-        for row in table
+        for name, task, metric, value in table
     ]
     return Tables(tuple(observations), _targets(measured, runs, counts, labels, target_size))
-
-
-def _observation(
-    row: tuple[str, str, str, float],
-    runs: dict[str, tuple[str, str, str, float | None]],
-    counts: dict[str, tuple[float | None, ...]],
-    read: dict[tuple[str, str, str], float],
-    kind: str,
-) -> Observation:
-    name, task, metric, value = row
-    known = (*counts[name], read.get((kind, name, task)))
-    return Observation(*runs[name], task, metric, value, known, f"candidate {name}")
 
 
 def _targets(

@@ -9,12 +9,9 @@ all.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observation_arrays import Step
 
-Array = NDArray[np.float64]
 LEVEL = 1e-9
 
 

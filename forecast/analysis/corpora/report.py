@@ -1,18 +1,17 @@
 """The report of `forecast corpora`: the document, and the JSON with the same figures."""
 
-import math
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from forecast.analysis.corpora.budget_choice import BudgetChoice
 from forecast.analysis.corpora.charts import frontier_chart
-from forecast.analysis.corpora.corpora_result import CorporaResult
-from forecast.analysis.corpora.observation_arrays import finite
+from forecast.analysis.corpora.corpora_result import CorporaResult, way_record
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontiers_by_metric
-from forecast.analysis.corpora.results import as_number
-from forecast.analysis.corpora.targets import Target
+from forecast.analysis.corpora.results import DecisionRow, as_number
+from forecast.analysis.stats.figures import number
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import INTEGER, P_VALUE, PERCENT, Format, fixed, interval
 from forecast.report.records import record_of
@@ -23,7 +22,9 @@ ACCOUNTING = (
     "T: tokens read to score it, prompts included; cost_fraction: of all runs of one corpus; "
     "making experts' solutions is listed apart"
 )
+_CHANCE = 0.05  # a larger p of the best row may be chance
 _MOST_SHORT = 60  # rows of a table on a terminal
+_ONLY_IN_FRAMES = ("ci_low", "ci_high", "noise_ceiling")  # of the best row; JSON has them elsewhere
 _MOST_ROWS = 600  # of the table of all rows
 _SHARE = fixed(3)
 _RHO = fixed(2, signed=True)
@@ -97,16 +98,15 @@ _LAWS = (
 
 
 def document(result: CorporaResult, source: str) -> Document:
-    """Decision accuracies, frontier of each task, choices by budget, scaling laws, all rows, accounting.
+    """The answer, decision accuracies, frontier of each task, choices by budget, laws, all rows, notes.
 
     Args:
         source: the table or configuration, for the title.
     """
     frames, panel, targets = result.frames(), result.panel, result.targets
     main = targets.main.task
-    notes = [*_selected_post_hoc(result, main), *result.warnings]
     sections = [
-        Section("", tuple(map(Warning, notes))),
+        Section("", tuple(map(Paragraph, _answer(result, main)))),
         Section("Decision accuracy", (_decisions(result, frames["decisions"], main),)),
         Section("Best row of each task", (Table(frames["best_of_many"], _BEST, _BEST_CAPTION),)),
     ]
@@ -120,12 +120,55 @@ def document(result: CorporaResult, source: str) -> Document:
     sections += _laws(result, frames["scaling_laws"], main)
     sections.append(_all_rows(result, frames["decisions"]))
     sections.append(Section("What is counted as compute", tuple(_accounting(result)), wide_only=True))
+    if notes := [*_selected_post_hoc(result, main), *result.warnings]:
+        sections.append(Section("Notes", tuple(map(Warning, notes))))
     size = result.accounting.target_size or "the target runs"
     subtitle = (
         f"{len(panel.corpora)} corpora, {len(panel.sizes)} sizes, {len(panel.metrics)} metrics, "
         f"{len(targets.tasks)} target tasks; target: {targets.metric} of {size}; seed {result.options.seed}"
     )
     return Document(f"Corpora of {source}", subtitle, tuple(sections))
+
+
+def _answer(result: CorporaResult, task: str) -> list[str]:
+    """Which corpus to choose, how sure that is, and what to do next."""
+    if task not in result.best:
+        return [
+            f"No choice for {task}: no metric of known direction orders two corpora with different targets.",
+            "Next: give more corpora, or the direction of a metric (--higher or --lower); see Notes.",
+        ]
+    best, row = result.best[task]
+    p = "" if best.null.p is None else f"; p = {best.null.p:.3f} by the permutation null of the best row"
+    choices = [choice for choice in result.choices if choice.task == task and choice.regret is not None]
+    if not choices:
+        lacking = "nothing is within the budget" if result.frontiers[task] else "no compute is known"
+        step = "a larger --budget" if result.frontiers[task] else "--parameters and --training-tokens"
+        return [
+            f"No choice for {task}: {lacking}. The best row is {row.metric} at {row.size}, "
+            f"with decision accuracy {best.accuracy:.3f}{p}.",
+            f"Next: give {step}.",
+        ]
+    choice = choices[-1]
+    way, regret = choice.way, choice.regret
+    assert way is not None and regret is not None
+    runs = "1 run" if way.n_runs == 1 else f"{way.n_runs} runs"
+    sure = (
+        f"How sure: decision accuracy {way.accuracy:.3f} (at chance: 0.5{p}); expected regret "
+        f"{_SMALL(regret.expected)} {interval(4)(regret.low, regret.high)} in {result.targets.metric}, "
+        f"of a corpus taken at random {_SMALL(regret.random)}"
+    )
+    if choice.chosen_again is not None:
+        sure += f"; the same choice in {PERCENT(choice.chosen_again)} of resamples"
+    following = f"Next: train {runs} at {way.size} for every further corpus, and take the one ranked first."
+    if best.null.p is not None and best.null.p > _CHANCE:
+        following = "Next: do not decide by these runs, they may be at chance; add corpora, seeds or sizes."
+    return [
+        f"Choose {' or '.join(dict.fromkeys(regret.first))} for {task}: ranked first by {way.metric} at "
+        f"{way.size}, {runs} of each corpus, {_FRACTION(way.cost)} of a target run's compute; "
+        f"best by the target: {regret.best}.",
+        f"{sure}.",
+        following,
+    ]
 
 
 def _selected_post_hoc(result: CorporaResult, task: str) -> list[str]:
@@ -257,10 +300,19 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
             "metric": targets.metric,
             "direction": result.directions[targets.metric].words,
             "size": accounting.target_size,
-            "parameters": finite(accounting.target_parameters),
-            "tokens": finite(accounting.target_tokens),
-            "training_flops": finite(accounting.target_flops),
-            "tasks": [_target_record(target) for target in targets.tasks],
+            "parameters": number(accounting.target_parameters),
+            "tokens": number(accounting.target_tokens),
+            "training_flops": number(accounting.target_flops),
+            "tasks": [
+                {
+                    "task": target.task,
+                    "macro": target.macro,
+                    "mean_of": list(target.made_of),
+                    "seeds": list(map(as_number, target.by_seed)),
+                    "n_corpora": int(np.isfinite(target.mean).sum()),
+                }
+                for target in targets.tasks
+            ],
         },
         "corpora": list(result.panel.corpora),
         "confidence": result.options.confidence,
@@ -276,14 +328,18 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
             }
             for task, ways in result.ways.items()
         },
-        "best_of_many": [_best_record(task, result) for task in result.best],
+        "best_of_many": [
+            {key: value for key, value in result.best_record(task).items() if key not in _ONLY_IN_FRAMES}
+            | _place(row)
+            for task, (_, row) in result.best.items()
+        ],
         "purchases": [_choice_record(choice) for choice in result.choices],
         "scaling_laws": list(map(record_of, result.laws)),
         "accounting": {
             "formula": ACCOUNTING,
             "source": accounting.source,
             "expert_flops": flops,
-            "expert_fraction": None if flops is None else finite(flops / accounting.target_flops),
+            "expert_fraction": None if flops is None else number(flops / accounting.target_flops),
         },
         "directions": {name: direction.words for name, direction in sorted(result.directions.items())},
         "warnings": list(result.warnings),
@@ -291,51 +347,21 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
 
 
 def _way_record(way: Way) -> dict[str, Any]:
-    return {
-        "metric": way.metric,
-        "kind": way.kind,
-        "size": as_number(way.size),
-        "step": as_number(way.step),
-        "n_runs": way.n_runs,
-        "cost_fraction": way.cost,
-        "decision_accuracy": way.accuracy,
-    }
+    return way_record(way) | _place(way)
 
 
-def _target_record(target: Target) -> dict[str, Any]:
-    return {
-        "task": target.task,
-        "macro": target.macro,
-        "mean_of": list(target.made_of),
-        "seeds": [as_number(seed) for seed in target.by_seed],
-        "n_corpora": sum(math.isfinite(value) for value in target.mean),
-    }
-
-
-def _best_record(task: str, result: CorporaResult) -> dict[str, Any]:
-    best, row = result.best[task]
-    return {
-        "task": task,
-        "metric": row.metric,
-        "size": as_number(row.size),
-        "step": as_number(row.step),
-        "decision_accuracy": best.accuracy,
-        "n_rows": best.n_rows,
-        "p": best.null.p,
-        "null_mean": best.null.mean,
-        "null_95": best.null.q95,
-        "permutations": best.null.n,
-    }
+def _place(of: Way | DecisionRow) -> dict[str, Any]:
+    """Size and step as numbers where they are some."""
+    return {"size": as_number(of.size), "step": as_number(of.step)}
 
 
 def _choice_record(choice: BudgetChoice) -> dict[str, Any]:
-    rechosen = choice.expected_rechosen
     return {
         "task": choice.task,
         "budget": choice.budget,
         "way": None if choice.way is None else _way_record(choice.way),
         "regret": record_of(choice.regret),
         "bought_again": choice.chosen_again,
-        "expected_regret_anew": None if rechosen is None else finite(rechosen),
+        "expected_regret_anew": record_of(choice.expected_rechosen),
         "reason": None if choice.way is not None else "nothing with a known cost is that cheap",
     }

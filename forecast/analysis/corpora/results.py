@@ -1,6 +1,5 @@
 """One row for every metric, size, checkpoint, seed and task: its decision accuracy against the target."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +9,16 @@ from scipy import stats
 
 from forecast.analysis.corpora.bootstrap import corpus_intervals, seed_deviation
 from forecast.analysis.corpora.compute_cost import Accounting
-from forecast.analysis.corpora.decision_accuracy import Decisions, decide, levelled, pair_signs
+from forecast.analysis.corpora.decision_accuracy import Array, Decisions, decide, levelled, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction
-from forecast.analysis.corpora.observation_arrays import Panel, Step, finite
+from forecast.analysis.corpora.observation_arrays import Panel, Step
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.targets import Target
 from forecast.analysis.corpora.task_matching import Series
 from forecast.analysis.stats.correlations import spearman_where
+from forecast.analysis.stats.figures import number
 from forecast.report.records import record_of
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Comparison:
     def n_seeds(self, point: int) -> int:
         """Most runs that a corpus with a target has at a point; 0 where only means were given."""
         both = np.isfinite(self.values[point, -1]) & np.isfinite(self.goal)
-        return int(self.series.seed_counts()[point, both].max(initial=0))
+        return int(self.series.seed_counts[point, both].max(initial=0))
 
 
 def compare(
@@ -105,7 +103,7 @@ def compare(
 ) -> Comparison:
     """Decide for every point, seed and mean of a metric."""
     goal = levelled(target_sign * target.mean)
-    values = levelled(direction.sign * np.concatenate([series.runs, series.means()[:, None]], axis=1))
+    values = levelled(direction.sign * np.concatenate([series.runs, series.means[:, None]], axis=1))
     signs = pair_signs(values)
     fractions = accounting.fractions([panel.place(task) for task in series.tasks])
     return Comparison(
@@ -129,13 +127,13 @@ def rows_of(
     target_runs = target_sign * np.stack([*c.target.by_seed.values()] or [c.target.mean])
     rows = []
     for p, point in enumerate(panel.points):
-        fraction = finite(c.fractions[p])
+        fraction = number(c.fractions[p])
         for s, seed in enumerate((*panel.seeds, MEAN)):
             is_mean = seed == MEAN
             if not (c.series.seen[p].any() if is_mean else c.series.seen[p, s]):
                 continue
             k = (c.n_seeds(p) or None) if is_mean else 1
-            figure = finite(c.found.accuracy[p, s])
+            figure = number(c.found.accuracy[p, s])
             seeds: tuple[float | None, float | None] = (None, None)
             if is_mean and figure is not None:
                 seeds = _seed_interval(c.values[p, :-1], target_runs, figure, resampling)
@@ -151,11 +149,11 @@ def rows_of(
                     task=c.target.task,
                     observed_tasks=c.series.tasks,
                     decision_accuracy=figure,
-                    ci_low=finite(low[p, s]),
-                    ci_high=finite(high[p, s]),
+                    ci_low=number(low[p, s]),
+                    ci_high=number(high[p, s]),
                     seed_low=seeds[0],
                     seed_high=seeds[1],
-                    spearman=finite(rho[p, s]),
+                    spearman=number(rho[p, s]),
                     n_corpora=int(n_corpora[p, s]),
                     n_pairs=int(c.found.n_pairs[p, s]),
                     n_ties=int(c.found.n_ties[p, s]),
@@ -163,8 +161,8 @@ def rows_of(
                     n_seeds=k,
                     compute_fraction=fraction,
                     cost_fraction=None if fraction is None else fraction * (k or 1),
-                    training_flops=finite(training[p]),
-                    scoring_flops=finite(scoring[p]),
+                    training_flops=number(training[p]),
+                    scoring_flops=number(scoring[p]),
                     reason="; ".join(w for w in (why, accounting.reason(p)) if w) or None,
                 )
             )
@@ -175,14 +173,14 @@ def ways_of(c: Comparison, panel: Panel) -> list[Way]:
     """One run of each corpus, where several might decide: their mean figure; and the mean over seeds."""
     ways = []
     for p, point in enumerate(panel.points):
-        fraction = finite(c.fractions[p])
+        fraction = number(c.fractions[p])
         n_seeds = c.n_seeds(p)
         known = [s for s in range(len(panel.seeds)) if np.isfinite(c.found.accuracy[p, s])]
         if known:
             mean = float(c.found.accuracy[p, known].mean())
             runs = c.values[p, known]
             ways.append(Way(c.series.metric, point.size, point.step, 1, c.kind, fraction, mean, runs))
-        figure = finite(c.found.accuracy[p, -1])
+        figure = number(c.found.accuracy[p, -1])
         if figure is not None and n_seeds != 1:
             k = max(n_seeds, 1)
             cost = None if fraction is None else fraction * k
@@ -194,25 +192,22 @@ def ways_of(c: Comparison, panel: Panel) -> list[Way]:
 def _seed_interval(
     runs: Array, target_runs: Array, figure: float, resampling: Resampling
 ) -> tuple[float | None, float | None]:
-    if not resampling.seed_draws:
-        return None, None
-    deviation = seed_deviation(runs, target_runs, resampling.seed_draws, resampling.seed)
+    draws = resampling.seed_draws
+    deviation = seed_deviation(runs, target_runs, draws, resampling.seed) if draws else np.nan
     if not np.isfinite(deviation):
         return None, None
     reach = float(stats.norm.ppf(0.5 + resampling.confidence / 2)) * deviation
     return max(0.0, figure - reach), min(1.0, figure + reach)
 
 
-def uneven_words(series: Series, panel: Panel, known: Sequence[bool]) -> list[str]:
+def uneven_words(series: Series, panel: Panel, known: NDArray[np.bool_]) -> list[str]:
     """Which means are over different numbers of seeds, where that is so."""
     words = []
     for p, point in enumerate(panel.points):
-        counts = series.seed_counts()[p, np.asarray(known)]
-        counts = counts[counts > 0]
-        if len(set(counts.tolist())) > 1:
-            few = [
-                c for c, n in zip(panel.corpora, series.seed_counts()[p], strict=True) if 0 < n < counts.max()
-            ]
+        counts = series.seed_counts[p]
+        with_target = counts[known & (counts > 0)]
+        if len(np.unique(with_target)) > 1:
+            few = [c for c, n in zip(panel.corpora, counts, strict=True) if 0 < n < with_target.max()]
             words.append(
                 f"{series.metric}, {point.words}: fewer seeds than the others for {len(few)} of the corpora "
                 f"({', '.join(few[:5])}{', ...' if len(few) > 5 else ''}); each mean is over its own"

@@ -9,17 +9,19 @@ only these filters change nothing and have no rows of their own.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forecast.analysis.corpora.compute_cost import Accounting
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observation_arrays import OWN_LAST, Panel
 from forecast.analysis.corpora.targets import Target
 from forecast.analysis.corpora.task_matching import Series
-from forecast.analysis.stats.scaling_laws import FORMS, FitError, Form, Link, fit_accuracy, fit_link, fit_loss
+from forecast.analysis.stats.figures import mean_known
+from forecast.analysis.stats.scaling_laws import FORMS, FitError, Law, Link, fit_accuracy, fit_link, fit_loss
 
-Array = NDArray[np.float64]
 MIN_SIZES = 3
 _END = 0.9  # a loss is the mean behind this share of a run
 _EARLY, _LATE = 0.1, 0.5  # where the second step begins
@@ -71,14 +73,6 @@ class _Runs:
 
 
 @dataclass(frozen=True)
-class _Fits:
-    """One law for every corpus."""
-
-    values: Array  # [corpora] NaN where it failed
-    failed: dict[str, str]
-
-
-@dataclass(frozen=True)
 class _Question:
     """What the laws are about."""
 
@@ -103,12 +97,6 @@ def size_sets(sizes: Sequence[str], dropping: bool = True) -> list[tuple[str, ..
     return growing + [tuple(sizes[start:]) for start in range(1, len(sizes) - MIN_SIZES + 1) if dropping]
 
 
-def count_fits(panel: Panel, sets: int, n_losses: int, second_steps: bool) -> int:
-    """How many fits `extrapolations_of` would make, about."""
-    forms = len(FORMS) + (6 if second_steps else 0)  # four links, two single steps
-    return sets * len(panel.corpora) * forms * n_losses
-
-
 def extrapolations_of(
     loss: Series,
     accuracy: Series | None,
@@ -116,10 +104,10 @@ def extrapolations_of(
     panel: Panel,
     accounting: Accounting,
     top: float | None,
-    single_steps: bool = True,
-    dropping: bool = True,
-    workers: int = 1,
-    on_set: Callable[[], None] | None = None,
+    single_steps: bool,
+    dropping: bool,
+    workers: int,
+    on_set: Callable[[], None],
 ) -> tuple[list[Extrapolation], str | None]:
     """All laws on all sets of sizes.
 
@@ -130,7 +118,7 @@ def extrapolations_of(
         single_steps: fit them, too; they are the same whatever the loss.
         dropping: see `size_sets`.
         workers: processes.
-        on_set: is called when a set of sizes is done.
+        on_set: callback for each set of sizes that is done.
 
     Returns:
         The extrapolations; and why there are none, where there are none.
@@ -159,8 +147,7 @@ def extrapolations_of(
     found: list[Extrapolation] = []
     for laws in _mapped(question, size_sets(losses.sizes, dropping), workers):
         found += laws
-        if on_set is not None:
-            on_set()
+        on_set()
     return found, None
 
 
@@ -176,73 +163,64 @@ def _mapped(q: _Question, sets: list[tuple[str, ...]], workers: int) -> Iterable
 
 
 def _all_laws(q: _Question, sizes: tuple[str, ...]) -> list[Extrapolation]:
+    """The loss by each form, and the accuracy in two steps and in one."""
+    found = []
     links = _links(q, sizes)
-    return [one for form in FORMS for one in _laws(q, form, sizes, links)]
-
-
-def _laws(
-    q: _Question, form: Form, sizes: tuple[str, ...], links: dict[str, list[Link | str]]
-) -> list[Extrapolation]:
-    """The loss, and the accuracy in two steps and in one."""
-    first = _each(q, lambda c: fit_loss(form, *q.losses.at(sizes, c)).at_target())
-    found = [_extrapolation(q, form, (q.loss,), sizes, first)]
-    if q.accuracy is None or q.accuracies is None:
-        return found
-    for words, by_corpus in links.items():
-
-        def chained(c: int, by_corpus: list[Link | str] = by_corpus) -> float:
-            link = by_corpus[c]
-            if isinstance(link, str) or np.isnan(first.values[c]):
-                raise FitError(link if isinstance(link, str) else first.failed[q.corpora[c]])
-            return float(link.at(first.values[[c]])[0])
-
-        name = f"{form} two-step{words}"
-        found.append(_extrapolation(q, name, (q.loss, q.accuracy), sizes, _each(q, chained)))
-    if form != "2-parameter" and q.single_steps:
-        own = q.accuracies
-        single = _each(q, lambda c: fit_accuracy(form, *own.at(sizes, c), q.top).at_target())
-        found.append(_extrapolation(q, f"{form} single-step", (q.accuracy,), sizes, single))
+    for form in FORMS:
+        first, failed = _each(q, q.losses, sizes, partial(fit_loss, form))
+        found.append(_extrapolation(q, form, (q.loss,), sizes, first, failed))
+        if q.accuracy is None or q.accuracies is None:
+            continue
+        for words, by_corpus in links.items():
+            values, why = np.full(len(first), np.nan), {}
+            for c, (corpus, link) in enumerate(zip(q.corpora, by_corpus, strict=True)):
+                if isinstance(link, str) or corpus in failed:
+                    why[corpus] = link if isinstance(link, str) else failed[corpus]
+                else:
+                    values[c] = link.at(first[[c]])[0]
+            name = f"{form} two-step{words}"
+            found.append(_extrapolation(q, name, (q.loss, q.accuracy), sizes, values, why))
+        if form != "2-parameter" and q.single_steps:
+            values, why = _each(q, q.accuracies, sizes, partial(fit_accuracy, form, top=q.top))
+            found.append(_extrapolation(q, f"{form} single-step", (q.accuracy,), sizes, values, why))
     return found
 
 
 def _links(q: _Question, sizes: tuple[str, ...]) -> dict[str, list[Link | str]]:
     """Second steps by words for how they are fitted: of each corpus the fit, or why there is none."""
-    if q.accuracies is None:
-        return {}
     links: dict[str, list[Link | str]] = {}
-    for words, start, helpers in _second_steps(q.losses):
+    if q.accuracies is None:
+        return links
+    has_checkpoints = any(len(own) > 1 for own in q.losses.points)
+    starts = {"": _EARLY} | ({", late checkpoints": _LATE} if has_checkpoints else {})
+    for words, start in starts.items():
         points = q.losses.behind(sizes, start)
-        links[words] = []
-        for c in range(len(q.corpora)):
-            x, y = q.losses.means[points, c], q.accuracies.means[points, c]
-            known = np.isfinite(x) & np.isfinite(y)
-            try:
-                links[words].append(fit_link(x[known], y[known], helpers, q.top))
-            except FitError as error:
-                links[words].append(str(error))
+        for helped, helpers in ((words, False), (f", helper points{words}", True)):
+            links[helped] = []
+            for x, y in zip(q.losses.means[points].T, q.accuracies.means[points].T, strict=True):
+                known = np.isfinite(x) & np.isfinite(y)
+                try:
+                    links[helped].append(fit_link(x[known], y[known], helpers, q.top))
+                except FitError as error:
+                    links[helped].append(str(error))
     return links
 
 
-def _second_steps(runs: _Runs) -> list[tuple[str, float, bool]]:
-    """Words, where the second step begins, and whether it has helper points."""
-    setups = [("", _EARLY, False), (", helper points", _EARLY, True)]
-    if any(len(own) > 1 for own in runs.points):
-        setups += [(", late checkpoints", _LATE, False), (", helper points, late checkpoints", _LATE, True)]
-    return setups
-
-
-def _each(q: _Question, fit: Callable[[int], float]) -> _Fits:
+def _each(
+    q: _Question, runs: _Runs, sizes: Sequence[str], fit: Callable[[Array, Array, Array], Law]
+) -> tuple[Array, dict[str, str]]:
+    """[corpora] forecasts, NaN where the fit failed; and by corpus why it did."""
     values, failed = np.full(len(q.corpora), np.nan), {}
     for c, corpus in enumerate(q.corpora):
         try:
-            values[c] = fit(c)
+            values[c] = fit(*runs.at(sizes, c)).at_target()
         except FitError as error:
             failed[corpus] = str(error)
-    return _Fits(values, failed)
+    return values, failed
 
 
 def _runs(series: Series, panel: Panel, accounting: Accounting) -> _Runs:
-    means = series.means()
+    means = series.means
     fractions = accounting.fractions([panel.place(task) for task in series.tasks])
     progress = np.ones(len(panel.points))
     kept: list[tuple[str, float, float, Array, NDArray[np.int64], float]] = []
@@ -259,11 +237,7 @@ def _runs(series: Series, panel: Panel, accounting: Accounting) -> _Runs:
         d = accounting.tokens[own[-1]] / accounting.target_tokens
         if n > 0 and d > 0:
             late = means[[i for i in own if progress[i] > _END]]
-            end = np.where(np.isfinite(late), late, 0).sum(axis=0) / np.maximum(
-                np.isfinite(late).sum(axis=0), 1
-            )
-            end = np.where(np.isfinite(late).any(axis=0), end, np.nan)
-            kept.append((size, n, d, end, np.array(own), float(fractions[own[-1]])))
+            kept.append((size, n, d, mean_known(late, axis=0), np.array(own), float(fractions[own[-1]])))
     return _Runs(
         means=means,
         sizes=tuple(size for size, *_ in kept),
@@ -273,13 +247,13 @@ def _runs(series: Series, panel: Panel, accounting: Accounting) -> _Runs:
         points=tuple(row[4] for row in kept),
         progress=progress,
         cost=np.array([row[5] for row in kept]),
-        n_runs=max(1, int(series.seed_counts().max(initial=1))),
+        n_runs=max(1, int(series.seed_counts.max(initial=1))),
     )
 
 
 def _at_target(series: Series, panel: Panel, accounting: Accounting) -> Array:
     """[corpora] values of the target's size at its last checkpoint; NaN where it was not observed."""
-    means = series.means()
+    means = series.means
     own = [
         i
         for i, p in enumerate(panel.points)
@@ -289,14 +263,19 @@ def _at_target(series: Series, panel: Panel, accounting: Accounting) -> Array:
 
 
 def _extrapolation(
-    q: _Question, law: str, series: tuple[Series, ...], sizes: tuple[str, ...], fits: _Fits
+    q: _Question,
+    law: str,
+    series: tuple[Series, ...],
+    sizes: tuple[str, ...],
+    predicted: Array,
+    failed: dict[str, str],
 ) -> Extrapolation:
     of_accuracy = series[-1] is q.accuracy
     actual, compared_with = (q.target, "the target") if of_accuracy else (q.actual, "the target size's loss")
-    both = np.isfinite(fits.values) & np.isfinite(actual)
+    both = np.isfinite(predicted) & np.isfinite(actual)
     absolute = relative = None
     if both.any():
-        apart = np.abs(fits.values[both] - actual[both])
+        apart = np.abs(predicted[both] - actual[both])
         absolute = float(apart.mean())
         relative = float((apart / np.abs(actual[both])).mean()) if (actual[both] != 0).all() else None
     else:
@@ -307,9 +286,9 @@ def _extrapolation(
         metrics=tuple(one.metric for one in series),
         observed_tasks=series[0].tasks,
         sizes=sizes,
-        predicted=fits.values,
+        predicted=predicted,
         of_accuracy=of_accuracy,
-        failed=fits.failed,
+        failed=failed,
         cost=float(cost),
         n_runs=q.losses.n_runs,
         absolute_error=absolute,

@@ -3,24 +3,20 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import decide, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction, is_accuracy, is_generic_loss
-from forecast.analysis.corpora.observation_arrays import Panel, finite
+from forecast.analysis.corpora.observation_arrays import Panel
 from forecast.analysis.corpora.pareto_frontier import Way
-from forecast.analysis.corpora.scaling_law_forecasts import (
-    Extrapolation,
-    count_fits,
-    extrapolations_of,
-    size_sets,
-)
+from forecast.analysis.corpora.scaling_law_forecasts import Extrapolation, extrapolations_of, size_sets
 from forecast.analysis.corpora.targets import Target, Targets
 from forecast.analysis.corpora.task_matching import series_of, tasks_for
 from forecast.analysis.stats.correlations import spearman_where
+from forecast.analysis.stats.figures import number
+from forecast.analysis.stats.scaling_laws import FORMS
 from forecast.errors import ConfigError, did_you_mean
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
 
@@ -73,75 +69,75 @@ def laws_of(
             raise ConfigError(f"--loss {name}: no such metric; {did_you_mean(name, panel.metrics)}")
     chosen = list(losses) or [name for name in panel.metrics if _is_plain_loss(name)]
     if not chosen:
-        return (
-            (),
-            {},
-            ["no metric is a cross-entropy by its name, so no scaling law is fitted (--loss names one)"],
-        )
+        why = "no metric is a cross-entropy by its name, so no scaling law is fitted (--loss names one)"
+        return (), {}, [why]
     accuracy = _accuracy(panel, targets)
+    top = _top(panel, accuracy, targets)
     words = []
     if accuracy is None:
-        words.append(
-            f"no {targets.metric} of the small runs: scaling laws forecast the loss alone, "
-            f"without a second step"
-        )
-    # Targets that the same observed tasks stand for share their fits.
-    pairs: dict[tuple[Any, ...], list[tuple[str, Target]]] = {}
+        lacking = f"no {targets.metric} of the small runs"
+        words.append(f"{lacking}: scaling laws forecast the loss alone, without a second step")
+    # Targets that the same observed tasks stand for share their fits. A second step is fitted to the small
+    # runs' own accuracies, so those tasks are part of the key.
+    groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[Target]] = {}
     for loss in chosen:
         for target in targets.tasks:
             tasks = tasks_for(panel.tasks_of(loss), target, targets)
-            # A second step is fitted to the small runs' own accuracies, so those tasks are part of the key.
-            own = None if accuracy is None else tasks_for(panel.tasks_of(accuracy), target, targets)
-            pairs.setdefault((loss, tasks, own), []).append((loss, target))
+            own = () if accuracy is None else tasks_for(panel.tasks_of(accuracy), target, targets)
+            groups.setdefault((loss, tasks, own), []).append(target)
     sizes = [size for size in panel.sizes if size != accounting.target_size]
-    dropping = True
-
-    def n_fits() -> int:
-        return count_fits(panel, len(size_sets(sizes, dropping)), len(pairs), accuracy is not None)
-
-    if (too_many := n_fits()) > MOST_FITS and len(targets.tasks) > 1:
-        main = targets.main.task
-        pairs = {key: kept for key, all_ in pairs.items() if (kept := [p for p in all_ if p[1].task == main])}
-        words.append(f"{too_many} scaling laws would be fitted: only those for {main} are")
-    if (too_many := n_fits()) > MOST_FITS:
-        dropping = False
+    forms = len(FORMS) + (0 if accuracy is None else 6)  # four links, two single steps
+    n_sets = len(size_sets(sizes))
+    fits_per_set = len(panel.corpora) * forms
+    if (too_many := n_sets * fits_per_set * len(groups)) > MOST_FITS and len(targets.tasks) > 1:
+        main = targets.main
+        groups = {key: [main] for key, members in groups.items() if main in members}
+        words.append(f"{too_many} scaling laws would be fitted: only those for {main.task} are")
+    dropping = (too_many := n_sets * fits_per_set * len(groups)) <= MOST_FITS
+    if not dropping:
+        n_sets = len(size_sets(sizes, dropping))
         words.append(
             f"{too_many} scaling laws would be fitted: those without the smallest sizes are left out"
         )
-    total = max(1, len(size_sets(sizes, dropping)) * len(pairs))
+    if accuracy is not None and top is None:
+        words.append(f"{targets.metric} is neither within 0..1 nor within 0..100: no second step is fitted")
+    total = max(1, n_sets * len(groups))
     done = itertools.count(1)
-    rows: list[LawRow] = []
-    ways: dict[str, list[Way]] = {}
 
     def on_set() -> None:
         if progress is not None:
             progress(min(next(done), total), total)
 
-    many = workers if n_fits() >= _WORTH_PROCESSES else 1
+    many = workers if n_sets * fits_per_set * len(groups) >= _WORTH_PROCESSES else 1
     sign = ways_up[targets.metric].sign
-    top = _top(panel, accuracy, targets)
-    if accuracy is not None and top is None:
-        words.append(f"{targets.metric} is neither within 0..1 nor within 0..100: no second step is fitted")
+    rows: list[LawRow] = []
+    ways: dict[str, list[Way]] = {}
     stepped: set[tuple[str, ...]] = set()  # tasks whose single steps have been fitted
-    for same in pairs.values():
-        loss, first = same[0]
-        series = series_of(panel, loss, first, targets)
-        own_accuracy = None if accuracy is None else series_of(panel, accuracy, first, targets)
-        single = (own_accuracy is None or own_accuracy.tasks not in stepped) and accuracy is not None
-        stepped |= set() if own_accuracy is None else {own_accuracy.tasks}
+    for (loss, _, own), members in groups.items():
+        series = series_of(panel, loss, members[0], targets)
+        own_accuracy = None if accuracy is None else series_of(panel, accuracy, members[0], targets)
         found, reason = extrapolations_of(
-            series, own_accuracy, first, panel, accounting, top, single, dropping, many, on_set
+            series,
+            own_accuracy,
+            members[0],
+            panel,
+            accounting,
+            top,
+            own not in stepped,
+            dropping,
+            many,
+            on_set,
         )
+        stepped.add(own)
         if reason is not None:
             words.append(f"no scaling law for {loss}: {reason}")
-        for place, (_, target) in enumerate(same):
+        for target in members:
             for one in found:
-                row, way = _row(one, target, sign, panel, place == 0)
+                row, way = _row(one, target, sign, panel, target is members[0])
                 rows.append(row)
                 if way is not None:
                     ways.setdefault(target.task, []).append(way)
-    broken = sum(1 for row in rows if row.failed)
-    if broken:
+    if broken := sum(bool(row.failed) for row in rows):
         words.append(
             f"{broken} of {len(rows)} scaling laws could not be fitted for every corpus; each row says why"
         )
@@ -178,11 +174,9 @@ def _row(
     values = sign * target.mean
     standing = one.predicted if one.of_accuracy else -one.predicted
     found = decide(pair_signs(standing), pair_signs(values))
-    figure = finite(found.accuracy)
-    cost = finite(one.cost)
-    reason = None
-    if figure is None:
-        reason = next(iter(one.failed.values()), "no two corpora with different targets")
+    figure, cost = number(found.accuracy), number(one.cost)
+    why = next(iter(one.failed.values()), "no two corpora with different targets")
+    predicted = dict(zip(panel.corpora, map(number, one.predicted), strict=True)) if with_forecasts else None
     row = LawRow(
         law=one.law,
         metrics=one.metrics,
@@ -191,7 +185,7 @@ def _row(
         sizes=one.sizes,
         n_runs=one.n_runs,
         decision_accuracy=figure,
-        spearman=finite(spearman_where(standing, values)),
+        spearman=number(spearman_where(standing, values)),
         n_corpora=int((np.isfinite(standing) & np.isfinite(values)).sum()),
         n_pairs=int(found.n_pairs),
         n_ties=int(found.n_ties),
@@ -200,11 +194,9 @@ def _row(
         relative_error=one.relative_error,
         absolute_error=one.absolute_error,
         compared_with=one.compared_with,
-        predicted=dict(zip(panel.corpora, map(finite, one.predicted), strict=True))
-        if with_forecasts
-        else None,
+        predicted=predicted,
         failed=one.failed,
-        reason=reason,
+        reason=why if figure is None else None,
     )
     # A law that fails for a corpus cannot choose among all: it is no way to decide.
     if figure is None or one.failed:

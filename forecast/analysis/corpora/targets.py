@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.metric_direction import is_accuracy
 from forecast.analysis.corpora.observation_arrays import size_number
 from forecast.analysis.corpora.observations_from_file import COUNTS, MEAN, TargetScore
+from forecast.analysis.stats.figures import mean_known
 from forecast.errors import InputError, did_you_mean
 
-Array = NDArray[np.float64]
 MACRO = "macro"
 _MACRO_WORDS = frozenset({"macro", "avg", "average", "mean", "overall", "all"})
 
@@ -134,8 +134,7 @@ def _target(task: str, scores: Sequence[TargetScore], corpora: Sequence[str], wa
         return Target(task, np.full(len(corpora), np.nan) if given is None else given, {}, is_macro(task))
     stacked = np.stack([grids[seed] for seed in sorted(grids)])
     n = np.isfinite(stacked).sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        own = np.where(n > 0, np.nansum(stacked, axis=0) / np.maximum(n, 1), np.nan)
+    own = mean_known(stacked, axis=0)
     uneven = len(set(n[n > 0])) > 1
     if given is not None:
         both = np.isfinite(own) & np.isfinite(given) & (n == len(grids))

@@ -9,14 +9,15 @@ all tasks of the mean.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observation_arrays import Panel
 from forecast.analysis.corpora.targets import Target, Targets, is_macro
-
-Array = NDArray[np.float64]
+from forecast.analysis.stats.figures import mean_known
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,12 @@ class Series:
     given: Array  # [points, corpora] means over seeds that were given as such
     seen: NDArray[np.bool_]  # [points, seeds + 1] whether any corpus was observed there
 
+    @cached_property
     def means(self) -> Array:
         """[points, corpora] over a corpus' own seeds; a given mean where there are no seeds."""
-        n = np.isfinite(self.runs).sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            own = np.nansum(self.runs, axis=1) / np.maximum(n, 1)
-        return np.where(n > 0, own, self.given)
+        return np.where(self.seed_counts > 0, mean_known(self.runs, axis=1), self.given)
 
+    @cached_property
     def seed_counts(self) -> Array:
         """[points, corpora] how many runs a mean is over; 0 for a given mean."""
         return np.asarray(np.isfinite(self.runs).sum(axis=1))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
@@ -24,6 +24,7 @@ from forecast.analysis.diagnostics.tokenizer_effect import TokenizerEffect, toke
 from forecast.config.schema import Config
 from forecast.errors import ForecastError
 from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_sources
+from forecast.report.records import record_of
 
 if TYPE_CHECKING:
     from forecast.report.document import Document
@@ -101,21 +102,21 @@ class DiagnoseResult:
             "proxies": list(self.proxies),
             "confidence": self.confidence,
             "seed": self.seed,
-            "expert_overlap": [asdict(e) for e in self.experts],
-            "expert_agreement": asdict(self.agreement),
-            "ties": [asdict(t) for t in self.ties],
-            "windows": [asdict(w) for w in self.windows],
-            "prompt_forms": asdict(self.forms),
-            "tokenizers": asdict(self.tokenizers),
+            "expert_overlap": record_of(self.experts),
+            "expert_agreement": record_of(self.agreement),
+            "ties": record_of(self.ties),
+            "windows": record_of(self.windows),
+            "prompt_forms": record_of(self.forms),
+            "tokenizers": record_of(self.tokenizers),
             "instances_needed": [i.as_record() for i in self.instances],
             "min_k": {
                 "percent": self.options.min_k_percent,
-                "values": [asdict(m) for m in self.min_k],
+                "values": record_of(self.min_k),
                 "min_k_plus_plus": None,
                 "min_k_plus_plus_reason": "it needs the variance of the log-probabilities over the "
                 "vocabulary, which the lake's five statistics do not hold",
             },
-            "contamination": asdict(self.contamination),
+            "contamination": record_of(self.contamination),
             "warnings": list(self.warnings),
             "failed": list(self.failed),
         }

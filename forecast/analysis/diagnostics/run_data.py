@@ -11,7 +11,7 @@ import polars as pl
 from forecast import storage
 from forecast.config.schema import Config
 from forecast.errors import InputError
-from forecast.lake.files import read_counted_rows
+from forecast.lake.files import read_rows
 from forecast.warehouse.population import Population, load_population
 
 _KEY = ["task", "expert", "instance_id"]
@@ -58,7 +58,7 @@ class Material:
         """
         for group in self.groups:
             folder = storage.join(self.config.output, "lake", group.candidate_id)
-            rows = read_counted_rows((storage.join(folder, name), rows) for name, rows in group.files)
+            rows = read_rows((storage.join(folder, name), rows) for name, rows in group.files)
             yield group, pl.DataFrame(rows).join(self.dropped, on=_KEY, how="anti")
 
     def vocab_size(self, candidate_id: str) -> int:

@@ -13,7 +13,7 @@ The record, all differences being `against - base`:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,7 @@ from forecast.inputs.measured_scores import MeasuredScore
 from forecast.inputs.models.resolve import Candidate
 from forecast.lake.files import read_rows
 from forecast.plan import Failure, Plan, Unit
+from forecast.report.records import record_of
 from forecast.runs.records import load_failures
 from forecast.warehouse.participation import Participation, participation
 
@@ -80,8 +81,8 @@ class ParityResult:
             "name": self.name,
             "base": self.base,
             "against": self.against,
-            "tokens": {"all": asdict(self.pooled), "candidates": [asdict(c) for c in self.candidates]},
-            "effects": None if self.effects is None else asdict(self.effects),
+            "tokens": record_of({"all": self.pooled, "candidates": self.candidates}),
+            "effects": record_of(self.effects),
             "tolerance": tolerance,
             "notes": list(self.notes),
             "failed": list(self.failed),
@@ -190,7 +191,7 @@ class _Side:
         return found
 
     def rows(self, units: Sequence[Unit]) -> pa.Table:
-        return read_rows((self.plan.path(unit), self.part.receipts[unit.address]) for unit in units)
+        return read_rows((self.plan.path(unit), self.part.receipts[unit.address].rows) for unit in units)
 
     def vocab_size(self, candidate_id: str) -> int:
         units = self.units(candidate_id)

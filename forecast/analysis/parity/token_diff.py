@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
-from forecast.lake.trajectory_view import reading_of
+from forecast.lake.trajectory_view import align_tokens
 
 UNITS = {"logprob": "nats", "entropy": "nats", "rank": "places", "ties": "entries", "top1_logprob": "nats"}
 INSTANCE = ["task", "expert", "instance_id"]
@@ -133,7 +133,7 @@ def token_parity(
         found = pairs.row(row, named=True)
         key = (found["task"], found["expert"], found["instance_id"])
         own = pairs.filter(pl.all_horizontal(pl.col(c) == v for c, v in zip(INSTANCE, key, strict=True)))
-        shown = reading_of(candidate, trajectories[key], own).tokens
+        shown = align_tokens(candidate, trajectories[key], own).tokens
         text = next(token.text for token in shown if token.position == found["position"])
         values = float(found[statistic]), float(found[statistic + _OTHER])
         return Place(candidate, *key, found["position"], found["token_id"], text, *values)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,13 @@ def rho_of(x: Array, y: Array, confidence: float) -> Rho:
     return Rho(value, number(kendall(a, b)), number(low), number(high), n)
 
 
-def number(value: float) -> float | None:
+def number(value: SupportsFloat) -> float | None:
     """None for what is not finite: JSON knows no NaN."""
     return float(value) if math.isfinite(value) else None
+
+
+def mean_known(values: Array, axis: int) -> Array:
+    """The mean over one axis of what is finite; NaN where nothing is."""
+    known = np.isfinite(values)
+    n = known.sum(axis=axis)
+    return np.where(n > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(n, 1), np.nan)

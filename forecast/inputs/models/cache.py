@@ -31,7 +31,7 @@ _CHUNK = 1 << 22
 _HEADROOM = 1 << 28  # bytes of disk that are left to others
 # What was used this recently may be about to be loaded, whatever the bound says.
 _IN_USE_SECONDS = 3600.0
-_ASIDE = re.compile(r"^\.(?P<host>.+)@(?P<pid>\d+)@[0-9a-f]{32}\.tmp$")
+_ASIDE = re.compile(r"^\.(?P<host>.+)@(?P<pid>\d+)@[0-9a-f]{32}\.tmp$")  # see `_aside`
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ class _Remote:
         if not present:
             raise CandidateError(f"candidate {self.settings.name!r}: no model folder at {self.uri}")
 
-        def read(name: str) -> bytes:
-            return storage.read_bytes(f"{self.uri}/{name}")
-
-        layout = layout_of(self.uri, present, read, self.settings)
+        layout = layout_of(
+            self.uri, present, lambda name: storage.read_bytes(f"{self.uri}/{name}"), self.settings
+        )
         return {name: present[name] for name in (*layout.weights, *layout.others)}
 
     def copy_to(self, folder: Path, stamps: Mapping[str, tuple[int, int]]) -> None:
@@ -125,7 +124,7 @@ def _make_copy(remote: _Remote, stamps: Mapping[str, tuple[int, int]], copy: Pat
             f"candidate {remote.settings.name!r}: {remote.uri} needs {needed / 1e9:.1f} GB, and the disk of "
             f"{copy.parent} has {free / 1e9:.1f} GB free; make room, or name another folder by FORECAST_CACHE"
         )
-    aside = copy.with_name(f".{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}.tmp")
+    aside = _aside(copy)
     try:
         aside.mkdir()
         remote.copy_to(aside, stamps)
@@ -148,8 +147,7 @@ def keep_within_bound(folder: Path, needed: int = 0, spare: Path | None = None) 
     Raises:
         ConfigError: `FORECAST_CACHE_GB` is no number.
     """
-    bound = _bound()
-    if bound is None:
+    if (bound := _bound()) is None:
         return
     copies = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
     sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in copies}
@@ -160,7 +158,7 @@ def keep_within_bound(folder: Path, needed: int = 0, spare: Path | None = None) 
             return
         if copy != spare and time.time() - used[copy] > _IN_USE_SECONDS:
             # Renamed first: a reader finds the whole copy or none.
-            going = copy.with_name(f".{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}.tmp")
+            going = _aside(copy)
             with contextlib.suppress(OSError):
                 copy.rename(going)
                 shutil.rmtree(going)
@@ -168,8 +166,7 @@ def keep_within_bound(folder: Path, needed: int = 0, spare: Path | None = None) 
 
 
 def _bound() -> float | None:
-    text = os.environ.get("FORECAST_CACHE_GB")
-    if not text:
+    if not (text := os.environ.get("FORECAST_CACHE_GB")):
         return None
     try:
         bound = float(text) * 1e9
@@ -178,6 +175,10 @@ def _bound() -> float | None:
     if not bound >= 0:
         raise ConfigError(f"FORECAST_CACHE_GB={text}: expected a number of gigabytes, e.g. 200")
     return bound
+
+
+def _aside(copy: Path) -> Path:
+    return copy.with_name(f".{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}.tmp")
 
 
 def _sweep(folder: Path) -> None:

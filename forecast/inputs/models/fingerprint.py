@@ -16,7 +16,6 @@ from pathlib import Path
 
 from forecast import storage
 
-_CHUNK = 1 << 22
 # Two writes within one tick of the file system's clock (up to a second on network disks) leave the same
 # change time, so a file is remembered only once its last change is older than that.
 _SETTLED_SECONDS = 2.0
@@ -38,12 +37,15 @@ def remembered(path: Path, what: str, compute: Callable[[Path], str | int]) -> s
         what: names the value; another computation takes another name.
     """
     real = path.resolve()
-    identity = file_identity(real)
+    stat = real.stat()
+    # What changes whenever the file is written; times in nanoseconds.
+    identity = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     name = hashlib.blake2b(f"{what}\0{real}".encode(), digest_size=16).hexdigest()
-    memory = _cache_folder() / f"{name}.json"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "files"
+    memory = cache / f"{name}.json"
     try:
         known = json.loads(memory.read_text())
-        if known["identity"] == list(identity):
+        if known["identity"] == identity:
             found: str | int = known["value"]
             return found
     except (OSError, ValueError, KeyError, TypeError):
@@ -53,12 +55,6 @@ def remembered(path: Path, what: str, compute: Callable[[Path], str | int]) -> s
         with contextlib.suppress(OSError):  # a read-only home costs a second reading, nothing else
             storage.write_bytes(str(memory), json.dumps({"identity": identity, "value": value}).encode())
     return value
-
-
-def file_identity(path: Path) -> tuple[int, ...]:
-    """What changes whenever the file is written: device, inode, size, mtime and ctime (nanoseconds)."""
-    stat = path.stat()
-    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def digest_of(*parts: object) -> str:
@@ -72,12 +68,5 @@ def files_digest(files: Mapping[str, Path]) -> str:
 
 
 def _hash_of_content(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=20)
     with path.open("rb") as stream:
-        while block := stream.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "files"
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=20)).hexdigest()

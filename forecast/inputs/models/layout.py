@@ -13,7 +13,7 @@ from forecast.errors import CandidateError
 _SAFETENSORS = "model.safetensors"
 _PICKLED = "pytorch_model.bin"
 TEXT_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
-# Files of a model folder that match these patterns but cannot change a teacher-forced reading.
+# Files that match these patterns but cannot change a teacher-forced score.
 _IRRELEVANT = {"generation_config.json", "trainer_state.json", "training_args.json", "all_results.json"}
 
 
@@ -43,23 +43,21 @@ def layout_of(
         raise CandidateError(
             f"candidate {name!r}: {place} has no config.json; expected a folder in Hugging Face layout"
         )
-    pickled = False
-    weights = _weights(place, names, read, _SAFETENSORS, name)
-    if not weights and (weights := _weights(place, names, read, _PICKLED, name)):
-        pickled = True
-        if not settings.allow_pickle:
-            raise CandidateError(
-                f"candidate {name!r}: missing weights: no {_SAFETENSORS} in {place}; {weights[0]} is "
-                "pickled and can run code when loaded: convert it to safetensors, or set allow_pickle: true "
-                "for a file that you trust"
-            )
+    safe = _weights(place, names, read, _SAFETENSORS, name)
+    weights = safe or _weights(place, names, read, _PICKLED, name)
+    if weights and not safe and not settings.allow_pickle:
+        raise CandidateError(
+            f"candidate {name!r}: missing weights: no {_SAFETENSORS} in {place}; {weights[0]} is pickled and "
+            "can run code when loaded: convert it to safetensors, or set allow_pickle: true for a file that "
+            "you trust"
+        )
     if not weights:
         raise CandidateError(
             f"candidate {name!r}: missing weights: neither {_SAFETENSORS} nor its .index.json in {place}"
         )
     patterns = (*TEXT_FILES, "*.py") if settings.allow_remote_code else TEXT_FILES
     others = {n for n in names if n not in _IRRELEVANT and any(fnmatch.fnmatchcase(n, p) for p in patterns)}
-    return Layout(tuple(weights), tuple(sorted(others)), pickled)
+    return Layout(tuple(weights), tuple(sorted(others)), pickled=not safe)
 
 
 def _weights(

@@ -56,8 +56,7 @@ def resolve_candidate(settings: CandidateConfig, config: Config) -> Candidate:
     """Find and fingerprint a candidate's files.
 
     Raises:
-        CandidateError: files missing, truncated or of a kind that is not loaded by default; names the
-            candidate.
+        CandidateError: files missing, truncated or of a kind that is not loaded by default; has the name.
     """
     made_up = settings.source.startswith("fake://")
     if made_up != (config.engine.kind == "fake"):
@@ -82,15 +81,10 @@ def candidate_of(
     requested = settings.dtype or config.engine.dtype
     dtype = native_dtype(config.cluster.on_gpu) if requested == "auto" else requested
     form = settings.prompt_form or config.prompt_form
-    candidate_id = digest_of(
-        settings.source if digest is None else digest,
-        settings.quantize.model_dump() if settings.quantize else None,
-        settings.drop_layers,
-        settings.vocab_size,
-        settings.context_length,
-        dtype,
-        form,
-    )
+    files = settings.source if digest is None else digest
+    quantize = settings.quantize.model_dump() if settings.quantize else None
+    limits = (settings.vocab_size, settings.context_length)
+    candidate_id = digest_of(files, quantize, settings.drop_layers, *limits, dtype, form)
     counted = settings.parameters or parameters
     return Candidate(settings.name, candidate_id, settings, config.engine.kind, dtype, form, digest, counted)
 
@@ -104,15 +98,12 @@ def locate_files(settings: CandidateConfig) -> ModelFiles:
         CandidateError: see `resolve_candidate`.
         ForecastError: see `fetched`.
     """
-    source, name = settings.source, settings.name
-    if source.startswith("package://"):
-        try:
-            source = local_path(source)
-        except InputError as error:
-            raise CandidateError(f"candidate {name!r}: {error}") from None
-    elif storage.is_remote(source):
-        source = str(fetched(settings))
-    path = Path(source)
+    name = settings.name
+    try:
+        source = local_path(settings.source)
+    except InputError as error:
+        raise CandidateError(f"candidate {name!r}: {error}") from None
+    path = fetched(settings) if storage.is_remote(source) else Path(source)
     if source.endswith(".gguf"):
         if not path.is_file():
             raise CandidateError(f"candidate {name!r}: no GGUF file at {path}")
@@ -121,15 +112,11 @@ def locate_files(settings: CandidateConfig) -> ModelFiles:
         if path.is_absolute():
             raise CandidateError(f"candidate {name!r}: no model folder at {path}")
         path = _from_hub(settings)
-    return _folder_files(path, settings)
-
-
-def _folder_files(folder: Path, settings: CandidateConfig) -> ModelFiles:
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    layout = layout_of(str(folder), names, lambda name: (folder / name).read_bytes(), settings)
-    weights = tuple(folder / name for name in layout.weights)
-    parameters = None if layout.pickled else sum(safetensors_parameters(p, settings.name) for p in weights)
-    return ModelFiles(folder, None, weights, tuple(folder / name for name in layout.others), parameters)
+    names = {file.name for file in path.iterdir() if file.is_file()}
+    layout = layout_of(str(path), names, lambda file: (path / file).read_bytes(), settings)
+    weights = tuple(path / file for file in layout.weights)
+    parameters = None if layout.pickled else sum(safetensors_parameters(file, name) for file in weights)
+    return ModelFiles(path, None, weights, tuple(path / file for file in layout.others), parameters)
 
 
 def _from_hub(settings: CandidateConfig) -> Path:

@@ -25,6 +25,7 @@ from actors.jobs.follow import (
 from actors.jobs.report import candidates_table, exit_code, job_record, jobs_table
 from forecast.cli import jobs, main
 from forecast.errors import ForecastError
+from forecast.report.terminal import table
 
 
 def followed(head: Any) -> tuple[Job, list[str], list[str], list[float]]:
@@ -137,7 +138,7 @@ def test_a_machine_that_is_gone_spoils_no_list() -> None:
 
 def test_a_table_of_candidates() -> None:
     screen = io.StringIO()
-    Console(file=screen, width=160).print(candidates_table(run_status()))
+    Console(file=screen, width=160).print(table(candidates_table(run_status())))
     text = screen.getvalue()
     assert "n: running, 7 of 12 units, 30 tokens/s, 1:01:40 left, 2 retries, 1 restarts" in text
     assert text.index("[b] first, or so") < text.index("second") < text.index("third")
@@ -174,7 +175,7 @@ def test_the_jobs_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no weights" in answer("forecast-y") and "no weights" not in answer()
     head.files.clear()
     head.tail = "5/6 units, 7 tokens/s\n"
-    assert "it has left no account of its candidates" in answer("forecast-x")
+    assert "it has left no status of its candidates" in answer("forecast-x")
 
 
 def test_a_terminal_shows_a_bar_instead_of_lines() -> None:
@@ -203,7 +204,7 @@ def test_exit_codes_and_records() -> None:
     screen = io.StringIO()
     unknown = {**progress, "done": 2, "tokens_per_second": None, "seconds_left": None}
     Console(file=screen, width=160).print(
-        jobs_table([{**record, "progress": told} for told in (progress, unknown, None)])
+        table(jobs_table([{**record, "progress": shown} for shown in (progress, unknown, None)]))
     )
     text = screen.getvalue()
     assert "1/4" in text and "2/4" in text and "1:01" in text and "stopped" in text

@@ -68,7 +68,7 @@ def row_of(cell: Cell) -> RunRow:
 
 def run_of(rows: Sequence[Cell]) -> Run:
     """The only run of some rows."""
-    (run,) = build_runs("here", [row_of(row) for row in rows], COLUMNS).runs
+    (run,) = build_runs([row_of(row) for row in rows]).runs
     return run
 
 

@@ -4,7 +4,7 @@ import io
 
 import polars as pl
 import pytest
-from analysis.checkpoints.simulated import COLUMNS, World, cells, row_of
+from analysis.checkpoints.simulated import World, cells, row_of
 from rich.console import Console
 
 from forecast.analysis.checkpoints.forecast import CheckpointsResult, forecast_checkpoints
@@ -12,7 +12,7 @@ from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions
 from forecast.analysis.checkpoints.report import document, record
 from forecast.analysis.checkpoints.training_runs import build_runs
 from forecast.report import html, terminal
-from forecast.report.document import Document, Table
+from forecast.report.document import Document, Paragraph, Table, Warning
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def result() -> CheckpointsResult:
     ]
     read = [row_of(row) for row in rows]
     options = CheckpointsOptions("accuracy", ("bits_per_byte",), 10_000, horizons=(2.0, 4.0))
-    return forecast_checkpoints(build_runs("here", read, COLUMNS), options)
+    return forecast_checkpoints(build_runs(read), options)
 
 
 def tables(document: Document, heading: str) -> list[Table]:
@@ -40,6 +40,24 @@ def test_frames_hold_every_row_of_the_result(result: CheckpointsResult) -> None:
     assert frames["failed"]["task"].to_list() == ["late"]
     weights = frames["weights"].group_by("run").agg(pl.col("weight").sum())
     assert weights["weight"].to_list() == pytest.approx([1.0, 1.0])
+
+
+def test_report_begins_with_the_answer_and_ends_with_notes(result: CheckpointsResult) -> None:
+    sections = document(result, "x.csv").sections
+    stop = result.decisions.stops[0]
+    row = next(
+        r for r in result.rows if (r.run, r.task, r.method, r.horizon) == ("a", stop.what, "combined", 4)
+    )
+    assert row.lower is not None and row.upper is not None
+    answers = [part for part in sections[0].parts if isinstance(part, Paragraph)]
+    assert len(answers) == 2
+    for shown in (f"{row.predicted:.4f}", f"[{row.lower:.4f}, {row.upper:.4f}]", f"{stop.gain:+.4f}"):
+        assert shown in answers[0].text
+    assert sections[1].heading == "Decisions"
+    assert sections[-1].heading == "Notes"
+    warnings = [part.text for part in sections[-1].parts if isinstance(part, Warning)]
+    assert warnings == list(result.warnings) != []
+    assert not any(isinstance(part, Warning) for section in sections[:-1] for part in section.parts)
 
 
 def test_errors_are_shown_per_horizon_with_members_on_request(result: CheckpointsResult) -> None:

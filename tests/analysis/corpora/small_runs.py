@@ -46,7 +46,7 @@ def tables(folder: Path, observed: Rows, targets: Rows, **columns: Sequence[str]
 def report(
     folder: Path, observed: Rows, targets: Rows, options: CorporaOptions = QUICK, **columns: Sequence[str]
 ) -> CorporaResult:
-    """What is said of both tables."""
+    """The result of both tables."""
     return compare_corpora(tables(folder, observed, targets, **columns), options)
 
 

@@ -54,7 +54,7 @@ def test_few_corpora_have_no_interval_and_perfect_ones_a_lower_end() -> None:
     assert np.isnan(corpus_intervals(signs[None], signs, np.array([12]), np.zeros((0, 66)), 0.95)[0]).all()
 
 
-def test_an_interval_holds_the_truth_at_its_rate() -> None:
+def test_interval_covers_the_true_figure_at_its_level() -> None:
     """Normal qualities with noise: the true figure is 1/2 + arcsin(r) / pi."""
     rng = np.random.default_rng(0)
     n, r, hits, runs = 15, 0.8, 0, 300
@@ -68,7 +68,7 @@ def test_an_interval_holds_the_truth_at_its_rate() -> None:
     assert 0.90 <= hits / runs <= 0.99
 
 
-def test_other_seeds_move_a_figure_by_as_much_as_said() -> None:
+def test_seed_deviation_equals_that_of_repeated_runs() -> None:
     """Against runs that are really made again."""
     rng = np.random.default_rng(0)
     quality, goal = rng.normal(size=(2, 20))
@@ -92,7 +92,7 @@ def test_one_seed_has_no_spread_and_missing_runs_are_passed_over() -> None:
     assert seed_deviation(level, goal[None], 50, 0) == 0.0
 
 
-def test_the_best_of_many_against_dealing_out_one_by_one() -> None:
+def test_best_of_many_equals_permuting_one_by_one() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8, 10))
     goal = rng.normal(size=10)
@@ -106,9 +106,9 @@ def test_the_best_of_many_against_dealing_out_one_by_one() -> None:
     known = np.flatnonzero(np.isfinite(goal))
     null = []
     for _ in range(80):
-        dealt = goal.copy()
-        dealt[known] = goal[again.permutation(known)]
-        null.append(max(decision_accuracy(row, dealt) for row in x))
+        permuted = goal.copy()
+        permuted[known] = goal[again.permutation(known)]
+        null.append(max(decision_accuracy(row, permuted) for row in x))
     assert found.null.mean == pytest.approx(np.mean(null))
     assert found.null.p == pytest.approx((1 + sum(f >= max(figures) - 1e-9 for f in null)) / 81)
 

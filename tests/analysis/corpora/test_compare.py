@@ -56,7 +56,7 @@ def test_means_that_are_equal_but_for_rounding_are_level(tmp_path: Path) -> None
     assert "all values are equal" in row.reason
 
 
-def test_the_order_of_rows_is_without_meaning(tmp_path: Path) -> None:
+def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     observed, targets = world(corpora=4, seeds=2)
     tokens = {"10M": 1e9, "30M": 3e9, "100M": 1e10, "300M": 3e10}
     observed = [[*row, tokens[row[1]] * row[3] / 200] for row in observed]
@@ -66,13 +66,12 @@ def test_the_order_of_rows_is_without_meaning(tmp_path: Path) -> None:
     assert first["scaling_laws"] and first["frontiers"]["macro"] and first["purchases"]
     assert set(first["frontiers_by_metric"]["x"]) == {"accuracy", "nll", "scaling laws"}
     rng = random.Random(0)
-    for _ in range(1):
-        observed, targets = rng.sample(observed, len(observed)), rng.sample(targets, len(targets))
-        again = report(tmp_path, observed, targets, options, columns=(*OBS, "tokens"))
-        assert record_of_result(again, "t") == first
+    observed, targets = rng.sample(observed, len(observed)), rng.sample(targets, len(targets))
+    again = report(tmp_path, observed, targets, options, columns=(*OBS, "tokens"))
+    assert record_of_result(again, "t") == first
 
 
-def test_every_row_is_what_its_runs_say(tmp_path: Path) -> None:
+def test_rows_equal_figures_computed_one_by_one(tmp_path: Path) -> None:
     observed, targets = world(corpora=7)
     found = report(tmp_path, observed, targets)
     assert {t.task for t in found.targets.tasks} == {"macro", "x", "y"}
@@ -110,7 +109,7 @@ def test_an_observed_macro_stands_for_a_target_macro_of_another_name(tmp_path: P
     assert find(found, seed="mean").observed_tasks == ("all_avg",)
 
 
-def test_what_cannot_be_compared_is_null_with_the_reason(tmp_path: Path) -> None:
+def test_missing_figure_has_its_reason(tmp_path: Path) -> None:
     observed = simple({"a": [3.0], "b": [2.0]}) + simple({"a": [1.0]}, size="8M")
     observed += simple({"z": [1.0]}, size="16M")
     found = report(tmp_path, observed, goals({"a": 0.1, "b": 0.2}))
@@ -127,7 +126,7 @@ def test_what_cannot_be_compared_is_null_with_the_reason(tmp_path: Path) -> None
     assert "one corpus" in find(only, seed="mean").reason
 
 
-def test_different_seeds_and_last_steps_are_told(tmp_path: Path) -> None:
+def test_uneven_seeds_and_last_steps_have_a_warning(tmp_path: Path) -> None:
     observed = [
         [corpus, "8M", seed, step, "x", "nll", 3.0 - k]
         for k, corpus in enumerate("abc")
@@ -173,7 +172,7 @@ def counted(rows: Rows, counts: dict[str, tuple[Any, ...]]) -> list[list[Any]]:
     return [[*row, *counts[row[1]]] for row in rows]
 
 
-def test_compute_is_counted_as_said(tmp_path: Path) -> None:
+def test_compute_fraction_counts_training_and_scoring(tmp_path: Path) -> None:
     both = simple({"a": [3.0, 1.0], "b": [2.0, 2.0]}, "small") + simple(
         {"a": [3.0, 1.0], "b": [2.0, 2.0]}, "large"
     )
@@ -213,7 +212,7 @@ def test_unknown_sizes_have_no_fraction_and_say_why(tmp_path: Path) -> None:
     assert found.frontiers["x"] == ()
 
 
-def test_the_frontier_has_nothing_that_is_beaten(tmp_path: Path) -> None:
+def test_frontier_has_no_dominated_way(tmp_path: Path) -> None:
     observed, targets = world(corpora=9)
     tokens = {"10M": 1e9, "30M": 3e9, "100M": 1e10, "300M": 3e10}
     rows = [[*row, tokens[row[1]] * row[3] / 200] for row in observed]
@@ -223,15 +222,15 @@ def test_the_frontier_has_nothing_that_is_beaten(tmp_path: Path) -> None:
         assert frontier and all(way.size != "300M" for way in frontier)
         for way in found.ways[task]:
             if way.size != "300M" and way.cost < 1:
-                beaten = any(f.cost <= way.cost and f.accuracy >= way.accuracy - 1e-9 for f in frontier)
-                assert beaten
+                dominated = any(f.cost <= way.cost and f.accuracy >= way.accuracy - 1e-9 for f in frontier)
+                assert dominated
         offered = [way for way in found.ways[task] if way.size != "300M"]
         for way in frontier:
             assert not any(f.cost <= way.cost and f.accuracy > way.accuracy + 1e-9 for f in offered)
-    nothing, bought = (p for p in found.choices if p.task == "macro")
-    assert nothing.way is None and bought.way.cost <= 0.01
+    nothing, chosen = (p for p in found.choices if p.task == "macro")
+    assert nothing.way is None and chosen.way.cost <= 0.01
     affordable = [w for w in found.ways["macro"] if w.cost <= 0.01]
-    assert bought.way.accuracy == pytest.approx(max(w.accuracy for w in affordable))
+    assert chosen.way.accuracy == pytest.approx(max(w.accuracy for w in affordable))
 
 
 def test_regret_by_hand() -> None:
@@ -248,13 +247,13 @@ def test_regret_by_hand() -> None:
     assert regret.expected == pytest.approx(((0.1 + 0.05) / 2 + 0 + 0) / 3)
     assert (regret.best, regret.first) == ("b", ("c", "b"))
     assert regret.random == pytest.approx(0.1)
-    bought = chooser.choose(0.1)
-    assert (bought.way, bought.chosen_again) == (way, 1.0)
-    assert bought.expected_rechosen == pytest.approx(regret.expected)
+    chosen = chooser.choose(0.1)
+    assert (chosen.way, chosen.chosen_again) == (way, 1.0)
+    assert chosen.expected_rechosen == pytest.approx(regret.expected)
     assert chooser.choose(0.05).way is None
 
 
-def test_what_nobody_knows_the_direction_of_stays_out_of_the_frontier(tmp_path: Path) -> None:
+def test_metric_of_unknown_direction_is_on_no_frontier(tmp_path: Path) -> None:
     observed = simple({"a": [3.0], "b": [2.0], "c": [1.0]}, metric="entropy__uniform")
     found = report(tmp_path, observed, goals({"a": 0.1, "b": 0.2, "c": 0.3}))
     assert find(found, seed="mean").decision_accuracy == 0.0

@@ -41,7 +41,7 @@ def test_defects_are_named_with_their_line(
 def test_a_missing_column_is_told_with_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"obs.csv:1: no column 'metric'.*did you mean 'metrics'"):
         tables(tmp_path, GOOD, GOALS, columns=[*OBS[:5], "metrics", "value"])
-    with pytest.raises(InputError, match=r"targets.csv:1: no column 'corpus' \(TARGETS needs"):
+    with pytest.raises(InputError, match=r"targets.csv:1: no column 'corpus' \(needed: corpus, task"):
         tables(tmp_path, GOOD, GOALS, target_columns=["mix", *TARGETS[1:]])
 
 

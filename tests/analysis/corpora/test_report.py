@@ -12,7 +12,7 @@ from forecast.analysis.corpora.compute_cost import Given
 from forecast.analysis.corpora.corpora_result import CorporaResult
 from forecast.analysis.corpora.report import document
 from forecast.report import html, terminal
-from forecast.report.document import Document, Table
+from forecast.report.document import Document, Paragraph, Table, Warning
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,50 @@ def test_frames_without_laws_and_costs_are_empty_but_typed(tmp_path: Path, resul
     headings = [section.heading for section in document(bare, "x").sections]
     assert "Budget-constrained choice" not in headings
     assert not any(heading.startswith("Scaling laws") for heading in headings)
+
+
+def answer(result: CorporaResult) -> str:
+    """The text before the first table."""
+    return " ".join(
+        part.text for part in document(result, "x").sections[0].parts if isinstance(part, Paragraph)
+    )
+
+
+def test_answer_is_first_and_notes_are_last(result: CorporaResult) -> None:
+    choice = [c for c in result.choices if c.task == "macro" and c.way is not None][-1]
+    assert choice.way is not None and choice.regret is not None
+    text = answer(result)
+    assert text.startswith(f"Choose {' or '.join(dict.fromkeys(choice.regret.first))} for macro")
+    for shown in (choice.way.metric, choice.way.size, f"{choice.way.accuracy:.3f}", "Next: train"):
+        assert shown in text
+    assert f"{choice.regret.expected:.4f}" in text and f"{choice.regret.random:.4f}" in text
+    sections = document(result, "x").sections
+    notes = [part.text for part in sections[-1].parts if isinstance(part, Warning)]
+    assert sections[-1].heading == "Notes" and set(result.warnings) < set(notes)
+    assert not any(isinstance(part, Warning) for section in sections[:-1] for part in section.parts)
+
+
+@pytest.mark.parametrize(
+    ("p", "budget", "has_costs", "wanted"),
+    [
+        (0.5, 0.1, True, "do not decide by these runs"),
+        (0.01, 1e-9, True, "give a larger --budget"),
+        (0.01, None, False, "give --parameters and --training-tokens"),
+        (None, None, False, "give more corpora"),
+    ],
+)
+def test_answer_says_what_is_lacking(
+    result: CorporaResult, p: float | None, budget: float | None, has_costs: bool, wanted: str
+) -> None:
+    best, row = result.best["macro"]
+    null = dataclasses.replace(best.null, p=p)
+    changed = dataclasses.replace(
+        result,
+        best={} if p is None else {"macro": (dataclasses.replace(best, null=null), row)},
+        choices=tuple(choice for choice in result.choices if choice.budget == budget),
+        frontiers=result.frontiers if has_costs else dict.fromkeys(result.frontiers, ()),
+    )
+    assert wanted in answer(changed)
 
 
 def test_decisions_have_a_column_per_seed(result: CorporaResult) -> None:

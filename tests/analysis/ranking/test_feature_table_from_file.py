@@ -71,7 +71,7 @@ def test_without_families_every_candidate_is_its_own(tmp_path: Path) -> None:
         (("score,f1", "scor,f1"), r"no column 'score' .*did you mean 'scor'"),
         ((",", ";"), r"table.csv:1: no column 'candidate'; the columns seem to be separated by semicolons"),
         ((",", "\t"), r"separated by tabs"),
-        (("b,x,t1,0.7", "a,x,t1,0.7"), r"table.csv:4: 'a' has a second row for task 't1', .*table.csv:2"),
+        (("b,x,t1,0.7", "a,x,t1,0.7"), r"table.csv:4: a second row for a / t1, .*table.csv:2"),
         (("b,x,t2", "b,y,t2"), r"table.csv:5: 'b' is of family 'y' here and of 'x' at .*table.csv:4"),
         (("0.7", "inf"), r"table.csv:4: column 'score': 'inf' is infinite"),
         (("0.7,2", "0.7,-1e999"), r"table.csv:4: column 'f1': '-1e999' is infinite"),

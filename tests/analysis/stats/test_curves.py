@@ -110,7 +110,7 @@ def test_too_few_points_and_nan_are_said() -> None:
 
 def test_averages_reproduce_curves_that_the_points_determine() -> None:
     y = 0.8 - 0.1 * U**-0.4
-    found = averaged_power(Points(U, y))(np.array([2.0, 18.0]))
+    found = averaged_power(Points(U, y), pooled_exponents([]))(np.array([2.0, 18.0]))
     np.testing.assert_allclose(found, 0.8 - 0.1 * np.array([2.0, 18.0]) ** -0.4, atol=2e-3)
     x = np.linspace(-2, 2, 30)
     z = 0.25 + 0.7 * expit(2 * x)
@@ -125,6 +125,6 @@ def test_the_exponents_of_other_series_help_one_that_cannot_tell_its_own() -> No
         vague = Points(U[5:], 0.8 - 0.1 * U[5:] ** -1.2 + 0.01 * rng.standard_normal(5))
         truth = 0.8 - 0.1 * 18.0**-1.2
         at = np.array([18.0])
-        alone.append(averaged_power(vague)(at)[0] - truth)
+        alone.append(averaged_power(vague, pooled_exponents([]))(at)[0] - truth)
         helped.append(averaged_power(vague, pooled_exponents([*clear, vague]))(at)[0] - truth)
     assert np.mean(np.square(helped)) < np.mean(np.square(alone))

@@ -8,7 +8,7 @@ from rich.console import Console
 from forecast.report.document import Table
 from forecast.report.format import MISSING
 from forecast.report.terminal import render
-from forecast.runs.plan_table import plan_document
+from forecast.runs.records import plan_document
 
 A = {
     "candidate": "a",
