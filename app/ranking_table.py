@@ -8,7 +8,7 @@ import polars as pl
 import streamlit as st
 
 from app.text import proxy_title
-from forecast.analysis.ranking.results import Ranking
+from forecast.analysis.ranking.single_proxy import Ranking
 from forecast.proxies.token_proxies import PROXIES
 
 _PROXIES = {proxy.name: proxy for proxy in PROXIES}

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.ranking.single_proxy import target_scores
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import rank_candidates, target_scores
 from forecast.config.schema import RankingConfig
 from forecast.errors import ConfigError, did_you_mean
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from forecast.analysis.ranking.held_out import TableReport
+from forecast.analysis.ranking.held_out import HeldOutResult
 from forecast.analysis.ranking.held_out_report import counts_text, held_out_sections
-from forecast.analysis.ranking.results import Correlation, Ranking, TargetReport, best_of
+from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations, best_of
 from forecast.proxies.token_proxies import METRICS
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import (
@@ -33,7 +33,7 @@ _RHO_AND_INTERVAL = Format(
 )
 
 
-def document(source: str, ranking: Ranking | None = None, held_out: TableReport | None = None) -> Document:
+def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResult | None = None) -> Document:
     """Single proxies against measured targets, then scorers under held-out evaluation.
 
     Args:
@@ -42,7 +42,7 @@ def document(source: str, ranking: Ranking | None = None, held_out: TableReport 
         held_out: None where nothing is measured, or it was not asked for.
     """
     words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
-    sections = [Section("", tuple(Warning(text) for text in words))] if words else []
+    sections: list[Section] = []
     subtitle = ""
     if ranking is not None:
         sections += _ranking_sections(ranking)
@@ -52,6 +52,8 @@ def document(source: str, ranking: Ranking | None = None, held_out: TableReport 
         sections += held_out_sections(held_out)
     if ranking is not None:
         sections += [_every_proxy(ranking, report) for report in ranking.reports]
+    if words:
+        sections.append(Section("Notes", tuple(Warning(text) for text in words)))
     return Document(f"Ranking of {source}", subtitle, tuple(sections))
 
 
@@ -89,7 +91,7 @@ def _standings(ranking: Ranking) -> Table:
     return Table(ranking.frames()["standings"], columns, caption)
 
 
-def _families(report: TargetReport, confidence: float) -> Table:
+def _families(report: TargetCorrelations, confidence: float) -> Table:
     items = "" if report.n_items is None else f", {report.n_items} evaluation items"
     rows = [{"family": "plain cross-entropy", "plain": True} | _cells("", report.plain_cross_entropy())]
     for metric in METRICS:
@@ -153,7 +155,7 @@ def _targets(ranking: Ranking) -> Table:
     return Table(ranking.frames()["targets"], columns)
 
 
-def _every_proxy(ranking: Ranking, report: TargetReport) -> Section:
+def _every_proxy(ranking: Ranking, report: TargetCorrelations) -> Section:
     frame = ranking.frames()["correlations"].filter(target=report.target)
     null = "there is no permutation null."
     if report.best_p is not None and report.best_null_mean is not None:
@@ -205,7 +207,7 @@ def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> di
     }
 
 
-def _target_record(report: TargetReport) -> dict[str, Any]:
+def _target_record(report: TargetCorrelations) -> dict[str, Any]:
     best = report.best()
     return {
         "target": report.target,

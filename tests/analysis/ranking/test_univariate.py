@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from populations import PLACE, SIGNS, evaluated, measured, noise, population_of, proxies_of, task_of
 
-from forecast.analysis.ranking.results import Ranking
-from forecast.analysis.ranking.univariate import MEAN_TARGET, rank_candidates
+from forecast.analysis.ranking.single_proxy import MEAN_TARGET, Ranking, rank_candidates
 from forecast.config.schema import RankingConfig
 from forecast.errors import NoDataError
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
