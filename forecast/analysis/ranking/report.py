@@ -7,7 +7,11 @@ import polars as pl
 
 from forecast.analysis.ranking.held_out import HeldOutResult
 from forecast.analysis.ranking.held_out_report import counts_text, held_out_sections
+from forecast.analysis.ranking.rank_uncertainty import Order
 from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations, best_of
+from forecast.analysis.ranking.splits import LEAVE_MODELS_OUT
+from forecast.analysis.ranking.warnings import ALPHA
+from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.proxies.token_proxies import METRICS
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import (
@@ -42,7 +46,7 @@ def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResul
         held_out: None where nothing is measured, or it was not asked for.
     """
     words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
-    sections: list[Section] = []
+    sections = [Section("", (Paragraph(text),)) for text in (_answer(ranking, held_out),) if text]
     subtitle = ""
     if ranking is not None:
         sections += _ranking_sections(ranking)
@@ -55,6 +59,40 @@ def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResul
     if words:
         sections.append(Section("Notes", tuple(Warning(text) for text in words)))
     return Document(f"Ranking of {source}", subtitle, tuple(sections))
+
+
+def _answer(ranking: Ranking | None, held_out: HeldOutResult | None) -> str:
+    """Who leads, how sure that is, and what to do next; empty where no candidate has a place."""
+    if held_out is not None and held_out.order is not None:
+        return _held_out_answer(held_out, held_out.order)
+    if ranking is None:
+        return ""
+    first, leading = ranking.standings[0], ranking.shown[0]
+    text = f"{first.candidate} stands first by {leading}"
+    known = [c for report in ranking.reports[:1] for c in report.correlations if c.proxy == leading]
+    if not known or known[0].spearman is None:
+        return f"{text}, unverified. Next: measure {MIN_CANDIDATES} candidates or more to check this order."
+    c = known[0]
+    return (
+        f"{text}; its rho with {c.target} is {_RHO_AND_INTERVAL(c.spearman, c.ci_low, c.ci_high)}, "
+        f"n = {c.n_candidates}. Next: the held-out evaluation says whether this holds for new models."
+    )
+
+
+def _held_out_answer(result: HeldOutResult, order: Order) -> str:
+    first = order.places[0]
+    text = f"{first.candidate} stands first by {order.scorer}"
+    if first.rank_low is not None and first.rank_high is not None:
+        text += f" (rank {first.rank_low:g} to {first.rank_high:g})"
+    wanted = (order.scorer, LEAVE_MODELS_OUT)
+    row = next((row for row in result.rows if (row.scorer, row.protocol) == wanted), None)
+    if row is None or row.spearman is None:
+        return f"{text}, unverified: no rho for models not seen. Next: see the notes for what is missing."
+    p = "" if row.null.p is None else f", p = {row.null.p:.3f}"
+    text += f"; rho for models not seen: {_RHO_AND_INTERVAL(row.spearman, row.ci_low, row.ci_high)}{p}"
+    if row.ci_low is None or row.ci_low <= 0 or (row.null.p is not None and row.null.p > ALPHA):
+        return f"{text}. Next: measure more candidates; this may be chance."
+    return f"{text}. Next: compare it with the baselines below before relying on it."
 
 
 def _ranking_sections(ranking: Ranking) -> list[Section]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from forecast.analysis.ranking.held_out_metrics import ScorerRow
     from forecast.analysis.ranking.single_proxy import Correlation, TargetCorrelations
 
-_ALPHA = 0.05
+ALPHA = 0.05
 BARS = (OWN_MEAN, *(scorer.name for scorer in FROM_SCORES))  # what looks at scores, not at features
 _LOST = 0.6  # share of a rho that may be left for unseen models where recognition explains the rest
 _FEW = 10  # candidates: one task of so many shows a rho of 0.8 or more
@@ -181,7 +181,7 @@ def _clear(row: "ScorerRow", protocol: str) -> bool:
 def _found(row: "ScorerRow") -> bool:
     """Beyond its null; without permutations: an interval above 0."""
     if row.null.p is not None:
-        return row.null.p <= _ALPHA
+        return row.null.p <= ALPHA
     return row.ci_low is not None and row.ci_low > 0
 
 
@@ -189,7 +189,7 @@ def _unsure(report: "HeldOutResult") -> list[str]:
     told = [
         f"{row.scorer}, {row.protocol}"
         for row in report.rows
-        if row.null.p is not None and row.null.p > _ALPHA and row.ci_low is not None and row.ci_low > 0
+        if row.null.p is not None and row.null.p > ALPHA and row.ci_low is not None and row.ci_low > 0
     ]
     if not told:
         return []

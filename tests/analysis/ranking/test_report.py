@@ -17,7 +17,7 @@ from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import METRICS
 from forecast.report import html, terminal
 from forecast.report.console import failures_text
-from forecast.report.document import Chart, Document, Table, Warning
+from forecast.report.document import Chart, Document, Paragraph, Table, Warning
 from forecast.report.format import MISSING
 from forecast.warehouse.population import Population, Target
 
@@ -106,6 +106,19 @@ def test_warnings_are_in_every_document() -> None:
         tuple(p.text for s in found.sections for p in s.parts if isinstance(p, Warning)) == ranking.warnings
     )
     assert len(ranking.warnings) > 1
+
+
+def test_answer_stands_first_and_notes_last(held_out: HeldOutResult) -> None:
+    assert held_out.order is not None
+    leaders = (ranking_of(SCORES), None, "Next: the held-out"), (None, held_out, "rho for models not seen: ")
+    unverified = ranking_of(), None, "unverified. Next: measure"
+    for ranking, evaluated, words in (*leaders, unverified):
+        found = document("x", ranking, evaluated)
+        (answer,) = found.sections[0].parts
+        assert isinstance(answer, Paragraph) and words in answer.text
+        first = (ranking.standings if ranking else held_out.order.places)[0].candidate
+        assert answer.text.startswith(f"{first} stands first by ") and ". Next: " in answer.text
+        assert found.sections[-1].heading == "Notes"
 
 
 def test_families_are_the_correlations() -> None:
