@@ -189,7 +189,7 @@ def _comparisons(result: HeldOutResult) -> Section:
         "smallest: difference detectable with a power of 80 %"
     )
     table = Table(result.frames()["comparisons"], columns, caption, group_by="protocol")
-    return Section("Scorers compared", (table,))
+    return Section("Scorers compared", (table,), wide_only=True)
 
 
 def report_record(report: HeldOutResult, table: str) -> dict[str, Any]:
