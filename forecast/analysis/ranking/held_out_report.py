@@ -220,26 +220,9 @@ def report_record(report: HeldOutResult, table: str) -> dict[str, Any]:
 
 
 def _row(row: ScorerRow) -> dict[str, Any]:
-    return {
-        "scorer": row.scorer,
-        "protocol": row.protocol,
-        "spearman": row.spearman,
-        "ci_low": row.ci_low,
-        "ci_high": row.ci_high,
-        **_null(row.null),
-        "tau_b": row.tau_b,
-        "weighted_tau": row.weighted_tau,
-        "partial_spearman": row.partial,
-        "n_candidates": row.n_candidates,
-        "n_families": row.n_families,
-        "n_tasks": row.n_tasks,
-        "n_folds": row.n_folds,
-        "n_rhos": row.n_panels,
-        "n_undefined": row.n_undefined,
-        "smallest_detectable_rho": row.smallest_detectable_rho,
-        "chosen": chosen_counts(row.chosen),
-        "reason": row.reason,
-    }
+    record = asdict(row) | _null(row.null) | {"chosen": chosen_counts(row.chosen)}
+    del record["null"]
+    return record | {"partial_spearman": record.pop("partial"), "n_rhos": record.pop("n_panels")}
 
 
 def _null(null: Null) -> dict[str, Any]:

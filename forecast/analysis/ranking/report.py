@@ -1,6 +1,7 @@
 """The report of `forecast rank`: the document, and the JSON with the same figures."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -235,7 +236,7 @@ def _every_proxy(ranking: Ranking, report: TargetCorrelations) -> Section:
 def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> dict[str, Any]:
     """A ranking with every correlation behind it."""
     return {
-        "candidates": [standing.as_record() for standing in ranking.standings],
+        "candidates": [asdict(standing) for standing in ranking.standings],
         "proxies_shown": list(ranking.shown),
         "targets": [_target_record(report) for report in ranking.reports],
         "instances": ranking.n_instances,
@@ -252,9 +253,9 @@ def _target_record(report: TargetCorrelations) -> dict[str, Any]:
         "proxies_of": list(report.tasks),
         "n_candidates": report.n_candidates,
         "n_items": report.n_items,
-        "plain_cross_entropy": report.plain_cross_entropy().as_record(),
-        "best": best.as_record() if best else None,
+        "plain_cross_entropy": asdict(report.plain_cross_entropy()),
+        "best": asdict(best) if best else None,
         "best_of_80_p": report.best_p,
         "best_of_80_null_mean": report.best_null_mean,
-        "correlations": [c.as_record() for c in report.correlations],
+        "correlations": [asdict(c) for c in report.correlations],
     }

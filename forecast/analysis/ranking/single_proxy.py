@@ -7,7 +7,7 @@ by rho. (The paper chooses all by |rho|; with few scores chance would turn known
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,10 +68,6 @@ class Correlation:
             return -2.0
         return abs(self.spearman) if self.proxy in _LEARNED_NAMES else self.spearman
 
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def best_of(correlations: Iterable[Correlation]) -> Correlation | None:
     """The one that agrees best, of equals the first; None where none has a rho."""
@@ -130,10 +126,6 @@ class Standing:
     forecast_rank: float
     values: dict[str, float]  # the shown proxies, mean over the tasks
     ranks: dict[str, float]  # by the shown proxies, 1 is best
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

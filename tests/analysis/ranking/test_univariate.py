@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def assert_no_figures(ranking: Ranking) -> None:
         for c in report.correlations:
             assert (c.spearman, c.kendall, c.ci_low, c.ci_high) == (None, None, None, None)
     assert ranking.shown == (PLAIN_CROSS_ENTROPY,)
-    json.dumps([s.as_record() for s in ranking.standings], allow_nan=False)
+    json.dumps([asdict(s) for s in ranking.standings], allow_nan=False)
 
 
 def test_without_scores_plain_cross_entropy_orders() -> None:
