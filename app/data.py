@@ -8,8 +8,7 @@ import duckdb
 import streamlit as st
 from pydantic import ValidationError
 
-from forecast.analysis.ranking.results import Ranking
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
 from forecast.config.schema import Config
 from forecast.errors import NoDataError
 from forecast.plan import Failure

@@ -1,6 +1,7 @@
 """The ranking as a table for the eye, and as files to take away."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from app.text import proxy_title
-from forecast.analysis.ranking.results import Ranking
+from forecast.analysis.ranking.single_proxy import Ranking
 from forecast.proxies.token_proxies import PROXIES
 
 _PROXIES = {proxy.name: proxy for proxy in PROXIES}
@@ -78,7 +79,7 @@ def ranking_csv(ranking: Ranking) -> bytes:
     """Unrounded; a proxy's column holds its value, `rank__` before its name the candidate's rank by it."""
     rows = []
     for standing in ranking.standings:
-        record = standing.as_record()
+        record = asdict(standing)
         values, ranks = record.pop("values"), record.pop("ranks")
         row = {"forecast_rank": record.pop("forecast_rank"), **record}
         for name in ranking.shown:
@@ -89,7 +90,7 @@ def ranking_csv(ranking: Ranking) -> bytes:
 
 def correlations_csv(ranking: Ranking) -> bytes:
     """All 80 proxies against every target, unrounded."""
-    rows = [c.as_record() for report in ranking.reports for c in report.correlations]
+    rows = [asdict(c) for report in ranking.reports for c in report.correlations]
     return pl.DataFrame(rows, infer_schema_length=None).write_csv().encode()
 
 

@@ -5,7 +5,7 @@ Names come from users and may hold what Streamlit would read as markup: they pas
 
 import re
 
-from forecast.analysis.ranking.results import Correlation, Ranking, TargetReport
+from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations
 from forecast.proxies.token_proxies import Proxy
 
 
@@ -65,7 +65,7 @@ def lead(ranking: Ranking) -> str:
     )
 
 
-def counted(report: TargetReport) -> str:
+def counted(report: TargetCorrelations) -> str:
     """`n = 11 candidates, 200 questions`."""
     items = "" if report.n_items is None else f", {report.n_items} questions"
     return f"n = {report.n_candidates} candidates{items}"
@@ -78,7 +78,7 @@ def certainty(chosen: Correlation, confidence: float) -> str:
     return f"{plain(about)}  \nKendall's tau-b {plain(signed(chosen.kendall))}"
 
 
-def chance(report: TargetReport, chosen: Correlation) -> str | None:
+def chance(report: TargetCorrelations, chosen: Correlation) -> str | None:
     """Markdown: how far selection alone explains the best of 80; None where no rho is defined."""
     best = report.best()
     if best is None or best.spearman is None:
@@ -111,7 +111,7 @@ RHO_CAPTION = (
 )
 
 
-def scatter_caption(report: TargetReport, unmeasured: int, unnamed: int) -> str:
+def scatter_caption(report: TargetCorrelations, unmeasured: int, unnamed: int) -> str:
     """Markdown below the scatter: what its marks mean, and what it does not show."""
     parts = ["Bars: ± one standard error of the measured score, where it is known."]
     if len(report.tasks) > 1:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     from forecast.analysis.corpora.corpora_result import CorporaResult
     from forecast.analysis.diagnostics.diagnose import DiagnoseResult, Watch
     from forecast.analysis.parity.compare import ParityResult
-    from forecast.analysis.ranking.held_out import Options, TableReport
-    from forecast.analysis.ranking.results import Ranking
+    from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions
     from forecast.analysis.ranking.saved_scorer import SavedScorer
+    from forecast.analysis.ranking.single_proxy import Ranking
     from forecast.config.schema import Config
     from forecast.lake.trajectory_view import CandidateTrajectory
     from forecast.plan import Failure, Plan
@@ -166,7 +166,7 @@ class Run:
         Raises:
             NoDataError: nothing has been aggregated yet, or there is nothing to rank by.
         """
-        from forecast.analysis.ranking.univariate import rank_candidates
+        from forecast.analysis.ranking.single_proxy import rank_candidates
         from forecast.warehouse.population import load_population
 
         with self.warehouse() as db:
@@ -245,7 +245,7 @@ class RunRanking:
     @property
     def standings(self) -> "pl.DataFrame":
         """One row a candidate, best forecast first; `values` and `ranks` hold the shown proxies."""
-        from forecast.analysis.ranking.results import Standing
+        from forecast.analysis.ranking.single_proxy import Standing
         from forecast.report.records import frame_of
 
         return frame_of(self.ranking.standings, Standing)
@@ -272,7 +272,7 @@ class RunRanking:
         confidence: float | None = None,
         workers: int | None = None,
         on_progress: OnProgress | None = None,
-    ) -> "TableReport | None":
+    ) -> "HeldOutResult | None":
         """Scorers under held-out evaluation, with their nulls; None where nothing is measured. Takes a while.
 
         Args:
@@ -287,7 +287,7 @@ class RunRanking:
             InputError: an unknown scorer, protocol or feature.
         """
         from forecast.analysis.ranking.feature_table_from_run import cells_of
-        from forecast.analysis.ranking.held_out import report_of
+        from forecast.analysis.ranking.held_out import evaluate_held_out
 
         if not self.ranking.reports:
             return None
@@ -301,7 +301,7 @@ class RunRanking:
             settings.seed if seed is None else seed,
         )
         cells = cells_of(self.population, settings, None if features is None else _names(features))
-        return report_of(
+        return evaluate_held_out(
             cells.imported,
             options,
             redraw=cells.redraw,
@@ -315,7 +315,7 @@ class RunRanking:
 
         return rank_record(self.ranking, self.failed)
 
-    def report(self, held_out: "TableReport | None" = None) -> "Document":
+    def report(self, held_out: "HeldOutResult | None" = None) -> "Document":
         """The report of `forecast rank --html`: `.save(path)`, and HTML in a notebook.
 
         Args:
@@ -339,7 +339,7 @@ def rank_table(
     confidence: float = 0.95,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
-) -> "TableReport":
+) -> "HeldOutResult":
     """Rank from a table: columns candidate, family (optional), task, score, then one for each feature.
 
     Args:
@@ -351,13 +351,13 @@ def rank_table(
         InputError: the table is wrong, or an unknown scorer or protocol.
     """
     from forecast.analysis.ranking.feature_table_from_file import read_table
-    from forecast.analysis.ranking.held_out import report_of
+    from forecast.analysis.ranking.held_out import evaluate_held_out
     from forecast.inputs.frames import file_of
 
     options = _options_of(protocol, scorer, permutations, bootstraps, confidence, seed)
     with file_of(table) as path:
         imported = read_table(path, None if features is None else _names(features), _names(baselines))
-    return report_of(imported, options, workers=workers or _cores(), on_cost=on_progress or _ignore)
+    return evaluate_held_out(imported, options, workers=workers or _cores(), on_cost=on_progress or _ignore)
 
 
 def forecast_benchmarks(
@@ -391,11 +391,11 @@ def forecast_benchmarks(
 
 def _options_of(
     protocol: Names, scorer: Names, permutations: int, bootstraps: int, confidence: float, seed: int
-) -> "Options":
-    from forecast.analysis.ranking.held_out import Options
+) -> "RankOptions":
+    from forecast.analysis.ranking.held_out import RankOptions
 
-    scorers, protocols = _names(scorer) or Options.scorers, _names(protocol) or Options.protocols
-    return Options(scorers, protocols, permutations, bootstraps, confidence, seed)
+    scorers, protocols = _names(scorer) or RankOptions.scorers, _names(protocol) or RankOptions.protocols
+    return RankOptions(scorers, protocols, permutations, bootstraps, confidence, seed)
 
 
 def compare_corpora(

@@ -8,7 +8,7 @@ from typing import Any
 from lakes import tell
 from training_runs import MARKER, stub_checkpoint, written
 
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import rank_candidates
 from forecast.config.schema import Config
 from forecast.nightly.run_night import NightResult, Work, prepare, run_night
 from forecast.plan import Failure, Plan, Unit

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 
 from app.text import interval, signed
-from forecast.analysis.ranking.results import Correlation
+from forecast.analysis.ranking.single_proxy import Correlation
 from forecast.proxies.token_proxies import METRICS, WEIGHTINGS
 
 # Pixels: of a row, of what stands above the first one.

@@ -9,8 +9,7 @@ import altair as alt
 
 from app.labels import place, shortened
 from app.text import direction, proxy_title
-from forecast.analysis.ranking.results import TargetReport
-from forecast.analysis.ranking.single_proxy import proxy_values, target_scores
+from forecast.analysis.ranking.single_proxy import TargetCorrelations, proxy_values, target_scores
 from forecast.proxies.token_proxies import Proxy
 from forecast.warehouse.population import Population
 
@@ -72,7 +71,7 @@ def scale_of(values: Sequence[float], log: bool = False, reverse: bool = False) 
     return Scale(low - margin, high + margin, False, reverse)
 
 
-def dots_of(population: Population, report: TargetReport, proxy: Proxy) -> list[Dot]:
+def dots_of(population: Population, report: TargetCorrelations, proxy: Proxy) -> list[Dot]:
     """The candidates that have a score of the target."""
     values = proxy_values(population, report, proxy)
     scores, errors = target_scores(population, report)

@@ -8,7 +8,7 @@ from app.charts.proxy_scatter import dots_of, scatter
 from app.data import LeftOut, Ranked, RunView, current_identity, current_run, follow
 from app.ranking_table import correlations_csv, ranking_csv, show_standings
 from app.text import plain
-from forecast.analysis.ranking.results import Correlation, TargetReport
+from forecast.analysis.ranking.single_proxy import Correlation, TargetCorrelations
 from forecast.errors import NoDataError
 from forecast.proxies.token_proxies import METRICS, PROXIES, WEIGHTINGS
 
@@ -112,7 +112,7 @@ def _agreement(ranked: Ranked) -> None:
     st.caption(text.RHO_CAPTION)
 
 
-def _choose(reports: tuple[TargetReport, ...]) -> tuple[TargetReport, Correlation]:
+def _choose(reports: tuple[TargetCorrelations, ...]) -> tuple[TargetCorrelations, Correlation]:
     """The selectors; the proxy that agrees best is chosen until the reader chooses another."""
     left, middle, right = st.columns(3)
     names = [report.target for report in reports]
@@ -139,7 +139,7 @@ def _choose(reports: tuple[TargetReport, ...]) -> tuple[TargetReport, Correlatio
     return report, chosen
 
 
-def _measured_title(ranked: Ranked, report: TargetReport) -> str:
+def _measured_title(ranked: Ranked, report: TargetCorrelations) -> str:
     metrics = {t.metric for t in ranked.population.targets if t.task in report.measured}
     return f"{report.target}: {metrics.pop()}" if len(metrics) == 1 else report.target
 

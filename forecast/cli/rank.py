@@ -13,7 +13,7 @@ from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
 if TYPE_CHECKING:  # scipy takes most of a second to import
-    from forecast.analysis.ranking.held_out import TableReport
+    from forecast.analysis.ranking.held_out import HeldOutResult
 
 ConfigPath = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG]", help="A run's configuration; or --table.")
@@ -211,13 +211,13 @@ def _benchmarks(
         )
     emit(
         lambda: document(path, result),
-        lambda: {"table": path, "benchmarks": result.as_record()},
+        lambda: {"table": path, **result.as_record()},
         as_json=as_json,
         html=html,
     )
 
 
-def _save(report: "TableReport | None", path: Path) -> None:
+def _save(report: "HeldOutResult | None", path: Path) -> None:
     from forecast.analysis.ranking.scorers.registry import save as save_scorer
 
     if report is None or report.fitted is None:
@@ -225,7 +225,7 @@ def _save(report: "TableReport | None", path: Path) -> None:
     save_scorer(report.fitted, path)
 
 
-def _record(report: "TableReport | None", ranked: api.RunRanking | None, name: str) -> dict[str, Any]:
+def _record(report: "HeldOutResult | None", ranked: api.RunRanking | None, name: str) -> dict[str, Any]:
     from forecast.analysis.ranking.held_out_report import report_record
 
     held_out = None if report is None else report_record(report, name)

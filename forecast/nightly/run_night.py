@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forecast.analysis.ranking.report import rank_record
-from forecast.analysis.ranking.results import Ranking
+from forecast.analysis.ranking.single_proxy import Ranking
 from forecast.config.nightly import NightlyConfig
 from forecast.config.schema import Config
 from forecast.errors import ConfigError, ForecastError, NoDataError

@@ -14,8 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 import app
 from app.text import plain
-from forecast.analysis.ranking.results import Ranking
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
 from forecast.config.loader import load_config
 from forecast.engines import load_engine
 from forecast.lake.files import write_unit

@@ -10,7 +10,7 @@ from populations import measured, noise, population_of, proxies_of, task_of
 
 from app.ranking_table import correlations_csv, number_format, ranking_csv, standings_frame
 from app.text import lead, message, plain
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import rank_candidates
 from forecast.config.schema import RankingConfig
 from forecast.warehouse.population import Population
 

@@ -22,7 +22,7 @@ from scipy.stats import rankdata
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import design, imported, world
 
-from forecast.analysis.ranking.held_out import Options, report_of
+from forecast.analysis.ranking.held_out import RankOptions, evaluate_held_out
 from forecast.analysis.ranking.permutation_null import permuted_scores
 from forecast.analysis.ranking.scorers.base import held_in, predict_many
 from forecast.analysis.ranking.scorers.registry import SCORERS, make_scorer
@@ -40,7 +40,9 @@ def whole(permutations: int, bootstraps: int) -> dict[str, Any]:
     record = {}
     for workers in dict.fromkeys([1, os.cpu_count() or 1]):
         started = time.perf_counter()
-        report_of(fractions, Options(permutations=permutations, bootstraps=bootstraps), workers=workers)
+        evaluate_held_out(
+            fractions, RankOptions(permutations=permutations, bootstraps=bootstraps), workers=workers
+        )
         record[f"{workers} workers"] = time.perf_counter() - started
         print(f"full table, {workers} workers: {record[f'{workers} workers']:.1f} s", flush=True)
     return record

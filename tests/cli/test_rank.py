@@ -119,7 +119,7 @@ def test_other_scores_forecast_a_benchmark_better_than_size_does(tmp_path: Path)
     arguments = ("--table", PUBLISHED, "--protocol", "known-tasks", "--target", "MMLU", "--html", page)
     code, out, err = run_forecast("rank", *arguments, "--json")
     assert code == 0, err
-    record = json.loads(out)["benchmarks"]
+    record = json.loads(out)
     rows = {row["method"]: row for row in record["rows"]}
     assert {row["target"] for row in record["rows"]} == {"MMLU"}
     assert {(row["n_models"], row["n_families"], row["n_missing"]) for row in record["rows"]} == {

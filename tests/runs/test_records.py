@@ -8,7 +8,7 @@ import pytest
 from lakes import config_of, fill, solutions, tell
 
 from forecast.analysis.ranking.report import rank_record
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import rank_candidates
 from forecast.errors import InputError
 from forecast.plan import Failure, Plan, estimated_tokens, make_plan
 from forecast.runs.records import load_failures, plan_record, save_failures, score_record

@@ -88,8 +88,6 @@ def fit_observational(
     target: Array,
     *,
     n_components: int = N_COMPONENTS,
-    lower: float | None = None,
-    upper: float | None = None,
     models: Sequence[str] | None = None,
     benchmarks: Sequence[str] | None = None,
 ) -> Observational:
@@ -99,7 +97,6 @@ def fit_observational(
 
     Args:
         n_components: at most so many; fewer where the table has fewer columns.
-        lower, upper: fixed limits of the sigmoid; None: learned.
         models, benchmarks: names for messages.
 
     Raises:
@@ -109,7 +106,7 @@ def fit_observational(
     components = fit_components(scores, n_components=n_components, models=models, benchmarks=benchmarks)
     places = components.project(scores, models)
     known = target_scores(target, len(places), models)
-    return Observational(components, fit_sigmoid(places, known, lower=lower, upper=upper))
+    return Observational(components, fit_sigmoid(places, known))
 
 
 def fit_components(

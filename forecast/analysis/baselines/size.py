@@ -13,19 +13,6 @@ from forecast.errors import InputError
 Array = NDArray[np.float64]
 
 
-def training_flops(parameters: Array, tokens: Array) -> Array:
-    """6 N D, NaN where either is not known.
-
-    Args:
-        parameters: N; of a mixture of experts those active for a token.
-        tokens: D, tokens of pretraining.
-
-    Raises:
-        InputError: a count that is not positive.
-    """
-    return 6 * _counts(parameters, "parameters") * _counts(tokens, "training tokens")
-
-
 def log10_of(sizes: Array, what: str) -> Array:
     """log10 of sizes, NaN where not known; `what` they are is for the message.
 
@@ -75,14 +62,7 @@ class SizeLaw:
         )
 
 
-def fit_size_law(
-    sizes: Array,
-    target: Array,
-    *,
-    what: str = "training FLOPs",
-    lower: float | None = None,
-    upper: float | None = None,
-) -> SizeLaw:
+def fit_size_law(sizes: Array, target: Array, *, what: str = "training FLOPs") -> SizeLaw:
     """The sigmoid in log10 of sizes [M] that fits the target's scores [M] best; see `fit_sigmoid`.
 
     Raises:
@@ -90,7 +70,7 @@ def fit_size_law(
         FitError: too few models with both, or no spread.
     """
     x = log10_of(sizes, what)
-    return SizeLaw(what, fit_sigmoid(x[:, None], target_scores(target, len(x)), lower=lower, upper=upper))
+    return SizeLaw(what, fit_sigmoid(x[:, None], target_scores(target, len(x))))
 
 
 def _counts(sizes: Array, what: str) -> Array:

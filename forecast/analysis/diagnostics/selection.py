@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.ranking.single_proxy import target_scores
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import rank_candidates, target_scores
 from forecast.analysis.stats.figures import Compared, OrderRho, Rho, rho_of
 from forecast.analysis.stats.rank_correlation import spearman
 from forecast.config.schema import RankingConfig

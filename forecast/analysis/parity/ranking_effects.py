@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.ranking.results import best_of
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import best_of, rank_candidates
 from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.rank_correlation import kendall, ranks, spearman
 from forecast.config.schema import RankingConfig

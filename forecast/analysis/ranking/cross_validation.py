@@ -9,13 +9,13 @@ as in the figure itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.ranking.feature_table import Design
+from forecast.analysis.ranking.feature_table import Design, standardised
 from forecast.analysis.ranking.scorers.base import Fitted, Predicted, Scorer, predict_many
 from forecast.analysis.ranking.splits import Fold, Protocol
 from forecast.analysis.stats.cluster_bootstrap import mean_rho
@@ -30,7 +30,7 @@ Job = tuple[Scorer, Protocol]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FoldPredictions:
     """What a scorer predicted under a protocol; a panel is one task with predictions of its candidates."""
 
     scorer: str
@@ -71,7 +71,7 @@ def run_protocols(
     seed: int,
     workers: int = 1,
     on_cost: Callable[[float, float], None] = lambda done, total: None,
-) -> list[Outcome]:
+) -> list[FoldPredictions]:
     """Predictions and figures of each scorer under each protocol; no figures where it has no folds.
 
     Args:
@@ -111,7 +111,7 @@ def run_protocols(
         rounded = np.round(held, _EQUAL)
         figures = mean_rho(rounded, scores[: len(rounded), own])
         outcomes.append(
-            Outcome(
+            FoldPredictions(
                 scorer.name,
                 protocol.name,
                 rounded[0],
@@ -177,7 +177,35 @@ def _work(
     return place, predict_many(scorer, design, scores, folds, groups, seed)
 
 
-def predictions_of(outcome: Outcome, protocol: Protocol, design: Design) -> Array:
+def with_redrawn_instances(
+    outcomes: Sequence[FoldPredictions],
+    protocols: Sequence[Protocol],
+    design: Design,
+    drawings: Iterator[Array],
+) -> list[FoldPredictions]:
+    """The outcomes with `redrawn` panels [D, K, C]: how much of a rho is luck of the texts.
+
+    Fits stay as they are; features are computed from the drawn instances and z-scored anew over the
+    candidates. An outcome without fits stays as it is.
+
+    Args:
+        protocols: of each outcome.
+        drawings: values [T, C, F] of the design's tasks and features, one array for each of D drawings.
+    """
+    panels: list[list[Array]] = [[] for _ in outcomes]
+    for values in drawings:
+        z, _ = standardised(np.where(design.usable[:, :, None], values, np.nan))
+        again = replace(design, z=np.where(design.usable[:, :, None], z, 0.0))
+        for own, outcome, protocol in zip(panels, outcomes, protocols, strict=True):
+            if any(fit is not None for fit in outcome.fits):
+                own.append(_predicted_again(outcome, protocol, again))
+    return [
+        replace(outcome, redrawn=np.stack(own)) if own else outcome
+        for own, outcome in zip(panels, outcomes, strict=True)
+    ]
+
+
+def _predicted_again(outcome: FoldPredictions, protocol: Protocol, design: Design) -> Array:
     """What the outcome's fits predict from other features of the same cells: panels [K, C]."""
     panels = np.full((1, *outcome.predicted.shape), np.nan)
     for f, fit in enumerate(outcome.fits):

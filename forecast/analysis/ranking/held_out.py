@@ -8,20 +8,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forecast.analysis.ranking.cross_validation import Job, Outcome, run_protocols
+from forecast.analysis.ranking.cross_validation import (
+    FoldPredictions,
+    Job,
+    run_protocols,
+    with_redrawn_instances,
+)
 from forecast.analysis.ranking.feature_table import CellTable, Design, design_of, shortened, standardised
 from forecast.analysis.ranking.feature_table_from_file import Imported
-from forecast.analysis.ranking.held_out_metrics import Comparison, Counts, Judge, Row
+from forecast.analysis.ranking.held_out_metrics import Comparison, Counts, Judge, ScorerRow
 from forecast.analysis.ranking.permutation_null import BestOfMany, Null, best_of_many, permuted_scores
 from forecast.analysis.ranking.rank_uncertainty import Order, Place, order_of
-from forecast.analysis.ranking.redrawn import with_redrawn_instances
 from forecast.analysis.ranking.scorers.base import Fitted, Scorer
 from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
 from forecast.analysis.ranking.scorers.registry import SCORERS, make_scorer, versions
 from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
 from forecast.analysis.ranking.scorers.univariate import Univariate
 from forecast.analysis.ranking.splits import KNOWN_TASKS, LEAVE_MODELS_OUT, PROTOCOLS, Protocol, make_protocol
-from forecast.analysis.ranking.table_warnings import table_cautions
+from forecast.analysis.ranking.warnings import table_cautions
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.errors import FitError, InputError, did_you_mean
 from forecast.report.records import frame_of
@@ -31,7 +35,7 @@ _DRAWINGS = 100  # of instances; drawings of families take them in turn
 
 
 @dataclass(frozen=True)
-class Options:
+class RankOptions:
     """What is to be done; every figure follows from the table and these."""
 
     scorers: tuple[str, ...] = SCORERS
@@ -43,10 +47,10 @@ class Options:
 
 
 @dataclass(frozen=True)
-class TableReport:
+class HeldOutResult:
     """The answer; n of everything is in it."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ScorerRow, ...]
     comparisons: tuple[Comparison, ...]
     order: Order | None
     best: BestOfMany | None
@@ -54,7 +58,7 @@ class TableReport:
     n_families: int
     n_tasks: int
     n_features: int
-    options: Options
+    options: RankOptions
     fitted: Fitted | None  # the order's scorer, fitted to all cells
     warnings: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
@@ -74,7 +78,7 @@ class TableReport:
             pl.Series(f"given_{name}", [row.partial.get(name) for row in self.rows], pl.Float64)
             for name in covariates
         ]
-        rows = frame_of(self.rows, Row).drop("null", "partial").rename({"n_panels": "n_rhos"})
+        rows = frame_of(self.rows, ScorerRow).drop("null", "partial").rename({"n_panels": "n_rhos"})
         return {
             "held_out": rows.hstack(nulls.rename(names)).with_columns(given),
             "comparisons": frame_of(self.comparisons, Comparison),
@@ -82,15 +86,15 @@ class TableReport:
         }
 
 
-def report_of(
+def evaluate_held_out(
     imported: Imported,
-    options: Options,
+    options: RankOptions,
     *,
     redraw: Callable[[int, int], Iterator[Array]] | None = None,
     workers: int = 1,
     on_cost: Callable[[float, float], None] = lambda done, total: None,
-) -> TableReport:
-    """Run every scorer, the baselines and the bar through every protocol.
+) -> HeldOutResult:
+    """Run every scorer and every baseline through every protocol.
 
     Args:
         redraw: the table's values [T, C, F] under so many drawings of instances, by a seed; None: the table
@@ -140,7 +144,7 @@ def report_of(
     comparisons = judge.comparisons(outcomes)
     order, fitted = _order(table, design, usable_scores, outcomes, rows, options)
     best = best_of_many(design, scores)
-    report = TableReport(
+    report = HeldOutResult(
         rows,
         comparisons,
         order,
@@ -209,7 +213,7 @@ def _covariate_design(table: CellTable, name: str) -> Design:
     )
 
 
-def _folds(protocols: Sequence[Protocol], outcome: Outcome) -> int:
+def _folds(protocols: Sequence[Protocol], outcome: FoldPredictions) -> int:
     return next(len(p.folds) for p in protocols if p.name == outcome.protocol)
 
 
@@ -217,9 +221,9 @@ def _order(
     table: CellTable,
     design: Design,
     scores: Array,
-    outcomes: Sequence[Outcome],
-    rows: Sequence[Row],
-    options: Options,
+    outcomes: Sequence[FoldPredictions],
+    rows: Sequence[ScorerRow],
+    options: RankOptions,
 ) -> tuple[Order | None, Fitted | None]:
     """By the scorer with the highest leave-models-out rho, else by the first that can be fitted.
 

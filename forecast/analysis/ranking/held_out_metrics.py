@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.ranking.cross_validation import Outcome
+from forecast.analysis.ranking.cross_validation import FoldPredictions
 from forecast.analysis.ranking.feature_table import CellTable
 from forecast.analysis.ranking.permutation_null import Null, null_of
 from forecast.analysis.stats.cluster_bootstrap import (
@@ -29,6 +29,7 @@ from forecast.analysis.stats.correlations import (
     williams,
     zou,
 )
+from forecast.analysis.stats.figures import number
 
 Array = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ _NO_NULL = "takes no features: permuting candidates changes nothing, so there is
 
 
 @dataclass(frozen=True)
-class Row:
+class ScorerRow:
     """One scorer under one protocol; None where a figure does not exist, with the reason."""
 
     scorer: str
@@ -97,7 +98,7 @@ class Judge:
         self._table, self._confidence, self._bootstraps, self._seed = table, confidence, bootstraps, seed
         self._families = np.unique(np.array(table.families, dtype=str), return_inverse=True)[1]
 
-    def row(self, outcome: Outcome, n_folds: int) -> Row:
+    def row(self, outcome: FoldPredictions, n_folds: int) -> ScorerRow:
         """All figures of one outcome."""
         predicted, truth = outcome.predicted, outcome.truth(self._table.scores)
         rhos = spearman_where(predicted, truth) if len(predicted) else np.zeros(0)
@@ -129,7 +130,7 @@ class Judge:
         counts = self._available
         if math.isfinite(figure):
             counts = Counts(n, n_families, len(set(outcome.tasks[defined].tolist())))
-        return Row(
+        return ScorerRow(
             scorer=outcome.scorer,
             protocol=outcome.protocol,
             spearman=number(figure),
@@ -157,7 +158,9 @@ class Judge:
     def _resamples(self, compared: NDArray[np.bool_]) -> Resamples:
         return make_resamples(self._families, compared, self._bootstraps, self._seed)
 
-    def _partial(self, outcome: Outcome, defined: NDArray[np.bool_], covariate: Array) -> float | None:
+    def _partial(
+        self, outcome: FoldPredictions, defined: NDArray[np.bool_], covariate: Array
+    ) -> float | None:
         truth = outcome.truth(self._table.scores)
         panels = np.flatnonzero(defined)
         found = [
@@ -166,7 +169,7 @@ class Judge:
         known = [value for value in found if math.isfinite(value)]
         return float(np.mean(known)) if known else None
 
-    def comparisons(self, outcomes: Sequence[Outcome]) -> tuple[Comparison, ...]:
+    def comparisons(self, outcomes: Sequence[FoldPredictions]) -> tuple[Comparison, ...]:
         """Every two scorers of each protocol, over the cells that both have a prediction for."""
         found = []
         for protocol in dict.fromkeys(outcome.protocol for outcome in outcomes):
@@ -174,7 +177,7 @@ class Judge:
             found += [self._compare(a, b) for a, b in combinations(own, 2)]
         return tuple(found)
 
-    def _compare(self, a: Outcome, b: Outcome) -> Comparison:
+    def _compare(self, a: FoldPredictions, b: FoldPredictions) -> Comparison:
         truth = a.truth(self._table.scores)
         # A panel that one has no rho of would make the difference one of tasks, not of scorers.
         both = np.isfinite(spearman_where(a.predicted, truth)) & np.isfinite(
@@ -225,8 +228,3 @@ def _mean(
 ) -> float | None:
     found = [measure(predicted[k], truth[k]) for k in np.flatnonzero(defined)]
     return float(np.mean(found)) if found else None
-
-
-def number(value: float) -> float | None:
-    """None for NaN."""
-    return float(value) if math.isfinite(value) else None

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from forecast.analysis.ranking.held_out import TableReport, chosen_counts
-from forecast.analysis.ranking.held_out_metrics import Row
+from forecast.analysis.ranking.held_out import HeldOutResult, chosen_counts
+from forecast.analysis.ranking.held_out_metrics import ScorerRow
 from forecast.analysis.ranking.permutation_null import Null
 from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
 from forecast.report.document import Chart, Column, Paragraph, Part, Section, Table
@@ -21,7 +21,7 @@ _RANK_INTERVAL = Format(lambda low, high: MISSING if is_missing(high) else f"{lo
 _MOST_PLACES = 100  # more candidates make a chart of ranks too tall to read
 
 
-def held_out_sections(result: TableReport) -> list[Section]:
+def held_out_sections(result: HeldOutResult) -> list[Section]:
     """Scorers under protocols, the forecast order, and pairs of scorers."""
     sections = [_held_out(result)]
     if result.order is not None:
@@ -31,7 +31,7 @@ def held_out_sections(result: TableReport) -> list[Section]:
     return sections
 
 
-def counts_text(result: TableReport) -> str:
+def counts_text(result: HeldOutResult) -> str:
     """How much was evaluated."""
     return (
         f"{result.n_candidates} candidates of {result.n_families} families, {result.n_tasks} tasks, "
@@ -39,7 +39,7 @@ def counts_text(result: TableReport) -> str:
     )
 
 
-def _held_out(result: TableReport) -> Section:
+def _held_out(result: HeldOutResult) -> Section:
     """Rows by protocol, without protocols that the table is too small for: a warning names those."""
     every = result.frames()["held_out"]
     place = {name: k for k, name in enumerate(result.options.protocols)}
@@ -115,7 +115,7 @@ def _held_out(result: TableReport) -> Section:
     return Section("Held-out evaluation", tuple(parts))
 
 
-def _chosen(row: Row) -> str | None:
+def _chosen(row: ScorerRow) -> str | None:
     """The three most frequent choices of the folds; the reason where there is no rho or no choice."""
     counts = chosen_counts(row.chosen)
     if row.spearman is None or not counts:
@@ -123,7 +123,7 @@ def _chosen(row: Row) -> str | None:
     return "; ".join(f"{words} ({times} of {row.n_folds})" for words, times in list(counts.items())[:3])
 
 
-def _order(result: TableReport) -> Section:
+def _order(result: HeldOutResult) -> Section:
     order, frame = result.order, result.frames()["order"]
     assert order is not None  # checked by the caller
     confidence = f"{100 * result.options.confidence:g}%"
@@ -165,7 +165,7 @@ def _order(result: TableReport) -> Section:
     return Section("Forecast order", (*parts, Table(frame, columns, caption)))
 
 
-def _comparisons(result: TableReport) -> Section:
+def _comparisons(result: HeldOutResult) -> Section:
     one_task = "As if the mean rhos were of one task."
     columns = (
         Column("protocol", "protocol"),
@@ -189,10 +189,10 @@ def _comparisons(result: TableReport) -> Section:
         "smallest: difference detectable with a power of 80 %"
     )
     table = Table(result.frames()["comparisons"], columns, caption, group_by="protocol")
-    return Section("Scorers compared", (table,))
+    return Section("Scorers compared", (table,), wide_only=True)
 
 
-def report_record(report: TableReport, table: str) -> dict[str, Any]:
+def report_record(report: HeldOutResult, table: str) -> dict[str, Any]:
     """The whole report; `table` is the file's name."""
     best = report.best
     return {
@@ -219,27 +219,10 @@ def report_record(report: TableReport, table: str) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
-    return {
-        "scorer": row.scorer,
-        "protocol": row.protocol,
-        "spearman": row.spearman,
-        "ci_low": row.ci_low,
-        "ci_high": row.ci_high,
-        **_null(row.null),
-        "tau_b": row.tau_b,
-        "weighted_tau": row.weighted_tau,
-        "partial_spearman": row.partial,
-        "n_candidates": row.n_candidates,
-        "n_families": row.n_families,
-        "n_tasks": row.n_tasks,
-        "n_folds": row.n_folds,
-        "n_rhos": row.n_panels,
-        "n_undefined": row.n_undefined,
-        "smallest_detectable_rho": row.smallest_detectable_rho,
-        "chosen": chosen_counts(row.chosen),
-        "reason": row.reason,
-    }
+def _row(row: ScorerRow) -> dict[str, Any]:
+    record = asdict(row) | _null(row.null) | {"chosen": chosen_counts(row.chosen)}
+    del record["null"]
+    return record | {"partial_spearman": record.pop("partial"), "n_rhos": record.pop("n_panels")}
 
 
 def _null(null: Null) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the same pipeline finds where there is nothing to find: scores dealt out to other candidates.
+"""The permutation null: what the same pipeline finds on scores shuffled over the candidates.
 
 A candidate's scores move together, the same way on all tasks. So the tasks stay as correlated as they are,
 and the features keep whatever tells one candidate from another; only the tie between features and scores is
@@ -83,7 +83,7 @@ def null_of(figures: Array) -> Null:
 
 @dataclass(frozen=True)
 class BestOfMany:
-    """The best of all features on the very scores it was picked on, and how good chance would make it."""
+    """The best of all features on the very scores it was selected on, and how good chance would make it."""
 
     feature: str
     rho: float  # mean over tasks, signed

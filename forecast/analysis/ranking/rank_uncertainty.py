@@ -20,6 +20,7 @@ from scipy import stats
 
 from forecast.analysis.stats.cluster_bootstrap import MIN_FAMILIES
 from forecast.analysis.stats.correlations import average_ranks
+from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.rank_correlation import ranks
 
 Array = NDArray[np.float64]
@@ -99,10 +100,10 @@ def order_of(
             families[c],
             float(own[c]),
             float(forecast[c]),
-            _number(low[i]),
-            _number(high[i]),
-            _number(above[i]),
-            _number(measured[c]),
+            number(low[i]),
+            number(high[i]),
+            number(above[i]),
+            number(measured[c]),
             int(np.isfinite(scores[:, c]).sum()),
         )
         for i, c in enumerate(order)
@@ -160,7 +161,3 @@ def _draws(
         slope, error = _fit(forecast[picked], standing[picked])
         out[i] = slope * forecast + error * rng.normal(size=len(forecast))
     return out
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -1,13 +1,18 @@
 """The report of `forecast rank`: the document, and the JSON with the same figures."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from forecast.analysis.ranking.held_out import TableReport
+from forecast.analysis.ranking.held_out import HeldOutResult
 from forecast.analysis.ranking.held_out_report import counts_text, held_out_sections
-from forecast.analysis.ranking.results import Correlation, Ranking, TargetReport, best_of
+from forecast.analysis.ranking.rank_uncertainty import Order
+from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations, best_of
+from forecast.analysis.ranking.splits import LEAVE_MODELS_OUT
+from forecast.analysis.ranking.warnings import ALPHA
+from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.proxies.token_proxies import METRICS
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import (
@@ -33,7 +38,7 @@ _RHO_AND_INTERVAL = Format(
 )
 
 
-def document(source: str, ranking: Ranking | None = None, held_out: TableReport | None = None) -> Document:
+def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResult | None = None) -> Document:
     """Single proxies against measured targets, then scorers under held-out evaluation.
 
     Args:
@@ -41,7 +46,8 @@ def document(source: str, ranking: Ranking | None = None, held_out: TableReport 
         ranking: where the source is a run: each proxy by itself.
         held_out: None where nothing is measured, or it was not asked for.
     """
-    sections: list[Section] = []
+    words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
+    sections = [Section("", (Paragraph(text),)) for text in (_answer(ranking, held_out),) if text]
     subtitle = ""
     if ranking is not None:
         sections += _ranking_sections(ranking)
@@ -51,10 +57,43 @@ def document(source: str, ranking: Ranking | None = None, held_out: TableReport 
         sections += held_out_sections(held_out)
     if ranking is not None:
         sections += [_every_proxy(ranking, report) for report in ranking.reports]
-    words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
     if words:
         sections.append(Section("Notes", tuple(Warning(text) for text in words)))
     return Document(f"Ranking of {source}", subtitle, tuple(sections))
+
+
+def _answer(ranking: Ranking | None, held_out: HeldOutResult | None) -> str:
+    """Who leads, how sure that is, and what to do next; empty where no candidate has a place."""
+    if held_out is not None and held_out.order is not None:
+        return _held_out_answer(held_out, held_out.order)
+    if ranking is None:
+        return ""
+    first, leading = ranking.standings[0], ranking.shown[0]
+    text = f"{first.candidate} stands first by {leading}"
+    known = [c for report in ranking.reports[:1] for c in report.correlations if c.proxy == leading]
+    if not known or known[0].spearman is None:
+        return f"{text}, unverified. Next: measure {MIN_CANDIDATES} candidates or more to check this order."
+    c = known[0]
+    return (
+        f"{text}; its rho with {c.target} is {_RHO_AND_INTERVAL(c.spearman, c.ci_low, c.ci_high)}, "
+        f"n = {c.n_candidates}. Next: the held-out evaluation says whether this holds for new models."
+    )
+
+
+def _held_out_answer(result: HeldOutResult, order: Order) -> str:
+    first = order.places[0]
+    text = f"{first.candidate} stands first by {order.scorer}"
+    if first.rank_low is not None and first.rank_high is not None:
+        text += f" (rank {first.rank_low:g} to {first.rank_high:g})"
+    wanted = (order.scorer, LEAVE_MODELS_OUT)
+    row = next((row for row in result.rows if (row.scorer, row.protocol) == wanted), None)
+    if row is None or row.spearman is None:
+        return f"{text}, unverified: no rho for models not seen. Next: see the notes for what is missing."
+    p = "" if row.null.p is None else f", p = {row.null.p:.3f}"
+    text += f"; rho for models not seen: {_RHO_AND_INTERVAL(row.spearman, row.ci_low, row.ci_high)}{p}"
+    if row.ci_low is None or row.ci_low <= 0 or (row.null.p is not None and row.null.p > ALPHA):
+        return f"{text}. Next: measure more candidates; this may be chance."
+    return f"{text}. Next: compare it with the baselines below before relying on it."
 
 
 def _ranking_sections(ranking: Ranking) -> list[Section]:
@@ -91,7 +130,7 @@ def _standings(ranking: Ranking) -> Table:
     return Table(ranking.frames()["standings"], columns, caption)
 
 
-def _families(report: TargetReport, confidence: float) -> Table:
+def _families(report: TargetCorrelations, confidence: float) -> Table:
     items = "" if report.n_items is None else f", {report.n_items} evaluation items"
     rows = [{"family": "plain cross-entropy", "plain": True} | _cells("", report.plain_cross_entropy())]
     for metric in METRICS:
@@ -155,7 +194,7 @@ def _targets(ranking: Ranking) -> Table:
     return Table(ranking.frames()["targets"], columns)
 
 
-def _every_proxy(ranking: Ranking, report: TargetReport) -> Section:
+def _every_proxy(ranking: Ranking, report: TargetCorrelations) -> Section:
     frame = ranking.frames()["correlations"].filter(target=report.target)
     null = "there is no permutation null."
     if report.best_p is not None and report.best_null_mean is not None:
@@ -197,7 +236,7 @@ def _every_proxy(ranking: Ranking, report: TargetReport) -> Section:
 def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> dict[str, Any]:
     """A ranking with every correlation behind it."""
     return {
-        "candidates": [standing.as_record() for standing in ranking.standings],
+        "candidates": [asdict(standing) for standing in ranking.standings],
         "proxies_shown": list(ranking.shown),
         "targets": [_target_record(report) for report in ranking.reports],
         "instances": ranking.n_instances,
@@ -207,16 +246,16 @@ def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> di
     }
 
 
-def _target_record(report: TargetReport) -> dict[str, Any]:
+def _target_record(report: TargetCorrelations) -> dict[str, Any]:
     best = report.best()
     return {
         "target": report.target,
         "proxies_of": list(report.tasks),
         "n_candidates": report.n_candidates,
         "n_items": report.n_items,
-        "plain_cross_entropy": report.plain_cross_entropy().as_record(),
-        "best": best.as_record() if best else None,
+        "plain_cross_entropy": asdict(report.plain_cross_entropy()),
+        "best": asdict(best) if best else None,
         "best_of_80_p": report.best_p,
         "best_of_80_null_mean": report.best_null_mean,
-        "correlations": [c.as_record() for c in report.correlations],
+        "correlations": [asdict(c) for c in report.correlations],
     }

@@ -1,27 +1,317 @@
-"""One proxy against one target, candidate by candidate: what a scatter plot shows."""
+"""Univariate ranking: every proxy by itself against measured scores, with intervals over the texts.
+
+Sign convention: a proxy for which low is better enters with its sign turned, so a positive rho always means
+that the proxy ranks good candidates high. Entropy's direction is not known beforehand: its rho is printed as
+it is, its candidates are ranked in the direction that the scores show, and it is chosen by |rho|, the others
+by rho. (The paper chooses all by |rho|; with few scores chance would turn known directions round.)
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from forecast.analysis.ranking.results import TargetReport
-from forecast.proxies.token_proxies import PROXIES, Proxy
-from forecast.warehouse.features import mean_scores
-from forecast.warehouse.population import Population
+from forecast.analysis.ranking.text_bootstrap import interval
+from forecast.analysis.ranking.warnings import cautions
+from forecast.analysis.stats.figures import number
+from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES, best_of_many_p, kendall, ranks, spearman
+from forecast.config.schema import RankingConfig
+from forecast.errors import NoDataError
+from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES, Proxy
+from forecast.report.records import frame_of
+from forecast.warehouse.features import features, mean_scores
+from forecast.warehouse.population import Population, Target
 
 Array = NDArray[np.float64]
+MEAN_TARGET = "mean of measured tasks"
+_LEARNED = np.array([proxy.learned for proxy in PROXIES])
+_LEARNED_NAMES = {proxy.name for proxy in PROXIES if proxy.learned}
+_PLACES = {proxy.name: k for k, proxy in enumerate(PROXIES)}
+_TARGETS = {
+    "target": pl.String(),
+    "tasks": pl.List(pl.String()),
+    "n_candidates": pl.Int64(),
+    "n_items": pl.Int64(),
+    "plain_spearman": pl.Float64(),
+    "plain_ci_low": pl.Float64(),
+    "plain_ci_high": pl.Float64(),
+    "best": pl.String(),
+    "best_spearman": pl.Float64(),
+    "best_ci_low": pl.Float64(),
+    "best_ci_high": pl.Float64(),
+    "best_p": pl.Float64(),
+    "best_null_mean": pl.Float64(),
+}
 
 
-def proxy_values(population: Population, report: TargetReport, proxy: Proxy) -> Array:
+@dataclass(frozen=True)
+class Correlation:
+    """One proxy against one target; None where n or a constant column leaves a figure without meaning."""
+
+    target: str
+    proxy: str
+    metric: str
+    weighting: str
+    spearman: float | None
+    kendall: float | None
+    ci_low: float | None  # of spearman, over the texts
+    ci_high: float | None
+    n_candidates: int
+
+    @property
+    def agreement(self) -> float:
+        """Rho, |rho| for a proxy whose direction is learned from the scores; -2 where there is none."""
+        if self.spearman is None:
+            return -2.0
+        return abs(self.spearman) if self.proxy in _LEARNED_NAMES else self.spearman
+
+
+def best_of(correlations: Iterable[Correlation]) -> Correlation | None:
+    """The one that agrees best, of equals the first; None where none has a rho."""
+    known = (c for c in correlations if c.spearman is not None)
+    return max(known, key=lambda c: c.agreement, default=None)
+
+
+@dataclass(frozen=True)
+class TargetCorrelations:
+    """All 80 proxies against one target."""
+
+    target: str
+    measured: tuple[str, ...]  # the tasks whose scores it is: one, or those of a mean
+    tasks: tuple[str, ...]  # whose proxies forecast it
+    n_candidates: int
+    n_items: int | None
+    correlations: tuple[Correlation, ...]  # in the order of PROXIES
+    best_p: float | None
+    best_null_mean: float | None
+
+    def best(self) -> Correlation | None:
+        """The proxy that agrees best, of equals the first; selected post hoc, so read it with `best_p`."""
+        return best_of(self.correlations)
+
+    def plain_cross_entropy(self) -> Correlation:
+        """Unweighted cross-entropy on the trajectories, the baseline."""
+        return self.correlations[_PLACES[PLAIN_CROSS_ENTROPY]]
+
+    def as_row(self) -> dict[str, Any]:
+        """A row of the frame `targets`."""
+        best = self.best()
+        row: dict[str, Any] = {
+            "target": self.target,
+            "tasks": list(self.tasks),
+            "n_candidates": self.n_candidates,
+            "n_items": self.n_items,
+            "best": best.proxy if best else None,
+            "best_p": self.best_p,
+            "best_null_mean": self.best_null_mean,
+        }
+        for which, c in (("plain", self.plain_cross_entropy()), ("best", best)):
+            row |= {f"{which}_{name}": getattr(c, name, None) for name in ("spearman", "ci_low", "ci_high")}
+        return row
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One candidate in the ranking."""
+
+    candidate: str
+    family: str | None
+    parameters: int | None
+    measured: float | None
+    measured_stderr: float | None
+    measured_rank: float | None
+    forecast_rank: float
+    values: dict[str, float]  # the shown proxies, mean over the tasks
+    ranks: dict[str, float]  # by the shown proxies, 1 is best
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The result of `forecast rank`."""
+
+    standings: tuple[Standing, ...]  # best forecast first
+    shown: tuple[str, ...]  # proxies in the table; the first one orders it
+    reports: tuple[TargetCorrelations, ...]  # the first one is what the order is learned from
+    n_instances: dict[str, int]  # by task
+    confidence: float
+    warnings: tuple[str, ...]
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """Frames of the ranking.
+
+        Returns:
+            `standings`: a row per candidate, with value and rank (`..._rank`) by each shown proxy;
+            `correlations`: a row per target and proxy;
+            `targets`: a row per target, with the baseline and the proxy that agrees best.
+        """
+        by_proxy: list[pl.Series] = []
+        for name in self.shown:
+            by_proxy.append(pl.Series(name, [s.values[name] for s in self.standings], pl.Float64))
+            by_proxy.append(pl.Series(f"{name}_rank", [s.ranks[name] for s in self.standings], pl.Float64))
+        correlations = [c for report in self.reports for c in report.correlations]
+        return {
+            "standings": frame_of(self.standings, Standing).drop("values", "ranks").with_columns(by_proxy),
+            "correlations": frame_of(correlations, Correlation),
+            "targets": pl.DataFrame([report.as_row() for report in self.reports], schema=_TARGETS),
+        }
+
+
+def rank_candidates(population: Population, settings: RankingConfig) -> Ranking:
+    """Rank by the proxy that agrees best with what is measured, without scores by plain cross-entropy.
+
+    Raises:
+        NoDataError: no task has proxies.
+    """
+    if not population.proxies:
+        raise NoDataError("no task has proxies")
+    targets, warnings = _usable(population, settings)
+    reports = [_report(population, [target], settings, target.task) for target in targets]
+    leading = targets
+    if len(targets) > 1:
+        mean = _report(population, targets, settings, MEAN_TARGET)
+        widest = max(reports, key=lambda report: report.n_candidates)
+        if mean.n_candidates < MIN_CANDIDATES <= widest.n_candidates:
+            warnings.append(
+                f"{mean.n_candidates} candidates have a score of every measured task, too few for a mean of "
+                f"the tasks: the order is learned from {widest.target}, which the most candidates have"
+            )
+            leading = [targets[reports.index(widest)]]
+            reports.remove(widest)
+            reports.insert(0, widest)
+        else:
+            reports.insert(0, mean)
+    report = reports[0] if reports else None
+    shown = _shown(report)
+    warnings += cautions(population, report, leading)
+    return Ranking(
+        standings=_standings(population, report, leading, shown),
+        shown=shown,
+        reports=tuple(reports),
+        n_instances={task: len(proxies.instances) for task, proxies in population.proxies.items()},
+        confidence=settings.confidence,
+        warnings=tuple(warnings),
+    )
+
+
+def _usable(population: Population, settings: RankingConfig) -> tuple[list[Target], list[str]]:
+    """Targets that there are proxies for, and what is wrong with the others."""
+    targets, warnings = [], []
+    for target in population.targets:
+        if population.tasks_for(target.task, settings.targets):
+            targets.append(target)
+        else:
+            warnings.append(
+                f"{target.task}: no task that ranking.targets names for it was read, so it is left out"
+            )
+    measured = [target.task for target in population.targets]
+    for task in settings.targets:
+        if task not in measured:
+            warnings.append(f"ranking.targets names {task}, of which no candidate has a score")
+    return targets, warnings
+
+
+def _report(
+    population: Population, targets: Sequence[Target], settings: RankingConfig, name: str
+) -> TargetCorrelations:
+    wanted = [population.tasks_for(target.task, settings.targets) for target in targets]
+    tasks = tuple(dict.fromkeys(task for one in wanted for task in one))
+    scores, _ = mean_scores(targets)
+    have = np.isfinite(scores)
+    n = int(have.sum())
+    columns = features(population, tasks)[have].T  # [80, n]
+    rho = spearman(columns, scores[have])
+    low, high = interval(population, targets, tasks, have, rho, settings)
+    p, null_mean = best_of_many_p(columns, scores[have], _LEARNED, settings.permutations, settings.seed)
+    correlations = tuple(
+        Correlation(
+            target=name,
+            proxy=proxy.name,
+            metric=proxy.metric.name,
+            weighting=proxy.weighting.name,
+            spearman=number(rho[k]),
+            kendall=number(kendall(columns[k], scores[have])),
+            ci_low=number(low[k]),
+            ci_high=number(high[k]),
+            n_candidates=n,
+        )
+        for k, proxy in enumerate(PROXIES)
+    )
+    counts = [target.n_items for target in targets if target.n_items is not None]
+    return TargetCorrelations(
+        target=name,
+        measured=tuple(target.task for target in targets),
+        tasks=tasks,
+        n_candidates=n,
+        n_items=sum(counts) if counts else None,
+        correlations=correlations,
+        best_p=number(p),
+        best_null_mean=number(null_mean),
+    )
+
+
+def _shown(report: TargetCorrelations | None) -> tuple[str, ...]:
+    """The leading proxies of three different metrics, then plain cross-entropy."""
+    if report is None:
+        return (PLAIN_CROSS_ENTROPY, "reciprocal_rank__uniform", "top5_accuracy__frequency")
+    leading: dict[str, str] = {}
+    for c in sorted(report.correlations, key=lambda c: -c.agreement):
+        if c.agreement > 0:
+            leading.setdefault(c.metric, c.proxy)
+    return tuple(dict.fromkeys([*list(leading.values())[:3], PLAIN_CROSS_ENTROPY]))
+
+
+def _turned(report: TargetCorrelations | None) -> frozenset[str]:
+    """Proxies of learned direction of which, by the scores, less is better."""
+    known = report.correlations if report else ()
+    return frozenset(c.proxy for c in known if c.proxy in _LEARNED_NAMES and (c.spearman or 0.0) < 0)
+
+
+def _standings(
+    population: Population,
+    report: TargetCorrelations | None,
+    leading: Sequence[Target],
+    shown: Sequence[str],
+) -> tuple[Standing, ...]:
+    tasks = report.tasks if report else tuple(population.proxies)
+    columns = features(population, tasks)
+    means = np.mean([population.proxies[task].means() for task in tasks], axis=0)
+    turned = _turned(report)
+    own_ranks = {name: ranks((-1 if name in turned else 1) * columns[:, _PLACES[name]]) for name in shown}
+    measured = errors = np.full(len(population.candidates), np.nan)
+    if leading:
+        measured, errors = mean_scores(leading)
+    measured_ranks = ranks(measured)
+    found = [
+        Standing(
+            candidate=name,
+            family=population.families[i],
+            parameters=population.parameters[i],
+            measured=number(measured[i]),
+            measured_stderr=number(errors[i]),
+            measured_rank=number(measured_ranks[i]),
+            forecast_rank=float(own_ranks[shown[0]][i]),
+            values={proxy: float(means[i, _PLACES[proxy]]) for proxy in shown},
+            ranks={proxy: float(own_ranks[proxy][i]) for proxy in shown},
+        )
+        for i, name in enumerate(population.candidates)
+    ]
+    return tuple(sorted(found, key=lambda standing: (standing.forecast_rank, standing.candidate)))
+
+
+def proxy_values(population: Population, report: TargetCorrelations, proxy: Proxy) -> Array:
     """[candidates], in the proxy's own unit: mean over instances, experts and tasks that forecast the target.
 
     Over several tasks rho is computed on z-scores within each task, so it may differ a little from the order
     seen in these means.
     """
-    column = PROXIES.index(proxy)
+    column = _PLACES[proxy.name]
     means: Array = np.mean([population.proxies[task].means()[:, column] for task in report.tasks], axis=0)
     return means
 
 
-def target_scores(population: Population, report: TargetReport) -> tuple[Array, Array]:
+def target_scores(population: Population, report: TargetCorrelations) -> tuple[Array, Array]:
     """Measured scores and their standard errors, [candidates] each; NaN where there is none."""
     return mean_scores([target for target in population.targets if target.task in report.measured])

@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from forecast.analysis.baselines.size import fit_size_law, size_agreement, training_flops
+from forecast.analysis.baselines.size import fit_size_law, size_agreement
 from forecast.errors import FitError, InputError
-
-
-def test_flops_are_six_n_d_and_unknown_where_a_factor_is() -> None:
-    found = training_flops(np.array([7e9, np.nan, 1e9]), np.array([2e12, 1e12, np.nan]))
-    np.testing.assert_array_equal(found, [8.4e22, np.nan, np.nan])
 
 
 def test_a_sigmoid_in_log_flops_is_recovered_and_unknown_sizes_stay_unknown() -> None:
@@ -39,7 +34,7 @@ def test_bad_sizes_are_refused_in_words() -> None:
     with pytest.raises(InputError, match="parameters of model 2: 0, expected a positive number"):
         size_agreement("parameters", np.array([1.0, 0, 2, 3, 4, 5]), scores)
     with pytest.raises(InputError, match="training tokens of model 1: inf"):
-        training_flops(np.array([1.0]), np.array([np.inf]))
+        size_agreement("training tokens", np.array([np.inf]), np.array([0.5]))
     with pytest.raises(InputError, match="divide percentages by 100"):
         fit_size_law(np.arange(1, 7), 100 * scores)
     with pytest.raises(FitError, match="one value for all 6 models"):

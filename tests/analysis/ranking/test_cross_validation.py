@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from worlds import design, world
 
-from forecast.analysis.ranking.cross_validation import Outcome, run_protocols
+from forecast.analysis.ranking.cross_validation import FoldPredictions, run_protocols
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.permutation_null import permuted_scores
 from forecast.analysis.ranking.scorers.base import FitError, Fitted, Scorer
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 def run(
     scorer: Scorer | str, name: str, scores: Array, made: Design, permutations: int = 0, workers: int = 1
-) -> Outcome:
+) -> FoldPredictions:
     protocol = make_protocol(name, made.families, np.isfinite(scores), 0)
     many = permuted_scores(scores, made.usable, permutations, 0)
     job = (make_scorer(scorer) if isinstance(scorer, str) else scorer, protocol)

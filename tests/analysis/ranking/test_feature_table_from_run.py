@@ -7,8 +7,8 @@ import pytest
 from populations import measured, noise, population_of, task_of
 
 from forecast.analysis.ranking.feature_table_from_run import cells_of
-from forecast.analysis.ranking.held_out import Options, TableReport, report_of
-from forecast.analysis.ranking.held_out_metrics import Row
+from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions, evaluate_held_out
+from forecast.analysis.ranking.held_out_metrics import ScorerRow
 from forecast.config.schema import RankingConfig
 from forecast.errors import InputError, NoDataError
 from forecast.proxies.token_proxies import PROXIES
@@ -75,12 +75,12 @@ def test_chosen_proxies_and_mistakes() -> None:
         cells_of(replace(people, targets=()), SETTINGS)
 
 
-def univariate(people: Population) -> Row:
+def univariate(people: Population) -> ScorerRow:
     cells = cells_of(people, SETTINGS, ["rank__uniform", "cross_entropy__uniform"])
-    options = Options(
+    options = RankOptions(
         scorers=("univariate",), protocols=("leave-models-out",), permutations=0, bootstraps=300
     )
-    found: TableReport = report_of(cells.imported, options, redraw=cells.redraw)
+    found: HeldOutResult = evaluate_held_out(cells.imported, options, redraw=cells.redraw)
     return next(row for row in found.rows if row.scorer == "univariate")
 
 

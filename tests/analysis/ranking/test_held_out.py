@@ -9,8 +9,8 @@ import pytest
 from worlds import imported, table_of, world
 
 from forecast.analysis.ranking.feature_table import CellTable
-from forecast.analysis.ranking.held_out import Options, TableReport, report_of
-from forecast.analysis.ranking.held_out_metrics import Row
+from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions, evaluate_held_out
+from forecast.analysis.ranking.held_out_metrics import ScorerRow
 from forecast.analysis.ranking.held_out_report import report_record
 from forecast.analysis.ranking.scorers.registry import OWN_MEAN, SCORERS
 from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
@@ -27,17 +27,17 @@ FEATURE_SCORERS = ("univariate", "ranksvm-linear")
 HONEST = (LEAVE_MODELS_OUT,)
 
 
-def report(table: CellTable, **options: object) -> TableReport:
+def report(table: CellTable, **options: object) -> HeldOutResult:
     settings = {"permutations": 59, "bootstraps": 100, "scorers": FEATURE_SCORERS, **options}
-    return report_of(imported(table), Options(**settings))  # type: ignore[arg-type]
+    return evaluate_held_out(imported(table), RankOptions(**settings))  # type: ignore[arg-type]
 
 
-def row(found: TableReport, scorer: str, protocol: str) -> Row:
+def row(found: HeldOutResult, scorer: str, protocol: str) -> ScorerRow:
     (one,) = [r for r in found.rows if (r.scorer, r.protocol) == (scorer, protocol)]
     return one
 
 
-def said(found: TableReport, words: str) -> bool:
+def said(found: HeldOutResult, words: str) -> bool:
     return any(words in warning for warning in found.warnings)
 
 

@@ -10,15 +10,14 @@ from populations import measured, noise, population_of, task_of
 from rich.console import Console, RenderableType
 from worlds import imported, world
 
-from forecast.analysis.ranking.held_out import Options, TableReport, report_of
+from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions, evaluate_held_out
 from forecast.analysis.ranking.report import document
-from forecast.analysis.ranking.results import Ranking
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import METRICS
 from forecast.report import html, terminal
 from forecast.report.console import failures_text
-from forecast.report.document import Chart, Document, Table, Warning
+from forecast.report.document import Chart, Document, Paragraph, Table, Warning
 from forecast.report.format import MISSING
 from forecast.warehouse.population import Population, Target
 
@@ -107,6 +106,19 @@ def test_warnings_are_in_every_document() -> None:
         tuple(p.text for s in found.sections for p in s.parts if isinstance(p, Warning)) == ranking.warnings
     )
     assert len(ranking.warnings) > 1
+
+
+def test_answer_stands_first_and_notes_last(held_out: HeldOutResult) -> None:
+    assert held_out.order is not None
+    leaders = (ranking_of(SCORES), None, "Next: the held-out"), (None, held_out, "rho for models not seen: ")
+    unverified = ranking_of(), None, "unverified. Next: measure"
+    for ranking, evaluated, words in (*leaders, unverified):
+        found = document("x", ranking, evaluated)
+        (answer,) = found.sections[0].parts
+        assert isinstance(answer, Paragraph) and words in answer.text
+        first = (ranking.standings if ranking else held_out.order.places)[0].candidate
+        assert answer.text.startswith(f"{first} stands first by ") and ". Next: " in answer.text
+        assert found.sections[-1].heading == "Notes"
 
 
 def test_families_are_the_correlations() -> None:
@@ -209,13 +221,13 @@ def test_names_are_printed_as_they_are() -> None:
 
 
 @pytest.fixture(scope="module")
-def held_out() -> TableReport:
+def held_out() -> HeldOutResult:
     table = world("ability", 0, candidates=9, tasks=4, features=4, family=2)
-    options = Options(scorers=("univariate",), permutations=9, bootstraps=50)
-    return report_of(imported(table), options)
+    options = RankOptions(scorers=("univariate",), permutations=9, bootstraps=50)
+    return evaluate_held_out(imported(table), options)
 
 
-def test_held_out_frames_hold_every_row(held_out: TableReport) -> None:
+def test_held_out_frames_hold_every_row(held_out: HeldOutResult) -> None:
     frames = held_out.frames()
     assert frames["held_out"].height == len(held_out.rows)
     assert frames["held_out"]["null_p"].to_list() == [row.null.p for row in held_out.rows]
@@ -225,7 +237,7 @@ def test_held_out_frames_hold_every_row(held_out: TableReport) -> None:
     assert frames["order"]["candidate"].to_list() == [place.candidate for place in held_out.order.places]
 
 
-def test_held_out_tables_are_the_result(held_out: TableReport) -> None:
+def test_held_out_tables_are_the_result(held_out: HeldOutResult) -> None:
     found = document("t.csv", held_out=held_out)
     scorers, choices = tables(found, "Held-out evaluation")
     assert [column.name for column in scorers.columns if column.wide_only] == [
@@ -251,7 +263,7 @@ def test_held_out_tables_are_the_result(held_out: TableReport) -> None:
     assert re.fullmatch(r"[+-]f\d\d \(\d+ of \d+\).*", said["leave-models-out", "univariate"])
 
 
-def test_order_and_comparisons_are_the_result(held_out: TableReport) -> None:
+def test_order_and_comparisons_are_the_result(held_out: HeldOutResult) -> None:
     found = document("t.csv", held_out=held_out)
     (order,), (pairs,) = tables(found, "Forecast order"), tables(found, "Scorers compared")
     assert held_out.order is not None

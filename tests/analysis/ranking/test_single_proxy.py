@@ -5,8 +5,7 @@ import math
 import numpy as np
 from populations import PLACE, measured, noise, population_of, task_of
 
-from forecast.analysis.ranking.single_proxy import proxy_values, target_scores
-from forecast.analysis.ranking.univariate import MEAN_TARGET, rank_candidates
+from forecast.analysis.ranking.single_proxy import MEAN_TARGET, proxy_values, rank_candidates, target_scores
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import PROXIES
 

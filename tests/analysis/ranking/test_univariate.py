@@ -3,14 +3,14 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from populations import PLACE, SIGNS, evaluated, measured, noise, population_of, proxies_of, task_of
 
-from forecast.analysis.ranking.results import Ranking
-from forecast.analysis.ranking.univariate import MEAN_TARGET, rank_candidates
+from forecast.analysis.ranking.single_proxy import MEAN_TARGET, Ranking, rank_candidates
 from forecast.config.schema import RankingConfig
 from forecast.errors import NoDataError
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
@@ -203,7 +203,7 @@ def assert_no_figures(ranking: Ranking) -> None:
         for c in report.correlations:
             assert (c.spearman, c.kendall, c.ci_low, c.ci_high) == (None, None, None, None)
     assert ranking.shown == (PLAIN_CROSS_ENTROPY,)
-    json.dumps([s.as_record() for s in ranking.standings], allow_nan=False)
+    json.dumps([asdict(s) for s in ranking.standings], allow_nan=False)
 
 
 def test_without_scores_plain_cross_entropy_orders() -> None:

@@ -10,7 +10,7 @@ from populations import measured, population_of, proxies_of
 
 from app.charts.proxy_scatter import Dot, dots_of, scale_of, scatter
 from app.labels import DOT, LONGEST, _box, place, shortened
-from forecast.analysis.ranking.univariate import rank_candidates
+from forecast.analysis.ranking.single_proxy import rank_candidates
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import PROXIES
 

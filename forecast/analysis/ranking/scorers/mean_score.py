@@ -1,7 +1,7 @@
-"""The bar: a candidate's own mean score on the held-in tasks, with no look at any feature.
+"""The baseline own-mean: a candidate's own mean score on the held-in tasks, with no look at any feature.
 
 Leave-2-tasks-out means something only for a scorer that clears it. A candidate without a held-in score has
-none, so under leave-models-out the bar does not exist; under known-tasks it is the mean over the other tasks.
+none, so under leave-models-out it does not exist; under known-tasks it is the mean over the other tasks.
 """
 
 from collections.abc import Sequence
