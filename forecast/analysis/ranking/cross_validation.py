@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from forecast.analysis.ranking.feature_table import Design, standardised
 from forecast.analysis.ranking.scorers.base import Fitted, Predicted, Scorer, predict_many
 from forecast.analysis.ranking.splits import Fold, Protocol
-from forecast.analysis.stats.cluster_bootstrap import mean_rho
+from forecast.analysis.stats.family_bootstrap import mean_rho
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,15 +11,6 @@ from numpy.typing import NDArray
 from forecast.analysis.ranking.cross_validation import FoldPredictions
 from forecast.analysis.ranking.feature_table import CellTable
 from forecast.analysis.ranking.permutation_null import Null, null_of
-from forecast.analysis.stats.cluster_bootstrap import (
-    MIN_FAMILIES,
-    Resamples,
-    Spread,
-    difference,
-    interval,
-    make_resamples,
-    spread_of,
-)
 from forecast.analysis.stats.correlations import (
     kendall_where,
     partial_spearman,
@@ -28,6 +19,15 @@ from forecast.analysis.stats.correlations import (
     weighted_tau_where,
     williams,
     zou,
+)
+from forecast.analysis.stats.family_bootstrap import (
+    MIN_FAMILIES,
+    Resamples,
+    Spread,
+    difference,
+    interval,
+    make_resamples,
+    spread_of,
 )
 from forecast.analysis.stats.figures import number
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from forecast.analysis.stats.cluster_bootstrap import MIN_FAMILIES
 from forecast.analysis.stats.correlations import average_ranks
+from forecast.analysis.stats.family_bootstrap import MIN_FAMILIES
 from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.rank_correlation import ranks
 

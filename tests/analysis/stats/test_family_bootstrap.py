@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from forecast.analysis.stats.cluster_bootstrap import (
+from forecast.analysis.stats.family_bootstrap import (
     Spread,
     difference,
     interval,
