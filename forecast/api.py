@@ -78,9 +78,14 @@ class Run:
     def plan(self) -> "Plan":
         """The units of work; read once, so load the run again after its inputs have changed."""
         if self._plan is None:
-            from forecast.nightly.checkpoint_candidates import plan_of
+            from forecast.plan import make_plan
 
-            self._plan = plan_of(self.config)
+            if self.config.nightly is None:
+                self._plan = make_plan(self.config)
+            else:
+                from forecast.nightly.checkpoint_candidates import plan_with_scored_checkpoints
+
+                self._plan = plan_with_scored_checkpoints(self.config, self.config.nightly.watch)
         return self._plan
 
     def score(

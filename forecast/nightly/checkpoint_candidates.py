@@ -78,8 +78,8 @@ def resolver(watched: Sequence[Watched]) -> Callable[[CandidateConfig, Config], 
     return resolve
 
 
-def plan_of(config: Config) -> Plan:
-    """The plan of a configuration; where it watches runs, their scored checkpoints are among the candidates.
+def plan_with_scored_checkpoints(config: Config, watches: Sequence[WatchConfig]) -> Plan:
+    """The plan of a configuration, with the scored checkpoints of its watched runs among the candidates.
 
     For commands other than `nightly`: they see what the nights have scored, and look for nothing new.
 
@@ -87,9 +87,6 @@ def plan_of(config: Config) -> Plan:
         ConfigError: there is no candidate, and no checkpoint is known yet.
         InputError: the state of the nights is damaged.
     """
-    if config.nightly is None:
-        return make_plan(config)
-    watches = config.nightly.watch
     watched = watched_candidates(watches, load_state(config.output), [Sight(w.run) for w in watches])
     if not config.candidates and not watched:
         raise ConfigError(

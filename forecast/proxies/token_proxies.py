@@ -2,7 +2,7 @@
 
 The score of an instance under a weighting w and a metric m is `sum(w * m) / sum(w)` over its scored tokens,
 and the plain mean of m where all weights are 0. Names after the paper (arXiv 2605.18607); where it gives no
-formula the definition here is ours, as the README's table says.
+formula the definition here is ours, as docs/concepts/proxies.md says.
 
 The expressions may use these token values, all DOUBLE:
     logprob, top1_logprob   nats

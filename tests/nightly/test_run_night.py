@@ -15,7 +15,7 @@ from forecast.errors import CandidateError, ConfigError, InputError
 from forecast.inputs.models.resolve import Candidate, locate_files, resolve_candidate
 from forecast.nightly import checkpoint_candidates as watched_module
 from forecast.nightly import run_night as night_module
-from forecast.nightly.checkpoint_candidates import plan_of
+from forecast.nightly.checkpoint_candidates import plan_with_scored_checkpoints
 from forecast.nightly.records import read_report
 from forecast.nightly.run_night import prepare
 from forecast.nightly.state import load_state, state_path
@@ -96,7 +96,9 @@ def test_known_checkpoints_are_not_read_again_and_outlive_their_files(
     assert old == set(first.night.values)
     assert house.loaded.count("tiny @ 100") == 2, "its two units, once each"
     # Other commands see the whole history, too.
-    assert [c.name for c in plan_of(house.config).candidates] == ["tiny @ 100", "tiny @ 200", "tiny @ 300"]
+    assert [
+        c.name for c in plan_with_scored_checkpoints(house.config, house.config.nightly.watch).candidates
+    ] == ["tiny @ 100", "tiny @ 200", "tiny @ 300"]
 
 
 def test_other_weights_under_an_old_name_are_a_new_checkpoint(house: House) -> None:
@@ -327,7 +329,7 @@ def test_names_shared_with_candidates_are_refused_and_secrets_stay_out_of_the_re
 
 def test_without_a_watched_run_or_a_known_checkpoint_commands_say_what_to_do(house: House) -> None:
     with pytest.raises(ConfigError, match="run `forecast nightly`"):
-        plan_of(house.config)
+        plan_with_scored_checkpoints(house.config, house.config.nightly.watch)
     house.arrive(100)
     plain = house.config.model_copy(update={"nightly": None})
     with pytest.raises(ConfigError, match="watches no training run"):
