@@ -73,10 +73,11 @@ def _answer(ranking: Ranking | None, held_out: HeldOutResult | None) -> str:
     known = [c for report in ranking.reports[:1] for c in report.correlations if c.proxy == leading]
     if not known or known[0].spearman is None:
         return f"{text}, unverified. Next: measure {MIN_CANDIDATES} candidates or more to check this order."
-    c = known[0]
+    c, best = known[0], ranking.reports[0].best()
+    biased = ", optimistically biased (selected from 80 proxies)" if best is c else ""
     return (
         f"{text}; its rho with {c.target} is {_RHO_AND_INTERVAL(c.spearman, c.ci_low, c.ci_high)}, "
-        f"n = {c.n_candidates}. Next: the held-out evaluation says whether this holds for new models."
+        f"n = {c.n_candidates}{biased}. Next: the held-out evaluation says whether this holds for new models."
     )
 
 
