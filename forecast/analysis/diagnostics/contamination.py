@@ -103,7 +103,7 @@ def contamination(
         overlap.feed(piece.text, piece.starts)
     found = dict(zip(keys, overlap.results(), strict=True))
     matches = [
-        TextOverlap(*key[:3], key[3], own.share or 0.0, own.longest_run, own.excerpt)
+        TextOverlap(*key, own.share or 0.0, own.longest_run, own.excerpt)
         for key, own in found.items()
         if own.matched
     ]
@@ -151,7 +151,6 @@ def _without(
         return (), "nothing matches"
     if empty := [task for task, w in weights.items() if w.sum() == 0]:
         return (), f"every instance of {', '.join(empty)} matches"
-
     every, whole = tuple(population.proxies), partial(features, population)
 
     def part(tasks: Sequence[str]) -> Array:
@@ -159,7 +158,5 @@ def _without(
         return values
 
     orders = selection.order_rhos(whole(every), part(every))
-    return tuple(
-        WithoutMatches(order.proxy, order.rho, selection.compared(order.proxy, whole, part))
-        for order in orders
-    ), None
+    compared = (WithoutMatches(o.proxy, o.rho, selection.compared(o.proxy, whole, part)) for o in orders)
+    return tuple(compared), None

@@ -14,7 +14,7 @@ def tokens(**instances: list[float]) -> pl.DataFrame:
     )
 
 
-def test_by_hand() -> None:
+def test_min_k_of_known_tokens() -> None:
     ten = [-float(k) for k in range(1, 11)]
     assert min_k(tokens(a=ten), 20) == (-9.5, 1)
     assert min_k(tokens(a=ten), 21) == (-9.0, 1)  # three of ten
@@ -33,7 +33,7 @@ def test_against_a_slow_reference(percent: float) -> None:
     assert min_k(tokens(**instances), percent) == (pytest.approx(math.fsum(means) / len(means)), 7)
 
 
-def test_the_task_that_one_candidate_knows_stands_out() -> None:
+def test_excess_is_largest_for_the_memorised_task() -> None:
     values = {}
     for i, name in enumerate("abcd"):
         for task in ("t", "u", "v"):
@@ -50,7 +50,7 @@ def test_the_task_that_one_candidate_knows_stands_out() -> None:
     assert best.excess == pytest.approx(z[0] - others[0])
 
 
-def test_what_cannot_be_compared_says_why() -> None:
+def test_missing_excess_has_a_reason() -> None:
     one = compare_min_k({(n, "t"): (-float(i), 1) for i, n in enumerate("abc")}, list("abc"))
     assert {m.excess for m in one} == {None}
     assert {m.reason for m in one} == {"there is no other task to compare with"}

@@ -57,7 +57,9 @@ _text = st.text(st.sampled_from("ab  \n.,ßΣé中_1"), max_size=40)
     n=st.integers(1, 5),
 )
 @settings(max_examples=150, deadline=None)
-def test_any_texts_and_pieces(unit: str, texts: list[str], documents: list[list[str]], n: int) -> None:
+def test_matches_equal_string_comparison(
+    unit: str, texts: list[str], documents: list[list[str]], n: int
+) -> None:
     check(texts, documents, n, unit)
 
 
@@ -73,7 +75,7 @@ def test_long_documents_in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         check(texts, [pieces, ["unrelated"]], n, unit)
 
 
-def test_a_quotation_is_found_whatever_its_case_and_punctuation() -> None:
+def test_matches_ignore_case_and_punctuation() -> None:
     overlap = Overlap(["He said: To be, or NOT to be? That is it.", "short"], 6, "words")
     overlap.feed("x " * 50 + "to be -- or not\nto be!", starts=True)
     first, second = overlap.results()
@@ -83,7 +85,7 @@ def test_a_quotation_is_found_whatever_its_case_and_punctuation() -> None:
     assert (second.ngrams, second.share) == (0, None)
 
 
-def test_documents_do_not_run_into_each_other() -> None:
+def test_matches_do_not_span_documents() -> None:
     overlap = Overlap(["one two three"], 3, "words")
     overlap.feed("one two", starts=True)
     overlap.feed("three", starts=True)

@@ -9,7 +9,7 @@ def share(*tokens: tuple[int, int]):
     return tie_share("it", "bfloat16", "t", rows)
 
 
-def test_by_hand() -> None:
+def test_tie_share_of_known_tokens() -> None:
     # Places 1, 1..2, 2..5, 6..9: the last is never among the first five.
     found = share((1, 0), (1, 1), (2, 3), (6, 3))
     assert (found.tokens, found.tied_share) == (4, 0.75)

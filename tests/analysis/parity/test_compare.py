@@ -1,4 +1,4 @@
-"""Lakes side by side: who takes part, what follows for proxies, order and rho, what is reported."""
+"""Comparison of two lakes: which candidates take part, proxies, order, rho, notes and failures."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Differences between two readings: known answers, and a slow reference on random tokens."""
+"""Differences between two setups: known answers, and a slow reference on random tokens."""
 
 import math
 import statistics
@@ -64,7 +64,7 @@ def test_known_differences() -> None:
     assert (found.tokens, found.instances, found.candidate) == (4, 1, "m")
 
 
-def test_the_place_of_a_window_that_starts_late() -> None:
+def test_place_counts_from_the_start_of_the_window() -> None:
     base = table({}, {"n_bytes": 2, "token_id": 9}, {}, first=11)
     against = table({}, {"n_bytes": 2, "token_id": 9, "logprob": -8.0}, {}, first=11)
     place = token_parity("m", pair_tokens("m", base, against, ()), TEXTS).of("logprob").place
@@ -94,14 +94,14 @@ def test_ranks_explained_by_ties_or_real(
         assert (ranks.differing, ranks.by_ties, ranks.real) == (1, int(explained), int(not explained))
 
 
-def test_equal_ranks_are_no_disagreement_whatever_ties() -> None:
+def test_equal_ranks_with_ties_do_not_differ() -> None:
     found = both([{"rank": 4, "ties": 0}], [{"rank": 4, "ties": 7}])
     assert (found.ranks.differing, found.ranks.by_ties, found.ranks.real) == (0, 0, 0)
     assert (found.tied_base, found.tied_against) == (0, 1)
     assert found.of("ties").largest == 7
 
 
-def test_first_choices_that_changed() -> None:
+def test_first_choice_counts_rank_1_in_one_setup() -> None:
     ranks = both(
         [{"rank": 1}, {"rank": 1}, {"rank": 2}, {"rank": 2}],
         [{"rank": 1}, {"rank": 2}, {"rank": 1}, {"rank": 3}],
@@ -188,7 +188,7 @@ def test_pooled_is_all_tokens_together() -> None:
         ([{"n_bytes": 2}], [{}], "at solution token 0 id 7 (2 bytes) in the base and id 7 (1 bytes)"),
     ],
 )
-def test_other_tokens_are_an_error(
+def test_different_tokens_raise(
     base: list[dict[str, float]], against: list[dict[str, float]], expected: str
 ) -> None:
     with pytest.raises(CandidateError) as error:
@@ -197,7 +197,7 @@ def test_other_tokens_are_an_error(
     assert expected in str(error.value)
 
 
-def test_instances_that_one_setup_could_not_read_are_left_out() -> None:
+def test_instances_unread_in_one_setup_are_left_out() -> None:
     base = pa.concat_tables([table({}, {}, instance="i"), table({}, instance="j")])
     against = table({"token_id": 7}, instance="j")
     assert pair_tokens("m", base, against, [("t", "x", "i")]).height == 1
