@@ -77,7 +77,7 @@ def _answer(ranking: Ranking | None, held_out: HeldOutResult | None) -> str:
     biased = ", optimistically biased (selected from 80 proxies)" if best is c else ""
     return (
         f"{text}; its rho with {c.target} is {_RHO_AND_INTERVAL(c.spearman, c.ci_low, c.ci_high)}, "
-        f"n = {c.n_candidates}{biased}. Next: the held-out evaluation says whether this holds for new models."
+        f"n = {c.n_candidates}{biased}. Next: `forecast rank` evaluates whether this holds for new models."
     )
 
 
@@ -94,7 +94,16 @@ def _held_out_answer(result: HeldOutResult, order: Order) -> str:
     text += f"; rho for models not seen: {_RHO_AND_INTERVAL(row.spearman, row.ci_low, row.ci_high)}{p}"
     if row.ci_low is None or row.ci_low <= 0 or (row.null.p is not None and row.null.p > ALPHA):
         return f"{text}. Next: measure more candidates; this may be chance."
-    return f"{text}. Next: compare it with the baselines below before relying on it."
+    others = [r for r in result.rows if r.protocol == row.protocol and r.scorer not in result.options.scorers]
+    known = [(r.spearman, r.scorer) for r in others if r.spearman is not None]
+    if not known:
+        return f"{text}. No baseline could be evaluated. Next: give one (--baselines) to compare with."
+    rho, name = max((rho, name.removeprefix("baseline: ")) for rho, name in known)
+    if rho >= row.spearman:
+        return (
+            f"{text}; {name} alone reaches {_RHO(rho)}. Next: rank by {name}, which is no worse and simpler."
+        )
+    return f"{text}; the best baseline, {name}, reaches {_RHO(rho)}. Next: evaluate the leading candidates first."
 
 
 def _ranking_sections(ranking: Ranking) -> list[Section]:

@@ -68,7 +68,7 @@ def _about_the_best(report: "TargetCorrelations", best: "Correlation") -> list[s
         chance = f" (best of 80 under shuffled scores: {mean:.2f} on average, p = {p:.3f})"
     found = [
         f"{best.proxy} leads 80 proxies that were compared on the scores shown here: its rho of "
-        f"{best.spearman:+.2f} is too good by selection{chance}"
+        f"{best.spearman:+.2f} is optimistically biased{chance}"
     ]
     worst = min((c for c in report.correlations if c.spearman is not None), key=lambda c: c.agreement)
     if -worst.agreement > best.agreement:
@@ -255,8 +255,8 @@ def _best(report: "HeldOutResult") -> list[str]:
             f"p = {best.null.p:.3f}"
         )
     return [
-        f"{best.feature} is the best of {best.n_features} features on the scores it was picked on: mean "
-        f"|rho| {best.mean_abs_rho:.2f} is too good by selection{chance}"
+        f"{best.feature} is the best of {best.n_features} features on the scores that it was selected on: "
+        f"mean |rho| {best.mean_abs_rho:.2f} is optimistically biased{chance}"
     ]
 
 

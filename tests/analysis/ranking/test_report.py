@@ -110,7 +110,10 @@ def test_warnings_are_in_every_document() -> None:
 
 def test_answer_stands_first_and_notes_last(held_out: HeldOutResult) -> None:
     assert held_out.order is not None
-    leaders = (ranking_of(SCORES), None, "Next: the held-out"), (None, held_out, "rho for models not seen: ")
+    leaders = (
+        (ranking_of(SCORES), None, "Next: `forecast rank`"),
+        (None, held_out, "rho for models not seen: "),
+    )
     unverified = ranking_of(), None, "unverified. Next: measure"
     for ranking, evaluated, words in (*leaders, unverified):
         found = document("x", ranking, evaluated)
