@@ -174,6 +174,8 @@ class Run:
         from forecast.analysis.ranking.single_proxy import rank_candidates
         from forecast.warehouse.population import load_population
 
+        if over not in ("tokens", "bytes"):
+            raise ConfigError(f"over={over!r}: expected tokens or bytes")
         with self.warehouse() as db:
             population = load_population(db, over)
         ranking = rank_candidates(population, self.config.ranking)
@@ -264,6 +266,10 @@ class RunRanking:
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting it."""
         return self.ranking.warnings
+
+    def frames(self) -> "dict[str, pl.DataFrame]":
+        """`standings`, `targets` and `correlations`, as the report shows them."""
+        return self.ranking.frames()
 
     def held_out(
         self,
@@ -529,7 +535,7 @@ def forecast_checkpoints(
         NoDataError: no run has enough checkpoints up to `fit_until`.
     """
     horizons, proxies = _numbers(horizon), _names(proxy)
-    if bad := [h for h in horizons if not h > 1]:
+    if bad := [h for h in horizons if not 1 < h < math.inf]:
         raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
     expected = "TASK=P with P from 0 to below 1, e.g. arc_easy=0.25"
     levels = _by_name("--chance", chance, expected, lambda p: 0 <= p < 1)

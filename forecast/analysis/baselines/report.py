@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from forecast.analysis.baselines.held_out import N_FOLDS, HeldOutRow, held_out_table
+from forecast.analysis.baselines.held_out import MEAN, N_FOLDS, HeldOutRow, held_out_table
 from forecast.analysis.baselines.size import Agreement, size_agreement
 from forecast.inputs.published.observational_scaling import ScoreTable
-from forecast.report.document import Column, Document, Section, Table
+from forecast.report.document import Column, Document, Paragraph, Section, Table
 from forecast.report.format import INTEGER, fixed
 from forecast.report.records import frame_of
 
@@ -37,6 +37,10 @@ class BenchmarksResult:
             "benchmarks": frame_of(self.rows, HeldOutRow),
             "size_alone": sizes.insert_column(0, targets),
         }
+
+    def report(self, source: str = "table") -> Document:
+        """`.save("report.html")`, and HTML in a notebook; `source` names the data in the title."""
+        return document(source, self)
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -75,6 +79,25 @@ def evaluate_benchmarks(
     return BenchmarksResult(tuple(rows), tuple(sizes), folds)
 
 
+def _answer(result: BenchmarksResult) -> str:
+    """The best forecast of each benchmark beside the best by size alone; the best are selected post hoc."""
+    sizes = ("parameters", "training FLOPs")
+    rows = [row for row in result.rows if row.rmse is not None]
+    said = []
+    for target in dict.fromkeys(row.target for row in rows):
+        of_size = [row for row in rows if row.target == target and row.method in sizes]
+        others = [row for row in rows if row.target == target and row.method not in (*sizes, MEAN)]
+        if of_size and others:
+            best, size = min(others, key=lambda r: r.rmse or 0.0), min(of_size, key=lambda r: r.rmse or 0.0)
+            said.append(f"{target} {best.rmse:.3f} ({size.rmse:.3f})")
+    if not said:
+        return "No benchmark can be forecast both from others and from size. Next: see the reasons below."
+    return (
+        f"RMSE of the best forecast from other benchmarks, and by size alone in brackets: {', '.join(said)}. "
+        "Next: a proxy must beat the former where such scores exist, the latter where they do not."
+    )
+
+
 def document(source: str, result: BenchmarksResult) -> Document:
     """The report on a table of published benchmark scores; `source` is its file."""
     frames = result.frames()
@@ -96,8 +119,10 @@ def document(source: str, result: BenchmarksResult) -> Document:
         Column("n_models", "models", INTEGER, "Models with a known size and a score."),
         Column("n_unknown", "size unknown", INTEGER, "Models with a score and no known size."),
     )
-    held_out = f"Families held out in {result.folds} folds; all methods on the same models"
+    folds = min(result.folds, max(row.n_families for row in result.rows))  # no fold without a family
+    held_out = f"Families held out in {folds} folds; all methods on the same models"
     parts = (
+        Paragraph(_answer(result)),
         Table(frames["benchmarks"], methods, held_out, group_by="target"),
         Table(frames["size_alone"], sizes, "Size alone, without a fit", group_by="target"),
     )

@@ -145,7 +145,8 @@ def _answers(result: CheckpointsResult) -> list[Paragraph]:
             advice = f"continue ({gain})"
         else:
             advice = (
-                f"continue ({gain}) to step {stop.stop_at:,.0f}; beyond it the expected gain is below that"
+                f"continue ({gain}) to step {stop.stop_at:,.0f}; beyond it the "
+                f"expected gain is below {stop.min_gain:g}"
             )
         ends = interval(4)(row.lower, row.upper)
         answers.append(

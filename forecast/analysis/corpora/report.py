@@ -135,7 +135,7 @@ def _answer(result: CorporaResult, task: str) -> list[str]:
     if task not in result.best:
         return [
             f"No choice for {task}: no metric of known direction orders two corpora with different targets.",
-            "Next: give more corpora, or the direction of a metric (--higher or --lower); see Notes.",
+            "Next: see Notes for what is missing: corpora, different targets, --higher or --lower.",
         ]
     best, row = result.best[task]
     p = "" if best.null.p is None else f"; p = {best.null.p:.3f} by the permutation null of the best row"
@@ -152,22 +152,33 @@ def _answer(result: CorporaResult, task: str) -> list[str]:
     way, regret = choice.way, choice.regret
     assert way is not None and regret is not None
     runs = "1 run" if way.n_runs == 1 else f"{way.n_runs} runs"
+    # A single run has an interval for each seed and none for its mean accuracy; a scaling law has none.
+    own = [
+        row
+        for row in result.rows
+        if (row.metric, row.size, row.step, row.n_seeds) == (way.metric, way.size, way.step, way.n_runs)
+        and (row.task, row.seed) == (task, MEAN)
+    ]
+    least, known = way.accuracy, ""
+    if own and own[0].ci_low is not None:
+        least, known = own[0].ci_low, f" {interval(2)(own[0].ci_low, own[0].ci_high)}"
+    certain = least > 0.5 and (best.null.p is None or best.null.p <= _CHANCE)
     sure = (
-        f"How sure: decision accuracy {way.accuracy:.3f} (at chance: 0.5{p}); expected regret "
+        f"How sure: decision accuracy {way.accuracy:.3f}{known} (at chance: 0.5); expected regret "
         f"{_SMALL(regret.expected)} {interval(4)(regret.low, regret.high)} in {result.targets.metric}, "
         f"of a corpus taken at random {_SMALL(regret.random)}"
     )
     if choice.chosen_again is not None:
         sure += f"; the same choice in {PERCENT(choice.chosen_again)} of resamples"
-    following = f"Next: train {runs} at {way.size} for every further corpus, and take the one ranked first."
-    if best.null.p is not None and best.null.p > _CHANCE:
-        following = "Next: do not decide by these runs, they may be at chance; add corpora, seeds or sizes."
+    first = " or ".join(dict.fromkeys(regret.first))
     return [
-        f"Choose {' or '.join(dict.fromkeys(regret.first))} for {task}: ranked first by {way.metric} at "
-        f"{way.size}, {runs} of each corpus, {_FRACTION(way.cost)} of a target run's compute; "
-        f"best by the target: {regret.best}.",
+        (f"Choose {first} for {task}" if certain else f"No certain choice for {task}; {first} leads")
+        + f": ranked first by {way.metric} at {way.size}, {runs} of each corpus, {_FRACTION(way.cost)} of a "
+        f"target run's compute; best by the target: {regret.best}.",
         f"{sure}.",
-        following,
+        f"Next: train {runs} at {way.size} for every further corpus, and take the one ranked first."
+        if certain
+        else "Next: do not decide by these runs, they may be at chance; a larger --budget or more seeds.",
     ]
 
 

@@ -71,7 +71,7 @@ def _summary(result: DiagnoseResult, frames: Frames) -> Section:
         text = "at most {tied_share:.1%} of the tokens are tied ({candidate}, {task}); float32 has fewer ties"
         rows.append(["ties", text.format(**worst)])
     if worst := _largest(frames["windows"].with_columns(change=-pl.col("median_rho")), "change"):
-        text = "the last {last_tokens} tokens change the order most: median rho {median_rho:+.2f}"
+        text = "order by the last {last_tokens} tokens, the most different: median rho {median_rho:+.2f}"
         rows.append(["window", text.format(**worst)])
     if (ways := result.tokenizers.readings) > 1:
         rows.append(["tokenizers", f"the texts are tokenized in {ways} ways: rank with --over bytes"])
@@ -83,7 +83,7 @@ def _summary(result: DiagnoseResult, frames: Frames) -> Section:
         rows.append(["Min-K%", text.format(**worst)])
     if not result.contamination.reason:
         text = f"texts with matches in the corpus: {len(result.contamination.matches)}"
-        rows.append(["contamination", text + "; see the order without them"])
+        rows.append(["contamination", text])
     intro = (
         f"Diagnostics of {result.name}. Proxies: {', '.join(result.proxies)}; "
         f"{result.confidence:.0%} confidence intervals; seed {result.seed}."

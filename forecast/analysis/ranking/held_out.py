@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -29,6 +30,9 @@ from forecast.analysis.ranking.warnings import table_cautions
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.errors import FitError, InputError, did_you_mean
 from forecast.report.records import frame_of
+
+if TYPE_CHECKING:
+    from forecast.report.document import Document
 
 Array = NDArray[np.float64]
 _DRAWINGS = 100  # of instances; drawings of families take them in turn
@@ -62,6 +66,12 @@ class HeldOutResult:
     fitted: Fitted | None  # the order's scorer, fitted to all cells
     warnings: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
+
+    def report(self, source: str = "table") -> "Document":
+        """`.save("report.html")`, and HTML in a notebook; `source` names the data in the title."""
+        from forecast.analysis.ranking.report import document
+
+        return document(source, held_out=self)
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """Frames of the result.

@@ -142,7 +142,7 @@ def _order(result: HeldOutResult) -> Section:
             "forecast", "forecast", _RHO, "Mean over tasks, in standard deviations of a task's forecasts."
         ),
         Column("above_next", "P(above next)", _SHARE),
-        Column("measured_rank", "measured rank", NUMBER, "By the mean standing over tasks."),
+        Column("measured_rank", "rank by mean standing", NUMBER, "By the mean standing over tasks."),
         Column("n_tasks_measured", "tasks measured", INTEGER),
     )
     how = "by fits that saw neither it nor the task" if order.unseen else "by a fit to all cells"

@@ -10,7 +10,7 @@ from forecast.analysis.ranking.held_out import HeldOutResult
 from forecast.analysis.ranking.held_out_report import counts_text, held_out_sections
 from forecast.analysis.ranking.rank_uncertainty import Order
 from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations, best_of
-from forecast.analysis.ranking.splits import LEAVE_MODELS_OUT
+from forecast.analysis.ranking.splits import LEAVE_FAMILIES_OUT, LEAVE_MODELS_OUT
 from forecast.analysis.ranking.warnings import ALPHA
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.proxies.token_proxies import METRICS
@@ -47,7 +47,7 @@ def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResul
         held_out: None where nothing is measured, or it was not asked for.
     """
     words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
-    sections = [Section("", (Paragraph(text),)) for text in (_answer(ranking, held_out),) if text]
+    sections = [Section("", (Paragraph(_answer(ranking, held_out)),))]
     subtitle = ""
     if ranking is not None:
         sections += _ranking_sections(ranking)
@@ -63,11 +63,11 @@ def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResul
 
 
 def _answer(ranking: Ranking | None, held_out: HeldOutResult | None) -> str:
-    """Who leads, how sure that is, and what to do next; empty where no candidate has a place."""
+    """Who leads, how sure that is, and what to do next."""
     if held_out is not None and held_out.order is not None:
         return _held_out_answer(held_out, held_out.order)
     if ranking is None:
-        return ""
+        return "No ranking can be evaluated. Next: see the notes for what is missing."
     first, leading = ranking.standings[0], ranking.shown[0]
     text = f"{first.candidate} stands first by {leading}"
     known = [c for report in ranking.reports[:1] for c in report.correlations if c.proxy == leading]
@@ -86,24 +86,28 @@ def _held_out_answer(result: HeldOutResult, order: Order) -> str:
     text = f"{first.candidate} stands first by {order.scorer}"
     if first.rank_low is not None and first.rank_high is not None:
         text += f" (rank {first.rank_low:g} to {first.rank_high:g})"
-    wanted = (order.scorer, LEAVE_MODELS_OUT)
-    row = next((row for row in result.rows if (row.scorer, row.protocol) == wanted), None)
+    own = [row for row in result.rows if row.scorer == order.scorer and row.spearman is not None]
+    row = next(
+        (r for name in (LEAVE_MODELS_OUT, LEAVE_FAMILIES_OUT) for r in own if r.protocol == name), None
+    )
     if row is None or row.spearman is None:
         return f"{text}, unverified: no rho for models not seen. Next: see the notes for what is missing."
     p = "" if row.null.p is None else f", p = {row.null.p:.3f}"
     text += f"; rho for models not seen: {_RHO_AND_INTERVAL(row.spearman, row.ci_low, row.ci_high)}{p}"
-    if row.ci_low is None or row.ci_low <= 0 or (row.null.p is not None and row.null.p > ALPHA):
-        return f"{text}. Next: measure more candidates; this may be chance."
     others = [r for r in result.rows if r.protocol == row.protocol and r.scorer not in result.options.scorers]
-    known = [(r.spearman, r.scorer) for r in others if r.spearman is not None]
-    if not known:
-        return f"{text}. No baseline could be evaluated. Next: give one (--baselines) to compare with."
-    rho, name = max((rho, name.removeprefix("baseline: ")) for rho, name in known)
+    known = [(r.spearman, r.scorer.removeprefix("baseline: ")) for r in others if r.spearman is not None]
+    rho, name = max(known, default=(None, ""))
+    if rho is not None:
+        text += f"; the best baseline, {name}, reaches {_RHO(rho)}"
+    if row.null.p is None or 1 / (result.options.permutations + 1) > ALPHA:
+        return f"{text}. Next: more --permutations (200 or more), to tell it from chance."
+    if row.null.p > ALPHA or (row.ci_low is not None and row.ci_low <= 0):
+        return f"{text}. Next: measure more candidates; this may be chance."
+    if rho is None:
+        return f"{text}. Next: compare it with a baseline (--baselines)."
     if rho >= row.spearman:
-        return (
-            f"{text}; {name} alone reaches {_RHO(rho)}. Next: rank by {name}, which is no worse and simpler."
-        )
-    return f"{text}; the best baseline, {name}, reaches {_RHO(rho)}. Next: evaluate the leading candidates first."
+        return f"{text}. Next: rank by {name}, as good and simpler."
+    return f"{text}. Next: evaluate the leading candidates first."
 
 
 def _ranking_sections(ranking: Ranking) -> list[Section]:

@@ -11,7 +11,7 @@ from forecast.analysis.baselines.report import document, evaluate_benchmarks
 from forecast.analysis.baselines.size import size_agreement
 from forecast.errors import InputError
 from forecast.inputs.published.observational_scaling import ScoreTable, is_score_table, read_score_table
-from forecast.report.document import Table
+from forecast.report.document import Paragraph, Table
 
 PATH = Path(__file__).parents[3] / "configs" / "data" / "obsscaling_base_llm_benchmark_eval.csv"
 
@@ -172,7 +172,8 @@ def test_report_holds_every_method_beside_size_alone() -> None:
     assert [(row["target"], row["predictor"], row["n_unknown"]) for row in record["size_alone"]] == [
         (target, size, 3) for target in ("b", "a") for size in ("parameters", "training FLOPs")
     ]
-    methods, sizes = (part for part in document("T.csv", result).sections[0].parts)
+    answer, methods, sizes = document("T.csv", result).sections[0].parts
+    assert isinstance(answer, Paragraph) and ", a " in answer.text
     assert isinstance(methods, Table) and isinstance(sizes, Table)
     mean, *others = methods.cells()[: len(METHODS)]
     assert mean[:2] == ["b", MEAN] and mean[3] == "–", "a mean orders no models: its rho is missing"

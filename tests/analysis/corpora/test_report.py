@@ -92,7 +92,7 @@ def test_answer_is_first_and_notes_are_last(result: CorporaResult) -> None:
         (0.5, 0.1, True, "do not decide by these runs"),
         (0.01, 1e-9, True, "give a larger --budget"),
         (0.01, None, False, "give --parameters and --training-tokens"),
-        (None, None, False, "give more corpora"),
+        (None, None, False, "see Notes for what is missing"),
     ],
 )
 def test_answer_says_what_is_lacking(
