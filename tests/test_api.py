@@ -160,7 +160,7 @@ def test_held_out_of_a_run_reports_its_progress(run: forecast.Run) -> None:
         ["cross_entropy__uniform"], workers=1, on_progress=lambda *step: steps.append(step), **QUICK
     )
     assert found is not None and found.n_features == 1 and steps
-    with pytest.raises(InputError, match="leave-models-out"):
+    with pytest.raises(ConfigError, match="leave-models-out"):
         run.rank().held_out(protocol="leave-model-out")
 
 

@@ -92,11 +92,11 @@ def test_a_window_beyond_the_run_is_all_of_it_and_says_so(tmp_path: Path) -> Non
     [
         (["--fit-until", "4000"], NoDataError, "4 checkpoints with accuracy up to step 4000.*5 are needed"),
         (["--fit-until", "10"], NoDataError, "0 checkpoints with accuracy"),
-        (["--proxy", "bits_per_bytes"], InputError, "did you mean 'bits_per_byte'"),
-        (["--target", "accuracies"], InputError, "did you mean 'accuracy'"),
-        (["--cross-entropy", "cross_entropi"], InputError, "did you mean 'cross_entropy'"),
-        (["--cross-entropy", "cross_entropy:webb"], InputError, "did you mean 'web'"),
-        (["--chance", "task9=0.25"], InputError, "no such task; did you mean 'task0'"),
+        (["--proxy", "bits_per_bytes"], ConfigError, "did you mean 'bits_per_byte'"),
+        (["--target", "accuracies"], ConfigError, "did you mean 'accuracy'"),
+        (["--cross-entropy", "cross_entropi"], ConfigError, "did you mean 'cross_entropy'"),
+        (["--cross-entropy", "cross_entropy:webb"], ConfigError, "did you mean 'web'"),
+        (["--chance", "task9=0.25"], ConfigError, "no such task; did you mean 'task0'"),
         (["--chance", "task0"], ConfigError, "expected TASK=P"),
         (["--horizon", "1"], ConfigError, "expected more than 1"),
     ],
@@ -160,7 +160,7 @@ def test_checkpoints_of_a_warehouse_are_a_run(warehouse: duckdb.DuckDBPyConnecti
 
 
 def test_a_warehouse_that_cannot_serve_says_why(warehouse: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(InputError, match="no measured score is a 'accc'; did you mean 'acc'"):
+    with pytest.raises(ConfigError, match="no measured score is a 'accc'; did you mean 'acc'"):
         runs_of(warehouse, "accc")
     warehouse.execute("UPDATE candidates SET step = 1000 WHERE candidate = 'c2'")
     with pytest.raises(InputError, match="c1, c2 are all step 1000 of run 'mine'"):

@@ -54,8 +54,8 @@ def test_the_report_opens_without_a_server_and_the_scorer_is_kept(table: Path, t
     ("arguments", "code", "message"),
     [
         ((), 2, "give either CONFIG"),
-        (("--protocol", "leave-model-out"), 1, "leave-models-out"),
-        (("--scorer", "svm"), 1, "unknown scorer 'svm'"),
+        (("--protocol", "leave-model-out"), 2, "leave-models-out"),
+        (("--scorer", "svm"), 2, "unknown scorer 'svm'"),
         (("--features", "f00,f99"), 1, "column 'f99' is not there"),
         (("--permutations", "-1"), 2, "permutations"),
     ],

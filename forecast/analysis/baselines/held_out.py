@@ -15,7 +15,7 @@ from forecast.analysis.baselines.matrix_completion import complete
 from forecast.analysis.baselines.observational_scaling import fit_observational
 from forecast.analysis.baselines.size import fit_size_law
 from forecast.analysis.stats.rank_correlation import spearman
-from forecast.errors import FitError, InputError
+from forecast.errors import ConfigError, FitError, InputError
 from forecast.inputs.published.observational_scaling import ScoreTable
 
 Array = NDArray[np.float64]
@@ -57,13 +57,14 @@ def held_out_table(
         methods: of `METHODS`; None: all. One that fits in no fold gets a row with its reason.
 
     Raises:
-        InputError: an unknown target or method, or fewer than two families.
+        ConfigError: an unknown target or method.
+        InputError: fewer than two families.
     """
     wanted = list(table.benchmarks if targets is None else targets)
     chosen = list(METHODS if methods is None else methods)
     for names, known, what in ((wanted, table.benchmarks, "benchmark"), (chosen, tuple(METHODS), "method")):
         if unknown := [name for name in names if name not in known]:
-            raise InputError(f"unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
+            raise ConfigError(f"unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
     fold_of = family_folds(table.families, folds, seed)
     rows: list[HeldOutRow] = []
     for target in wanted:

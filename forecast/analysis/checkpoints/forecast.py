@@ -13,7 +13,7 @@ from forecast.analysis.checkpoints.results import ForecastRow, rows_of
 from forecast.analysis.checkpoints.run_decisions import Duel, Keep, RunDecisions, Stop, decide
 from forecast.analysis.checkpoints.summary import SummaryRow, summarise, verdicts
 from forecast.analysis.checkpoints.training_runs import Run, Runs
-from forecast.errors import InputError, NoDataError, did_you_mean
+from forecast.errors import ConfigError, NoDataError, did_you_mean
 from forecast.report.records import frame_of, frame_with
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def forecast_checkpoints(
         on_cost: called with how much is done, and of how much.
 
     Raises:
-        InputError: a metric that no run has.
+        ConfigError: a metric that no run has.
         NoDataError: no run has enough checkpoints up to `fit_until`.
     """
     for name, role in ((options.target, "target"), *((proxy, "proxy") for proxy in options.proxies)):
@@ -140,7 +140,7 @@ def failure_text(failure: Mapping[str, str]) -> str:
 
 def _check(name: str, known: Sequence[str], message: str) -> None:
     if name not in known:
-        raise InputError(f"{message}; {did_you_mean(name, known)}")
+        raise ConfigError(f"{message}; {did_you_mean(name, known)}")
 
 
 def _loss_metric(table: Runs, options: CheckpointsOptions) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import duckdb
 
 from forecast.analysis.checkpoints.training_runs import RunRow, Runs, build_runs
-from forecast.errors import InputError, NoDataError, did_you_mean
+from forecast.errors import ConfigError, InputError, NoDataError, did_you_mean
 
 _CHECKPOINTS = "candidates WHERE status = 'complete' AND step IS NOT NULL"
 
@@ -24,8 +24,8 @@ def runs_of(
 
     Raises:
         NoDataError: no candidate has a step, or nothing is measured.
-        InputError: two candidates at one step of a run, a metric that is not measured, an accuracy outside
-            0..1.
+        InputError: two candidates at one step of a run, an accuracy outside 0..1.
+        ConfigError: a metric that is not measured.
     """
     rows = db.execute(
         "SELECT candidate, step, training_tokens, family, corpus, seed, quantize_bits, drop_layers "
@@ -58,7 +58,7 @@ def runs_of(
     if target is None:
         target = min(counts, key=lambda metric: (-counts[metric], metric))
     elif target not in counts:
-        raise InputError(f"no measured score is a {target!r}; {did_you_mean(target, sorted(counts))}")
+        raise ConfigError(f"no measured score is a {target!r}; {did_you_mean(target, sorted(counts))}")
     proxies = db.execute(
         "SELECT candidate, task, proxy, value FROM task_proxies "
         f"JOIN (SELECT candidate, candidate_id FROM {_CHECKPOINTS}) USING (candidate_id) ORDER BY ALL"

@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.errors import InputError, did_you_mean
+from forecast.errors import ConfigError, InputError, did_you_mean
 from forecast.inputs.files import Problems, SourceRow
 from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
 
@@ -91,6 +91,7 @@ def read_runs(path: str, targets: Sequence[str] = (), axis: str | None = None) -
         InputError: a column, number or name that is missing, NaN, an accuracy outside 0..1, the same
             checkpoint twice, one step with two counts of tokens, tokens that fall as steps rise; names the
             line.
+        ConfigError: an unknown axis.
     """
     rows = read_long_table(path, _NEEDED, ("tokens", "flops", "task"))
     columns = list(rows[0].data)
@@ -141,7 +142,7 @@ def _series(rows: Sequence[RunRow], axis: str) -> Series:
 
 def _axis(read: Sequence[RunRow], axis: str | None, has_tokens: bool) -> tuple[str, tuple[str, ...]]:
     if axis is not None and axis not in AXES:
-        raise InputError(f"axis {axis!r}: {did_you_mean(axis, AXES)}")
+        raise ConfigError(f"axis {axis!r}: {did_you_mean(axis, AXES)}")
     gaps = {a: [r.where for r in read if r.counts[a] is None] for a in AXES[1:]}
     if axis is None and not gaps["tokens"]:
         return "tokens", ()

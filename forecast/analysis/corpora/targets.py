@@ -12,7 +12,7 @@ from forecast.analysis.corpora.metric_direction import is_accuracy
 from forecast.analysis.corpora.observation_arrays import size_number
 from forecast.analysis.corpora.observations_from_file import COUNTS, MEAN, TargetScore
 from forecast.analysis.stats.figures import mean_known
-from forecast.errors import InputError, did_you_mean
+from forecast.errors import ConfigError, InputError, did_you_mean
 
 MACRO = "macro"
 _MACRO_WORDS = frozenset({"macro", "avg", "average", "mean", "overall", "all"})
@@ -64,7 +64,8 @@ def targets_of(
         size: of the runs to be taken where there are several; None: the largest.
 
     Raises:
-        InputError: several metrics and none of them chosen; a metric or size that is not there.
+        InputError: several metrics and none of them chosen.
+        ConfigError: a metric or size that is not there.
     """
     names = tuple(sorted(corpora))
     warnings: list[str] = []
@@ -93,7 +94,7 @@ def _size(
     if not known:
         return scores, size
     if size is not None and size not in known:
-        raise InputError(f"no target of size {size!r}; {did_you_mean(size, known)}")
+        raise ConfigError(f"no target of size {size!r}; {did_you_mean(size, known)}")
     taken = known[-1] if size is None else size
     if len(known) > 1:
         warnings.append(
@@ -119,7 +120,7 @@ def _metric(
             others = ", ".join(name for name in known if name != metric)
             warnings.append(f"the target is {metric}; also in the table: {others} (--target-metric)")
     elif metric not in known:
-        raise InputError(f"no target metric {metric!r}; {did_you_mean(metric, known)}")
+        raise ConfigError(f"no target metric {metric!r}; {did_you_mean(metric, known)}")
     return [s for s in scores if s.metric == metric], metric
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from forecast.analysis.ranking.feature_table import CellTable
 from forecast.analysis.ranking.feature_table_from_file import Imported
 from forecast.config.schema import RankingConfig
-from forecast.errors import InputError, NoDataError, did_you_mean
+from forecast.errors import ConfigError, NoDataError, did_you_mean
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
 from forecast.warehouse.features import features, tied
 from forecast.warehouse.population import Population
@@ -41,12 +41,12 @@ def cells_of(
 
     Raises:
         NoDataError: no measured task has proxies.
-        InputError: an unknown proxy.
+        ConfigError: an unknown proxy.
     """
     known_names = [proxy.name for proxy in PROXIES]
     for name in chosen or ():
         if name not in known_names:
-            raise InputError(f"unknown proxy {name!r}; {did_you_mean(name, known_names)}")
+            raise ConfigError(f"unknown proxy {name!r}; {did_you_mean(name, known_names)}")
     used = sorted(dict.fromkeys(chosen or known_names))
     columns = [known_names.index(name) for name in used]
     targets = [t for t in population.targets if population.tasks_for(t.task, settings.targets)]

@@ -28,7 +28,7 @@ from forecast.analysis.ranking.scorers.univariate import Univariate
 from forecast.analysis.ranking.splits import KNOWN_TASKS, LEAVE_MODELS_OUT, PROTOCOLS, Protocol, make_protocol
 from forecast.analysis.ranking.warnings import table_cautions
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
-from forecast.errors import FitError, InputError, did_you_mean
+from forecast.errors import ConfigError, FitError, did_you_mean
 from forecast.report.records import frame_of
 
 if TYPE_CHECKING:
@@ -113,11 +113,11 @@ def evaluate_held_out(
         on_cost: told the estimated seconds of work that are done, and of all.
 
     Raises:
-        InputError: an unknown scorer or protocol.
+        ConfigError: an unknown scorer or protocol.
     """
     for name in options.protocols:
         if name not in PROTOCOLS:
-            raise InputError(f"unknown protocol {name!r}; {did_you_mean(name, PROTOCOLS)}")
+            raise ConfigError(f"unknown protocol {name!r}; {did_you_mean(name, PROTOCOLS)}")
     scorers = [make_scorer(name) for name in dict.fromkeys((*options.scorers, OWN_MEAN))]
     baselines: list[Scorer] = list(FROM_SCORES)
     design, left_out = design_of(imported.table)

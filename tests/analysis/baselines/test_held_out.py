@@ -9,7 +9,7 @@ import pytest
 from forecast.analysis.baselines.held_out import MEAN, METHODS, HeldOutRow, family_folds, held_out_table
 from forecast.analysis.baselines.report import document, evaluate_benchmarks
 from forecast.analysis.baselines.size import size_agreement
-from forecast.errors import InputError
+from forecast.errors import ConfigError, InputError
 from forecast.inputs.published.observational_scaling import ScoreTable, is_score_table, read_score_table
 from forecast.report.document import Paragraph, Table
 
@@ -116,9 +116,9 @@ def test_a_method_without_fit_says_so_and_does_not_shrink_the_others(published: 
 
 
 def test_unknown_names_and_single_families_are_refused(published: ScoreTable) -> None:
-    with pytest.raises(InputError, match="unknown benchmark 'MMMLU'; known: MMLU"):
+    with pytest.raises(ConfigError, match="unknown benchmark 'MMMLU'; known: MMLU"):
         held_out_table(published, targets=["MMMLU"])
-    with pytest.raises(InputError, match="unknown method 'flops'"):
+    with pytest.raises(ConfigError, match="unknown method 'flops'"):
         held_out_table(published, methods=["flops"])
     with pytest.raises(InputError, match="1 families"):
         held_out_table(dataclasses.replace(published, families=("a",) * 148))

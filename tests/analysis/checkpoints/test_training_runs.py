@@ -8,7 +8,7 @@ from analysis.checkpoints.simulated import World, cells, csv_of, run_of
 
 from forecast.analysis.checkpoints.fit_window import window_of
 from forecast.analysis.checkpoints.training_runs import Runs, read_runs
-from forecast.errors import InputError
+from forecast.errors import ConfigError, InputError
 
 GOOD = [
     ("a", 1000, 10, "t", "acc", 0.3),
@@ -83,7 +83,7 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path) -> None:
 def test_an_axis_needs_its_column(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--axis flops needs a number in column 'flops'"):
         read(tmp_path, GOOD, "flops")
-    with pytest.raises(InputError, match="did you mean 'steps'"):
+    with pytest.raises(ConfigError, match="did you mean 'steps'"):
         read(tmp_path, GOOD, "step")
 
 

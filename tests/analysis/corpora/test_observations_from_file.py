@@ -100,7 +100,7 @@ def test_unknown_directions_metrics_and_sizes_are_refused(tmp_path: Path) -> Non
     neither = [[*row[:3], metric, row[4]] for row in GOALS for metric in ("f1", "rouge")]
     with pytest.raises(InputError, match="targets of 2 metrics; choose one with --target-metric: f1, rouge"):
         report(tmp_path, GOOD, neither)
-    with pytest.raises(InputError, match="no target metric 'accurcy'; did you mean 'accuracy'"):
+    with pytest.raises(ConfigError, match="no target metric 'accurcy'; did you mean 'accuracy'"):
         report(tmp_path, GOOD, GOALS, CorporaOptions(target_metric="accurcy"))
     with pytest.raises(ConfigError, match="--loss los: no such metric"):
         report(tmp_path, GOOD, GOALS, CorporaOptions(losses=("los",)))

@@ -10,7 +10,7 @@ from forecast.analysis.ranking.feature_table_from_run import cells_of
 from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions, evaluate_held_out
 from forecast.analysis.ranking.held_out_metrics import ScorerRow
 from forecast.config.schema import RankingConfig
-from forecast.errors import InputError, NoDataError
+from forecast.errors import ConfigError, NoDataError
 from forecast.proxies.token_proxies import PROXIES
 from forecast.warehouse.population import Population
 
@@ -69,7 +69,7 @@ def test_chosen_proxies_and_mistakes() -> None:
     people = population()
     table = cells_of(people, SETTINGS, ["rank__uniform", "margin__uniform"]).imported.table
     assert table.features == ("margin__uniform", "rank__uniform")
-    with pytest.raises(InputError, match="rank__uniform"):
+    with pytest.raises(ConfigError, match="rank__uniform"):
         cells_of(people, SETTINGS, ["rank_uniform"])
     with pytest.raises(NoDataError, match="nothing to hold out"):
         cells_of(replace(people, targets=()), SETTINGS)

@@ -21,7 +21,7 @@ from forecast.analysis.ranking.splits import (
     LEAVE_MODELS_OUT,
     PROTOCOLS,
 )
-from forecast.errors import InputError
+from forecast.errors import ConfigError
 
 FEATURE_SCORERS = ("univariate", "ranksvm-linear")
 HONEST = (LEAVE_MODELS_OUT,)
@@ -182,9 +182,9 @@ def test_without_bootstraps_or_permutations_there_are_no_intervals_and_no_p() ->
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     table = world("noise", 0, candidates=6, tasks=3, features=2)
-    with pytest.raises(InputError, match="leave-models-out"):
+    with pytest.raises(ConfigError, match="leave-models-out"):
         report(table, protocols=("leave-model-out",))
-    with pytest.raises(InputError, match="ranksvm-rbf"):
+    with pytest.raises(ConfigError, match="ranksvm-rbf"):
         report(table, scorers=("ranksvm-rbg",))
 
 

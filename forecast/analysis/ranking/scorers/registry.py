@@ -13,7 +13,7 @@ from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN, FittedOwnMean
 from forecast.analysis.ranking.scorers.ranksvm import LINEAR, RBF, FittedRankSVM, ranksvm
 from forecast.analysis.ranking.scorers.sparse_linear import FittedSparse, Sparse3
 from forecast.analysis.ranking.scorers.univariate import FittedUnivariate, Univariate
-from forecast.errors import InputError, did_you_mean
+from forecast.errors import ConfigError, InputError, did_you_mean
 
 FORMAT = 1
 SCORERS = ("univariate", "sparse-3", LINEAR, RBF)
@@ -24,7 +24,7 @@ def make_scorer(name: str) -> Scorer:
     """The scorer of this name, `SCORERS` or own-mean.
 
     Raises:
-        InputError: there is none.
+        ConfigError: there is none.
     """
     if name in (LINEAR, RBF):
         return ranksvm(name)
@@ -34,7 +34,7 @@ def make_scorer(name: str) -> Scorer:
         return Sparse3()
     if name == OWN_MEAN:
         return OwnMean()
-    raise InputError(f"unknown scorer {name!r}; {did_you_mean(name, (*SCORERS, OWN_MEAN))}")
+    raise ConfigError(f"unknown scorer {name!r}; {did_you_mean(name, (*SCORERS, OWN_MEAN))}")
 
 
 def save(fitted: Fitted, path: str | Path) -> None:

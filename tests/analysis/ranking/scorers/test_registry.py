@@ -17,7 +17,7 @@ from forecast.analysis.ranking.scorers.registry import OWN_MEAN, SCORERS, load, 
 from forecast.analysis.ranking.scorers.sparse_linear import FittedSparse, Sparse3
 from forecast.analysis.ranking.scorers.univariate import FittedUnivariate, Univariate
 from forecast.analysis.ranking.splits import PROTOCOLS, make_protocol
-from forecast.errors import FitError, InputError
+from forecast.errors import ConfigError, FitError, InputError
 
 Array = NDArray[np.float64]
 
@@ -179,5 +179,5 @@ def test_nothing_to_learn_from_is_an_error(name: str) -> None:
 
 
 def test_unknown_names_are_told_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'ranksvm-rbf'"):
+    with pytest.raises(ConfigError, match="did you mean 'ranksvm-rbf'"):
         make_scorer("ranksvm-rfb")
