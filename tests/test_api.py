@@ -107,7 +107,7 @@ def test_scoring_calls_back_and_prints_nothing(
     settings["trajectories"].append({"task": "absent", "path": "absent.jsonl"})
     other = config.with_name("other.yaml")
     other.write_text(yaml.safe_dump(settings))
-    events: list[forecast.api.Event] = []
+    events: list[forecast.api.subscribers.Event] = []
     record = forecast.load(other).score(on_event=events.append)
     printed = capfd.readouterr()
     assert printed.out == ""
@@ -116,7 +116,7 @@ def test_scoring_calls_back_and_prints_nothing(
     kinds = [event["event"] for event in events]
     assert kinds[:2] == ["failed", "started"] and kinds[-1] == "ended"
     assert kinds.count("committed") == 5
-    again: list[forecast.api.Event] = []
+    again: list[forecast.api.subscribers.Event] = []
     forecast.load(other).score(on_event=again.append)
     assert [event["event"] for event in again] == ["failed"]
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from forecast import api
+from forecast.api.subscribers import Event, Show
 from forecast.errors import ConfigError
 from forecast.report.console import err
 from forecast.runs.progress import ScoringProgress
@@ -36,7 +37,7 @@ def ranking_of(run: api.Run, over: Literal["tokens", "bytes"] = "tokens") -> api
         return run.rank(over)
 
 
-def print_event(event: api.Event) -> None:
+def print_event(event: Event) -> None:
     """Events that are no part of the progress bar; with `FORECAST_LOG=json` the log lines themselves."""
     kind = event["event"]
     if kind == "released":
@@ -51,7 +52,7 @@ def print_event(event: api.Event) -> None:
         print(json.dumps(event, ensure_ascii=False), file=sys.stderr)
 
 
-def progress_bars() -> api.Show | None:
+def progress_bars() -> Show | None:
     """None where the structured log takes their place."""
     return None if _log_is_json() else partial(ScoringProgress, err)
 

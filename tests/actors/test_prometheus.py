@@ -61,7 +61,7 @@ import json, sys, time, urllib.request
 import psutil, ray
 from actors.cluster import connected
 from actors.scheduler import score_plan
-from forecast.api import watched
+from forecast.api.subscribers import watched
 from forecast.config.loader import load_config
 from forecast.plan import make_plan
 from forecast.runs.status import RunStatus

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from watched import plan_of, receipt
 
-from forecast.api import watched
+from forecast.api.subscribers import watched
 from forecast.cli.scoring import print_event, progress_bars
 from forecast.errors import ConfigError, ForecastError
 from forecast.plan import Failure, Plan

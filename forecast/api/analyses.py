@@ -1,0 +1,387 @@
+"""The analyses of tables and runs, each one call."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from forecast.api.arguments import (
+    ByName,
+    Names,
+    Numbers,
+    OnProgress,
+    TableSource,
+    by_name,
+    cores,
+    ignore,
+    names,
+    numbers,
+    options_of,
+)
+from forecast.api.run import Run
+from forecast.api.subscribers import OnEvent, Show
+from forecast.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:  # half a second to import; every function imports what it needs
+    import polars as pl
+
+    from forecast.analysis.baselines.report import BenchmarksResult
+    from forecast.analysis.checkpoints.forecast import CheckpointsResult
+    from forecast.analysis.corpora.corpora_result import CorporaResult
+    from forecast.analysis.diagnostics.diagnose import DiagnoseResult, Watch
+    from forecast.analysis.parity.compare import ParityResult
+    from forecast.analysis.ranking.held_out import HeldOutResult
+    from forecast.analysis.ranking.saved_scorer import SavedScorer
+
+
+def rank_table(
+    table: TableSource,
+    features: Names | None = None,
+    baselines: Names = (),
+    *,
+    protocol: Names = (),
+    scorer: Names = (),
+    seed: int = 0,
+    permutations: int = 200,
+    bootstraps: int = 1000,
+    confidence: float = 0.95,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> "HeldOutResult":
+    """Rank from a table: columns candidate, family (optional), task, score, then one for each feature.
+
+    Args:
+        features: columns to use; None: all.
+        baselines: columns that are no features but rows of their own, e.g. parameters.
+        protocol, scorer, permutations, bootstraps, workers: as in `RunRanking.held_out`.
+
+    Raises:
+        InputError: the table is wrong, or an unknown scorer or protocol.
+    """
+    from forecast.analysis.ranking.feature_table_from_file import read_table
+    from forecast.analysis.ranking.held_out import evaluate_held_out
+    from forecast.inputs.frames import file_of
+
+    options = options_of(protocol, scorer, permutations, bootstraps, confidence, seed)
+    with file_of(table) as path:
+        imported = read_table(path, None if features is None else names(features), names(baselines))
+    return evaluate_held_out(imported, options, workers=workers or cores(), on_cost=on_progress or ignore)
+
+
+def forecast_benchmarks(
+    table: str | Path,
+    *,
+    target: Names = (),
+    folds: int = 10,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> "BenchmarksResult":
+    """Forecast benchmarks from all others, and from size alone, for held-out families.
+
+    Args:
+        table: CSV file of published scores: Model, Model Family, Model Size (B), Pretraining Data Size (T),
+            FLOPs (1E21), then one column for each benchmark.
+        target: benchmarks; (): each.
+        folds: the families are held out in so many.
+
+    Raises:
+        ConfigError: an unknown target.
+        InputError: the table is wrong, or has fewer than two families.
+    """
+    from forecast.analysis.baselines.report import evaluate_benchmarks
+    from forecast.inputs.published.observational_scaling import read_score_table
+
+    scores, wanted = read_score_table(str(table)), names(target)
+    if unknown := [name for name in wanted if name not in scores.benchmarks]:
+        raise ConfigError(f"{table} has no benchmark {unknown[0]!r}; known: {', '.join(scores.benchmarks)}")
+    return evaluate_benchmarks(scores, wanted, folds=folds, seed=seed, on_progress=on_progress or ignore)
+
+
+def compare_corpora(
+    source: Run | TableSource,
+    targets: TableSource | None = None,
+    *,
+    higher: Names = (),
+    lower: Names = (),
+    target_metric: str | None = None,
+    target_size: str | None = None,
+    budget: Numbers = (),
+    parameters: ByName = (),
+    training_tokens: ByName = (),
+    scored_tokens: float | None = None,
+    expert_parameters: float | None = None,
+    expert_tokens: float | None = None,
+    loss: Names = (),
+    scaling_laws: bool = True,
+    bootstraps: int = 1000,
+    permutations: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> "CorporaResult":
+    """How often small runs decide between pretraining corpora as large ones do, and at what cost.
+
+    Args:
+        source: a run whose candidates have a `corpus`; or small runs as a table with columns corpus, size,
+            seed, step, task, metric, value, and counts where known.
+        targets: the large runs: columns corpus, seed, task, metric, value, and counts where known.
+        higher, lower: metrics where higher or lower is better.
+        budget: share of the compute of one target run.
+        parameters, training_tokens: by size; active parameters, tokens of a whole training run.
+        scored_tokens: tokens read to score a run, prompts included.
+        loss: metrics to fit scaling laws to; (): cross-entropies, by their name.
+        workers: processes; None: one for each core.
+
+    Raises:
+        ConfigError: an argument is out of range or names what is not there.
+        InputError: a table is wrong.
+        NoDataError: the run has no candidate with a corpus, or nothing is measured.
+    """
+    budgets = numbers(budget)
+    if bad := [b for b in budgets if not 0 < b < math.inf]:
+        raise ConfigError(f"--budget {bad[0]:g}: expected a share of the target's compute above 0, e.g. 1e-3")
+    if (expert_parameters is None) != (expert_tokens is None):
+        raise ConfigError("--expert-parameters and --expert-tokens go together; give both")
+    expected = "SIZE=NUMBER, e.g. 150M=151898880"
+    active = by_name("--parameters", parameters, expected, lambda n: 0 < n < math.inf)
+    tokens = by_name("--training-tokens", training_tokens, expected, lambda n: 0 < n < math.inf)
+    from forecast.analysis.corpora import compare
+    from forecast.analysis.corpora.compute_cost import Given
+    from forecast.analysis.corpora.corpora_result import CorporaOptions
+
+    if isinstance(source, Run) and targets is None:
+        from forecast.analysis.corpora.observations_from_run import tables_of
+
+        with source.warehouse() as db:
+            tables = tables_of(db, target_size)
+    elif isinstance(source, Run) or targets is None:
+        raise ConfigError("--table (small runs) and --targets (large runs) go together; give both")
+    else:
+        from forecast.analysis.corpora.observations_from_file import read_tables
+        from forecast.inputs.frames import file_of
+
+        with file_of(source) as observed, file_of(targets, "targets") as wanted:
+            tables = read_tables(observed, wanted)
+    options = CorporaOptions(
+        higher=names(higher),
+        lower=names(lower),
+        target_metric=target_metric,
+        budgets=budgets,
+        given=Given(
+            parameters=active,
+            tokens=tokens,
+            scored_tokens=scored_tokens,
+            target_size=target_size,
+            expert_parameters=expert_parameters,
+            expert_tokens=expert_tokens,
+        ),
+        laws=scaling_laws,
+        losses=names(loss),
+        bootstraps=bootstraps,
+        permutations=permutations,
+        confidence=confidence,
+        seed=seed,
+    )
+    return compare.compare_corpora(tables, options, workers or cores(), on_progress)
+
+
+def forecast_checkpoints(
+    source: Run | TableSource,
+    *,
+    proxy: Names = (),
+    target: str | None = None,
+    fit_until: float | None = None,
+    horizon: Numbers = (),
+    cross_entropy: str | None = None,
+    chance: ByName = (),
+    axis: str | None = None,
+    break_: Numbers = (),
+    confidence: float = 0.9,
+    min_gain: float = 0.01,
+    on_progress: OnProgress | None = None,
+) -> "CheckpointsResult":
+    """Forecast training runs from their first checkpoints.
+
+    Args:
+        source: a run whose candidates have a `step`; or a table with columns run, step, tokens, task, metric,
+            value.
+        proxy: metrics to forecast through; with several, rolling origins choose. (): of a run
+            cross_entropy__uniform, of a table none.
+        target: the metric to forecast, an accuracy within 0..1. None: a run's most frequent measured score.
+        fit_until: last step that may be looked at; None: the last there is.
+        horizon: in lengths of the window; (): 2, 4, 8 and 18.
+        cross_entropy: `METRIC` or `METRIC:TASK` of generic texts, for the two-step baselines.
+        chance: chance level by task, 0 to below 1.
+        axis: what t counts: steps, tokens or flops; None: tokens where all rows have them.
+        break_: steps at which the learning-rate schedule breaks.
+        min_gain: smallest gain in accuracy that makes continuing a run worth it.
+
+    Raises:
+        ConfigError: an argument is out of range; a table without a target.
+        InputError: the table is wrong, or no run has a metric.
+        NoDataError: no run has enough checkpoints up to `fit_until`.
+    """
+    horizons, proxies = numbers(horizon), names(proxy)
+    if bad := [h for h in horizons if not 1 < h < math.inf]:
+        raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
+    expected = "TASK=P with P from 0 to below 1, e.g. arc_easy=0.25"
+    levels = by_name("--chance", chance, expected, lambda p: 0 <= p < 1)
+    from forecast.analysis.checkpoints import forecast
+    from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions
+
+    if isinstance(source, Run):
+        from forecast.analysis.checkpoints.runs_from_run import runs_of
+
+        with source.warehouse() as db:
+            runs, target = runs_of(db, target, axis)
+        proxies = proxies or ("cross_entropy__uniform",)
+    elif target is None:
+        raise ConfigError("--table needs --target METRIC, the accuracy to forecast")
+    else:
+        from forecast.analysis.checkpoints.training_runs import read_runs
+        from forecast.inputs.frames import file_of
+
+        with file_of(source) as path:
+            runs = read_runs(path, (target,), axis)
+    metric, _, task = (cross_entropy or "").partition(":")
+    options = CheckpointsOptions(
+        target=target,
+        proxies=proxies,
+        fit_until=runs.last_step if fit_until is None else fit_until,
+        loss=metric or None,
+        loss_task=task or None,
+        horizons=horizons or CheckpointsOptions.horizons,
+        chance=levels,
+        breaks=numbers(break_),
+        confidence=confidence,
+        min_gain=min_gain,
+    )
+    return forecast.forecast_checkpoints(runs, options, on_cost=on_progress)
+
+
+def diagnose(
+    run: Run,
+    *,
+    proxy: Names = (),
+    corpus: Names = (),
+    corpus_column: str = "text",
+    ngram: int | None = None,
+    ngram_of: Literal["words", "characters"] = "words",
+    min_k: float = 20.0,
+    windows: Sequence[int] | str = (100, 250, 500, 1000),
+    watch: "Watch | None" = None,
+) -> "DiagnoseResult":
+    """What could make a run's ranking look better than it is: experts, ties, windows, tokenizers, leaks.
+
+    Args:
+        proxy: (): cross_entropy__uniform and the one that leads the ranking.
+        corpus: files or folders in which the trajectories are looked up.
+        ngram: length of a match; None: 13 words or 50 characters.
+        min_k: percent of least likely tokens in Min-K%.
+        windows: compared with all scored tokens: their last n; numbers, or a text with commas between them.
+        watch: makes a progress display, once for each of the long parts.
+
+    Raises:
+        ConfigError: a window below 1; no such proxy.
+        NoDataError: nothing to rank by.
+    """
+    texts = [n for n in windows.split(",") if n.strip()] if isinstance(windows, str) else windows
+    try:
+        lengths = tuple(int(n) for n in texts)
+    except ValueError:
+        lengths = (0,)
+    if any(n < 1 for n in lengths):
+        raise ConfigError(
+            f"--windows {windows}: expected numbers of tokens, 1 or more, with commas, e.g. 100,500"
+        )
+    from forecast.analysis.diagnostics import diagnose as home
+
+    options = home.DiagnoseOptions(
+        proxies=names(proxy),
+        windows=lengths,
+        min_k_percent=min_k,
+        corpus=names(corpus),
+        corpus_column=corpus_column,
+        ngram=ngram or (13 if ngram_of == "words" else 50),
+        unit=ngram_of,
+    )
+    with run.warehouse() as db:
+        return home.diagnose(db, run.config, options, **({"watch": watch} if watch else {}))
+
+
+def parity(
+    run: Run,
+    *,
+    against: Names = (),
+    base: Names = (),
+    candidate: Names = (),
+    trajectories: int = 32,
+    tolerance: float | None = None,
+    address: str | None = None,
+    on_event: OnEvent | None = None,
+    show: Show | None = None,
+) -> "ParityResult":
+    """Score the same trajectories under two setups of the engine, as far as that is not done, and compare.
+
+    Args:
+        against: `KEY=VALUE` of the engine section: what differs from the base; (): the other dtype.
+        base: likewise, what differs from the configuration on both sides.
+        candidate: compare only these.
+        trajectories: the first so many of each task; 0: all.
+        tolerance: largest difference of a log-probability that is still agreement, nats.
+        address, on_event, show: as in `Run.score`.
+
+    Raises:
+        ConfigError: an unknown key or candidate.
+        NoDataError: nothing can be scored in one of the setups, or no candidate was read in both.
+    """
+    from forecast.analysis.parity.compare import compare
+    from forecast.analysis.parity.setups import two_setups, unfinished
+
+    setups = two_setups(run.config, names(base), names(against), names(candidate), trajectories)
+    sides = [Run(setup.config) for setup in (setups.base, setups.against)]
+    with ExitStack() as stack:
+        if unfinished(setups):  # starting Ray takes seconds, so it is done once
+            from actors.cluster import connected
+
+            stack.enter_context(connected(run.config.cluster, address))
+        for setup, side in zip((setups.base, setups.against), sides, strict=True):
+            (on_event or ignore)({"event": "setup", "setup": setup.role, "label": setup.label})
+            side.score(address, on_event=on_event, show=show)
+    return compare(run.config, setups, sides[0].plan(), sides[1].plan(), tolerance)
+
+
+def convert(name: str, source: str | Path) -> "pl.DataFrame":
+    """A published table in the form that `compare_corpora` or `forecast_checkpoints` reads.
+
+    Args:
+        name: datadecide (both of its tables) or olmo (evaluations of a pretraining run).
+        source: the published file; a local path or `s3://...`.
+
+    Raises:
+        ConfigError: no such converter.
+        InputError: the table is wrong.
+    """
+    from forecast.inputs.published import datadecide, olmo
+
+    converters = {"datadecide": datadecide.convert, "olmo": olmo.convert}
+    if name not in converters:
+        raise ConfigError(f"no converter {name!r}; {did_you_mean(name, converters)}")
+    return converters[name](str(source))
+
+
+def load_scorer(path: str | Path) -> "SavedScorer":
+    """The scorer that `forecast rank --save FILE` wrote; a version mismatch is a Python warning.
+
+    Raises:
+        InputError: no such file, or not a saved scorer.
+    """
+    from forecast.analysis.ranking.saved_scorer import load_saved
+
+    saved = load_saved(path)
+    for text in saved.warnings:
+        warnings.warn(text, stacklevel=2)
+    return saved

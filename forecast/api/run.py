@@ -1,0 +1,312 @@
+"""A configuration and what has been computed for it: score, aggregate, rank, read."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from forecast.api.arguments import Names, OnProgress, cores, ignore, names, options_of
+from forecast.api.subscribers import OnEvent, Show, watched
+from forecast.errors import ConfigError, ForecastError, InterruptedRun
+
+if TYPE_CHECKING:  # half a second to import; every function imports what it needs
+    import duckdb
+    import polars as pl
+
+    from forecast.analysis.ranking.held_out import HeldOutResult
+    from forecast.analysis.ranking.single_proxy import Ranking
+    from forecast.config.schema import Config
+    from forecast.lake.trajectory_view import CandidateTrajectory
+    from forecast.plan import Failure, Plan
+    from forecast.report.document import Document
+    from forecast.warehouse.population import Population
+
+
+def load(path: str | Path) -> "Run":
+    """The run that a configuration file describes; nothing is computed yet.
+
+    Raises:
+        ConfigError: the file cannot be used; names file, line and the nearest valid key.
+    """
+    from forecast.config.loader import load_config
+
+    return Run(load_config(Path(path)), str(path))
+
+
+class Run:
+    """A configuration and what has been computed for it; results lie below `config.output`.
+
+    Attributes:
+        failed: what had failed when the warehouse was built that was read last, as records of `--json`.
+    """
+
+    def __init__(self, config: "Config", source: str | None = None, plan: "Plan | None" = None) -> None:
+        """Args: source: the file that reports name; None: the configuration's name."""
+        self.config, self.source, self._plan = config, source or config.name, plan
+        self.failed: list[dict[str, str]] = []
+
+    def __repr__(self) -> str:
+        return f"Run({self.source!r}, output={self.config.output!r})"
+
+    def plan(self) -> "Plan":
+        """The units of work; read once, so load the run again after its inputs have changed."""
+        if self._plan is None:
+            from forecast.plan import make_plan
+
+            if self.config.nightly is None:
+                self._plan = make_plan(self.config)
+            else:
+                from forecast.nightly.checkpoint_candidates import plan_with_scored_checkpoints
+
+                self._plan = plan_with_scored_checkpoints(self.config, self.config.nightly.watch)
+        return self._plan
+
+    def score(
+        self,
+        address: str | None = None,
+        retry: bool = False,
+        on_event: OnEvent | None = None,
+        *,
+        show: Show | None = None,
+    ) -> dict[str, Any]:
+        """Score what is not in the lake yet.
+
+        Args:
+            address: of a Ray cluster; None: the configuration's, else Ray on this machine.
+            retry: try candidates again that are in quarantine after their own errors.
+            on_event: called with every event.
+            show: makes a subscriber that needs the run's status, e.g. a progress bar.
+
+        Returns:
+            What is in the lake afterwards, the record of `forecast score --json`; `failed` lists what failed.
+
+        Raises:
+            ForecastError: nothing can be scored.
+            InterruptedRun: Ctrl-C; what is done is kept.
+        """
+        from forecast.runs.quarantine import Quarantine
+        from forecast.runs.records import save_failures, score_record
+
+        plan, tell = self.plan(), on_event or ignore
+        done = plan.done()
+        if not plan.units and plan.failures:
+            reasons = "\n".join(failure.error for failure in plan.failures)
+            raise ForecastError(f"nothing can be scored:\n{reasons}")
+        quarantine = Quarantine(plan.config)
+        if retry and (released := quarantine.release(plan)):
+            tell({"event": "released", "count": released})
+        aside = quarantine.of(plan)
+        waiting = [unit for unit in plan.units if unit.address not in done]
+        ids = dict.fromkeys(unit.candidate.candidate_id for unit in waiting)
+        failures = [*plan.failures, *(aside[id_].failure() for id_ in ids if id_ in aside)]
+        for failure in failures:
+            tell({"event": "failed", **failure.as_record()})
+        if waiting := [unit for unit in waiting if unit.candidate.candidate_id not in aside]:
+            from actors.cluster import connected
+            from actors.scheduler import score_plan
+            from forecast.runs.status import RunStatus
+
+            status = RunStatus(plan, done, failures, job=os.environ.get("FORECAST_JOB"))
+            try:
+                with connected(plan.config.cluster, address), watched(status, on_event, show) as subscriber:
+                    failures += score_plan(plan, waiting, subscriber).failures
+            except KeyboardInterrupt:
+                raise InterruptedRun("interrupted; run the same command again to resume") from None
+        save_failures(plan, failures)
+        return score_record(plan, failures)
+
+    def aggregate(self) -> "list[Failure]":
+        """Compute the proxies from the lake and publish the warehouse; returns all that failed so far."""
+        from forecast.runs.records import load_failures
+        from forecast.warehouse.build import build_warehouse
+
+        return build_warehouse(self.plan(), load_failures(self.plan()))
+
+    @contextmanager
+    def warehouse(self) -> "Iterator[duckdb.DuckDBPyConnection]":
+        """A read-only connection to the warehouse, which also sets `failed`.
+
+        Raises:
+            NoDataError: nothing has been aggregated yet.
+        """
+        from forecast.warehouse.connect import open_warehouse, read_failures
+
+        with open_warehouse(self.config.output) as db:
+            self.failed = [failure.as_record() for failure in read_failures(db)]
+            yield db
+
+    def rank(self, over: Literal["tokens", "bytes"] = "tokens") -> "RunRanking":
+        """Every proxy by itself against what is measured.
+
+        Args:
+            over: what a proxy's mean is over; bytes compare between tokenizers.
+
+        Raises:
+            NoDataError: nothing has been aggregated yet, or there is nothing to rank by.
+        """
+        from forecast.analysis.ranking.single_proxy import rank_candidates
+        from forecast.warehouse.population import load_population
+
+        if over not in ("tokens", "bytes"):
+            raise ConfigError(f"over={over!r}: expected tokens or bytes")
+        with self.warehouse() as db:
+            population = load_population(db, over)
+        ranking = rank_candidates(population, self.config.ranking)
+        return RunRanking(self.config, self.source, population, ranking, self.failed)
+
+    def show(
+        self,
+        candidate: str | None = None,
+        task: str | None = None,
+        instance: str | None = None,
+        expert: str | None = None,
+    ) -> "CandidateTrajectory":
+        """One trajectory as a candidate read it; what is not given is the first there is.
+
+        Raises:
+            ConfigError: no such candidate, task, instance or expert; names those there are.
+            NoDataError: it is not scored yet.
+        """
+        from forecast.lake.trajectory_view import read_trajectory
+
+        return read_trajectory(self.plan(), candidate, task, instance, expert)
+
+    def tokens(self) -> "pl.LazyFrame":
+        """The lake's rows, one a scored token: log-probability and entropy in nats, rank, ties.
+
+        Raises:
+            NoDataError: nothing is scored yet.
+        """
+        import polars as pl
+
+        from forecast import storage
+        from forecast.errors import NoDataError
+
+        plan = self.plan()
+        done = plan.done()
+        paths = [plan.path(unit) for unit in plan.select("trajectories") if unit.address in done]
+        if not paths:
+            raise NoDataError(f"nothing is in {plan.folder('trajectories')}; run `forecast score` first")
+        if storage.is_remote(paths[0]):
+            import pyarrow.dataset
+
+            fs, _ = storage.filesystem(paths[0])
+            inner = [storage.filesystem(path)[1] for path in paths]
+            return pl.scan_pyarrow_dataset(pyarrow.dataset.dataset(inner, filesystem=fs))
+        return pl.scan_parquet(paths, glob=False)
+
+    def proxies(self) -> "pl.DataFrame":
+        """Proxies by candidate and task, from the warehouse: value, spread over experts, counts.
+
+        Raises:
+            NoDataError: nothing has been aggregated yet.
+        """
+        import polars as pl
+
+        with self.warehouse() as db:
+            rows = db.sql(
+                "SELECT candidate, family, task, proxy, value, expert_sd, n_experts, n_instances "
+                "FROM task_proxies JOIN candidates USING (candidate_id) "
+                "WHERE status = 'complete' ORDER BY place, task, proxy"
+            ).to_arrow_table()
+        return pl.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class RunRanking:
+    """A run's ranking by single proxies, and what failed on the way to it."""
+
+    config: "Config"
+    source: str
+    population: "Population"
+    ranking: "Ranking"
+    failed: list[dict[str, str]]
+
+    @property
+    def standings(self) -> "pl.DataFrame":
+        """One row a candidate, best forecast first; `values` and `ranks` hold the shown proxies."""
+        from forecast.analysis.ranking.single_proxy import Standing
+        from forecast.report.records import frame_of
+
+        return frame_of(self.ranking.standings, Standing)
+
+    @property
+    def correlations(self) -> "pl.DataFrame":
+        """One row a target and proxy: Spearman's rho with its interval, Kendall's tau, n."""
+        return self.ranking.frames()["correlations"]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before trusting it."""
+        return self.ranking.warnings
+
+    def frames(self) -> "dict[str, pl.DataFrame]":
+        """`standings`, `targets` and `correlations`, as the report shows them."""
+        return self.ranking.frames()
+
+    def held_out(
+        self,
+        features: Names | None = None,
+        *,
+        protocol: Names = (),
+        scorer: Names = (),
+        seed: int | None = None,
+        permutations: int = 200,
+        bootstraps: int = 1000,
+        confidence: float | None = None,
+        workers: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> "HeldOutResult | None":
+        """Scorers under held-out evaluation, with their nulls; None where nothing is measured. Takes a while.
+
+        Args:
+            features: None: all 80 proxies.
+            protocol, scorer: (): all.
+            seed, confidence: None: the configuration's.
+            permutations: for the null of each scorer.
+            bootstraps: for intervals.
+            workers: processes; None: one for each core.
+
+        Raises:
+            InputError: an unknown scorer, protocol or feature.
+        """
+        from forecast.analysis.ranking.feature_table_from_run import cells_of
+        from forecast.analysis.ranking.held_out import evaluate_held_out
+
+        if not self.ranking.reports:
+            return None
+        settings = self.config.ranking
+        options = options_of(
+            protocol,
+            scorer,
+            permutations,
+            bootstraps,
+            settings.confidence if confidence is None else confidence,
+            settings.seed if seed is None else seed,
+        )
+        cells = cells_of(self.population, settings, None if features is None else names(features))
+        return evaluate_held_out(
+            cells.imported,
+            options,
+            redraw=cells.redraw,
+            workers=workers or cores(),
+            on_cost=on_progress or ignore,
+        )
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON: `rank` of `forecast run --json`."""
+        from forecast.analysis.ranking.report import rank_record
+
+        return rank_record(self.ranking, self.failed)
+
+    def report(self, held_out: "HeldOutResult | None" = None) -> "Document":
+        """The report of `forecast rank --html`: `.save(path)`, and HTML in a notebook.
+
+        Args:
+            held_out: what `held_out()` returned; None: single proxies only.
+        """
+        from forecast.analysis.ranking.report import document
+
+        return document(self.source, self.ranking, held_out)
