@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from forecast.analysis.ranking.feature_table import design_of
 from forecast.analysis.ranking.feature_table_from_file import read_table
 from forecast.analysis.ranking.scorers.registry import save
 from forecast.api import RunRanking
+from forecast.api.arguments import RANGES
 from forecast.cli.main import app
 from forecast.errors import ConfigError, InputError, NoDataError
 from forecast.proxies.token_proxies import PROXIES
@@ -221,6 +223,44 @@ def test_arguments_and_defaults_are_those_of_the_command(
     for name, default in own.items():
         if options[name] is not None and name != "windows":
             assert default == options[name], name
+
+
+@pytest.mark.parametrize("command", ["corpora", "extrapolate", "diagnose", "parity", "rank"])
+def test_ranges_are_those_of_the_command(command: str) -> None:
+    root = typer.main.get_command(app)
+    ranges = {p.name: (p.min, p.max) for p in root.commands[command].params if p.min is not None}
+    assert ranges
+    assert ranges.keys() <= RANGES.keys()
+    for name, (low, high) in ranges.items():
+        assert RANGES[name][1:] == (low, math.inf if high is None else high), name
+
+
+def test_numbers_out_of_range_are_refused_before_anything_is_read() -> None:
+    wrong = (
+        (forecast.rank_table, {"permutations": -5}),
+        (forecast.rank_table, {"permutations": 2.5}),
+        (forecast.rank_table, {"confidence": 5}),
+        (forecast.rank_table, {"workers": 0}),
+        (forecast.forecast_benchmarks, {"folds": 1}),
+        (forecast.compare_corpora, {"scored_tokens": -5.0}),
+        (forecast.compare_corpora, {"budget": "1e-3"}),
+        (forecast.forecast_checkpoints, {"min_gain": math.nan}),
+        (forecast.forecast_checkpoints, {"horizon": math.inf}),
+        (forecast.diagnose, {"min_k": 500}),
+        (forecast.diagnose, {"ngram_of": "foo"}),
+        (forecast.parity, {"tolerance": -1.0}),
+    )
+    for function, given in wrong:
+        (name,) = given
+        with pytest.raises(ConfigError, match=f"^--{name.replace('_', '-')} "):
+            function("absent.csv", **given)
+
+
+@pytest.mark.parametrize("source", [None, {"a": [1]}, pl.LazyFrame({"a": [1]})])
+def test_other_tables_than_files_and_frames_are_refused(source: object) -> None:
+    for function in (forecast.rank_table, forecast.forecast_benchmarks):
+        with pytest.raises(InputError, match="expected a file's path or a polars DataFrame, got"):
+            function(source)
 
 
 def test_corpora_and_checkpoints_check_their_arguments(table: Path) -> None:

@@ -14,10 +14,12 @@ from forecast.api.arguments import (
     OnProgress,
     TableSource,
     by_name,
+    check_ranges,
     cores,
     ignore,
     names,
     numbers,
+    one_of,
     options_of,
 )
 from forecast.api.run import Run
@@ -58,12 +60,14 @@ def rank_table(
         protocol, scorer, permutations, bootstraps, workers: as in `RunRanking.held_out`.
 
     Raises:
-        InputError: the table is wrong, or an unknown scorer or protocol.
+        ConfigError: a number out of range, an unknown scorer or protocol.
+        InputError: the table is wrong.
     """
     from forecast.analysis.ranking.feature_table_from_file import read_table
     from forecast.analysis.ranking.held_out import evaluate_held_out
     from forecast.inputs.frames import file_of
 
+    check_ranges(workers=workers)
     options = options_of(protocol, scorer, permutations, bootstraps, confidence, seed)
     with file_of(table) as path:
         imported = read_table(path, None if features is None else names(features), names(baselines))
@@ -87,13 +91,16 @@ def forecast_benchmarks(
         folds: the families are held out in so many.
 
     Raises:
-        ConfigError: an unknown target.
+        ConfigError: an unknown target, a number out of range.
         InputError: the table is wrong, or has fewer than two families.
     """
     from forecast.analysis.baselines.report import evaluate_benchmarks
+    from forecast.inputs.frames import file_of
     from forecast.inputs.published.observational_scaling import read_score_table
 
-    scores, wanted = read_score_table(str(table)), names(target)
+    check_ranges(folds=folds, seed=seed)
+    with file_of(table) as path:
+        scores, wanted = read_score_table(path), names(target)
     if unknown := [name for name in wanted if name not in scores.benchmarks]:
         raise ConfigError(f"{table} has no benchmark {unknown[0]!r}; known: {', '.join(scores.benchmarks)}")
     return evaluate_benchmarks(scores, wanted, folds=folds, seed=seed, on_progress=on_progress or ignore)
@@ -140,7 +147,17 @@ def compare_corpora(
         InputError: a table is wrong.
         NoDataError: the run has no candidate with a corpus, or nothing is measured.
     """
-    budgets = numbers(budget)
+    check_ranges(
+        scored_tokens=scored_tokens,
+        expert_parameters=expert_parameters,
+        expert_tokens=expert_tokens,
+        bootstraps=bootstraps,
+        permutations=permutations,
+        confidence=confidence,
+        seed=seed,
+        workers=workers,
+    )
+    budgets = numbers("--budget", budget)
     if bad := [b for b in budgets if not 0 < b < math.inf]:
         raise ConfigError(f"--budget {bad[0]:g}: expected a share of the target's compute above 0, e.g. 1e-3")
     if (expert_parameters is None) != (expert_tokens is None):
@@ -224,7 +241,8 @@ def forecast_checkpoints(
         InputError: the table is wrong, or no run has a metric.
         NoDataError: no run has enough checkpoints up to `fit_until`.
     """
-    horizons, proxies = numbers(horizon), names(proxy)
+    check_ranges(fit_until=fit_until, confidence=confidence, min_gain=min_gain)
+    horizons, proxies = numbers("--horizon", horizon), names(proxy)
     if bad := [h for h in horizons if not 1 < h < math.inf]:
         raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
     expected = "TASK=P with P from 0 to below 1, e.g. arc_easy=0.25"
@@ -255,7 +273,7 @@ def forecast_checkpoints(
         loss_task=task or None,
         horizons=horizons or CheckpointsOptions.horizons,
         chance=levels,
-        breaks=numbers(break_),
+        breaks=numbers("--break", break_),
         confidence=confidence,
         min_gain=min_gain,
     )
@@ -285,9 +303,11 @@ def diagnose(
         watch: makes a progress display, once for each of the long parts.
 
     Raises:
-        ConfigError: a window below 1; no such proxy.
+        ConfigError: a number out of range; no such proxy.
         NoDataError: nothing to rank by.
     """
+    check_ranges(ngram=ngram, min_k=min_k)
+    one_of("--ngram-of", ngram_of, ("words", "characters"))
     texts = [n for n in windows.split(",") if n.strip()] if isinstance(windows, str) else windows
     try:
         lengths = tuple(int(n) for n in texts)
@@ -338,6 +358,7 @@ def parity(
         ConfigError: an unknown key or candidate.
         NoDataError: nothing can be scored in one of the setups, or no candidate was read in both.
     """
+    check_ranges(trajectories=trajectories, tolerance=tolerance)
     from forecast.analysis.parity.compare import compare
     from forecast.analysis.parity.setups import two_setups, unfinished
 

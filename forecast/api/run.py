@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from forecast.api.arguments import Names, OnProgress, cores, ignore, names, options_of
+from forecast.api.arguments import Names, OnProgress, check_ranges, cores, ignore, names, one_of, options_of
 from forecast.api.subscribers import OnEvent, Show, watched
-from forecast.errors import ConfigError, ForecastError, InterruptedRun
+from forecast.errors import ForecastError, InterruptedRun
 
 if TYPE_CHECKING:  # half a second to import; every function imports what it needs
     import duckdb
@@ -144,13 +144,13 @@ class Run:
             over: what a proxy's mean is over; bytes compare between tokenizers.
 
         Raises:
+            ConfigError: `over` is something else.
             NoDataError: nothing has been aggregated yet, or there is nothing to rank by.
         """
         from forecast.analysis.ranking.single_proxy import rank_candidates
         from forecast.warehouse.population import load_population
 
-        if over not in ("tokens", "bytes"):
-            raise ConfigError(f"over={over!r}: expected tokens or bytes")
+        one_of("--over", over, ("tokens", "bytes"))
         with self.warehouse() as db:
             population = load_population(db, over)
         ranking = rank_candidates(population, self.config.ranking)
@@ -270,11 +270,12 @@ class RunRanking:
             workers: processes; None: one for each core.
 
         Raises:
-            InputError: an unknown scorer, protocol or feature.
+            ConfigError: a number out of range, an unknown scorer, protocol or feature.
         """
         from forecast.analysis.ranking.feature_table_from_run import cells_of
         from forecast.analysis.ranking.held_out import evaluate_held_out
 
+        check_ranges(workers=workers)
         if not self.ranking.reports:
             return None
         settings = self.config.ranking

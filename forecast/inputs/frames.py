@@ -18,10 +18,20 @@ def file_of(table: "str | Path | pl.DataFrame", name: str = "table") -> Iterator
 
     Args:
         name: what messages call a frame; its rows count from 1.
+
+    Raises:
+        InputError: something else.
     """
     if isinstance(table, str | Path):
         yield str(table)
         return
+    import polars as pl
+
+    if not isinstance(table, pl.DataFrame):
+        raise InputError(
+            f"{name}: expected a file's path or a polars DataFrame, got {type(table).__name__}; for a "
+            "pandas frame: polars.from_pandas(df)"
+        )
     with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
         path = str(Path(folder) / "table.parquet")
         table.write_parquet(path)

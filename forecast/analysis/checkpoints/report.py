@@ -39,7 +39,12 @@ _ERRORS = (
     Column("n", "tasks", help="Tasks with signal on which every method has an error."),
     Column("rmse", "RMSE", _ACCURACY, "Over all checkpoints up to the horizon, mean over tasks."),
     Column("error_at_horizon", "|error| at horizon", _ACCURACY, "Mean over tasks of |predicted - actual|."),
-    Column("covered", "in the interval", PERCENT, "Share of later checkpoints inside the intervals."),
+    Column(
+        "covered",
+        "in the interval",
+        PERCENT,
+        "Share of checkpoints after the window that are inside.",
+    ),
     Column("skill", "skill", _SKILL, _SKILL_HELP),
     Column("skill_low", "interval of skill", _SKILL_INTERVAL, also=("skill_high",)),
 )

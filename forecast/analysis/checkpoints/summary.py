@@ -26,7 +26,7 @@ class SummaryRow:
     n: int  # tasks (over all runs: pairs of run and task) on which every method has an error
     rmse: float  # mean over tasks of the RMSE
     error_at_horizon: float  # mean over tasks of |predicted - actual|
-    covered: float | None  # share of later checkpoints inside the intervals, mean over tasks
+    covered: float | None  # share of checkpoints after the window inside their intervals
     skill: float | None  # 1 - rmse / rmse of the best baseline; the baseline is selected post hoc
     skill_low: float | None
     skill_high: float | None

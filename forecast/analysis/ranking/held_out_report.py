@@ -23,7 +23,7 @@ _MOST_PLACES = 100  # more candidates make a chart of ranks too tall to read
 
 def held_out_sections(result: HeldOutResult) -> list[Section]:
     """Scorers under protocols, the forecast order, and pairs of scorers."""
-    sections = [_held_out(result)]
+    sections = [_held_out(result)] if any(row.n_folds for row in result.rows) else []
     if result.order is not None:
         sections.append(_order(result))
     if result.comparisons:
