@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import llama, save_model
 
 from forecast.engines import hf_loading
 
@@ -19,3 +20,11 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     hf_loading.forget_models()
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A plain Llama."""
+    path = tmp_path / "model"
+    save_model(path, llama())
+    return path

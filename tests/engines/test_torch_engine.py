@@ -1,6 +1,5 @@
-"""The engine on tiny random models of many families, against the models themselves; what it must refuse."""
+"""The engine on tiny random models of many families, against the models themselves."""
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -12,8 +11,20 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
-from tiny import TRAJECTORIES, VOCABULARY, encoded, load, resolve, save_model, save_tokenizer
+from tiny import (
+    TRAJECTORIES,
+    VOCABULARY,
+    change_config,
+    change_weights,
+    encoded,
+    llama,
+    load,
+    resolve,
+    save_model,
+    save_tokenizer,
+    shape,
+    without,
+)
 
 from forecast.config.schema import EngineConfig
 from forecast.engines import SequenceStats, load_engine, torch_engine
@@ -24,30 +35,6 @@ from forecast.tokenstats.reference import reference_stats
 
 # Two fp32 computations of one logit differ by less than this; values in nats too.
 CLOSE = 1e-4
-
-
-def shape(**others: Any) -> dict[str, Any]:
-    return {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": 256,
-        "pad_token_id": None,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        **others,
-    }
-
-
-def without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in keys}
-
-
-def llama(**others: Any) -> transformers.LlamaConfig:
-    return transformers.LlamaConfig(**shape(**others))
 
 
 GPT2 = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256, vocab_size=VOCABULARY)
@@ -84,25 +71,6 @@ def model_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     save_model(folder, request.param())
     return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A plain Llama."""
-    path = tmp_path / "model"
-    save_model(path, llama())
-    return path
-
-
-def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def change_config(folder: Path, **settings: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
 
 
 @torch.inference_mode()
@@ -342,143 +310,6 @@ class TestNumbersThatAreNotFinite:
             CandidateError, match=r"'tiny'.*solution token 0 of instance 'q0'.*dtype too narrow"
         ):
             engine.score(encoded(engine)[:1])
-
-
-class TestFiles:
-    def test_missing_weights(self, folder: Path) -> None:
-        change_weights(folder, lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))
-        with pytest.raises(
-            CandidateError, match=r"'tiny': missing weights: model\.layers\.1\.mlp\.up_proj\.weight$"
-        ):
-            load(folder)
-
-    def test_missing_head(self, folder: Path) -> None:
-        change_weights(folder, lambda weights: weights.pop("lm_head.weight"))
-        with pytest.raises(CandidateError, match=r"missing weights: lm_head\.weight$"):
-            load(folder)
-
-    def test_a_tied_head_need_not_be_there(self, tmp_path: Path) -> None:
-        save_model(tmp_path / "model", llama(tie_word_embeddings=True))
-        assert "lm_head.weight" not in load_file(tmp_path / "model" / "model.safetensors")
-        load(tmp_path / "model")
-
-    def test_a_tied_model_lacks_its_embedding(self, tmp_path: Path) -> None:
-        save_model(tmp_path / "model", llama(tie_word_embeddings=True))
-        change_weights(tmp_path / "model", lambda weights: weights.pop("model.embed_tokens.weight"))
-        with pytest.raises(CandidateError, match=r"missing weights: .*embed_tokens"):
-            load(tmp_path / "model")
-
-    def test_many_missing_weights_are_counted(self, folder: Path) -> None:
-        change_config(folder, num_hidden_layers=3)
-        with pytest.raises(CandidateError, match=r"missing weights: model\.layers\.2\..* and 4 more$"):
-            load(folder)
-
-    def test_weights_of_another_shape(self, folder: Path) -> None:
-        change_config(folder, intermediate_size=48)
-        with pytest.raises(CandidateError, match="'tiny': its weights cannot be loaded"):
-            load(folder)
-
-    def test_an_unknown_architecture(self, folder: Path) -> None:
-        change_config(folder, model_type="unheard-of", architectures=["Unheard"])
-        with pytest.raises(CandidateError, match=r"'tiny'.*cannot be loaded.*unheard-of"):
-            load(folder)
-
-    def test_no_tokenizer(self, folder: Path) -> None:
-        (folder / "tokenizer.json").unlink()
-        with pytest.raises(CandidateError, match="'tiny': its tokenizer cannot be loaded"):
-            load(folder)
-
-    @pytest.mark.parametrize("kept", [False, True])
-    def test_files_changed_since_planning(self, folder: Path, kept: bool) -> None:
-        candidate, config = resolve(folder)
-        if kept:
-            load_engine(candidate, config.engine).close()
-        change_weights(folder, lambda weights: weights["lm_head.weight"].mul_(2))
-        with pytest.raises(CandidateError, match="'tiny': its files changed since the run was planned"):
-            load_engine(candidate, config.engine)
-
-    def test_pickled_weights_need_leave(self, folder: Path) -> None:
-        expected = load(folder).score(encoded(load(folder)))
-        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-        (folder / "model.safetensors").unlink()
-        with pytest.raises(CandidateError, match=r"pytorch_model\.bin is pickled"):
-            load(folder)
-        allowed = load(folder, allow_pickle=True)
-        for one, other in zip(expected, allowed.score(encoded(allowed)), strict=True):
-            np.testing.assert_array_equal(one.logprob, other.logprob)
-
-
-class _Marker:
-    """Unpickling it leaves a file behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-class TestCodeInTheFolder:
-    """A candidate's folder can hold code; it runs only with the user's leave."""
-
-    @pytest.fixture
-    def marker(self, tmp_path: Path) -> Path:
-        return tmp_path / "code-has-run"
-
-    @pytest.fixture(autouse=True)
-    def _own_modules(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-        monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-
-    @pytest.fixture
-    def armed(self, folder: Path, marker: Path) -> Path:
-        """A model whose classes are its own code."""
-        (folder / "custom_code.py").write_text(
-            f"open({str(marker)!r}, 'w').close()\n"
-            "from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast\n"
-            "class CustomConfig(LlamaConfig):\n    model_type = 'custom'\n"
-            "class CustomModel(LlamaForCausalLM):\n    config_class = CustomConfig\n"
-            "class CustomTokenizer(PreTrainedTokenizerFast):\n    pass\n"
-        )
-        classes = {"AutoConfig": "CustomConfig", "AutoModelForCausalLM": "CustomModel"}
-        change_config(folder, auto_map={key: f"custom_code.{name}" for key, name in classes.items()})
-        path = folder / "tokenizer_config.json"
-        tokenizer = json.loads(path.read_text())
-        tokenizer["auto_map"] = {"AutoTokenizer": [None, "custom_code.CustomTokenizer"]}
-        path.write_text(json.dumps({**tokenizer, "tokenizer_class": "CustomTokenizer"}))
-        return folder
-
-    def test_of_an_unknown_architecture_is_refused(self, armed: Path, marker: Path) -> None:
-        change_config(armed, model_type="custom")
-        with pytest.raises(CandidateError, match=r"'tiny'.*cannot be loaded"):
-            load(armed)
-        assert not marker.exists()
-
-    def test_of_a_known_architecture_is_not_needed(self, armed: Path, marker: Path) -> None:
-        path = armed / "tokenizer_config.json"
-        path.write_text(json.dumps(without(json.loads(path.read_text()), "auto_map", "tokenizer_class")))
-        engine = load(armed)
-        assert engine.score(encoded(engine))
-        assert not marker.exists()
-
-    def test_runs_with_leave(self, armed: Path, marker: Path) -> None:
-        change_config(armed, model_type="custom")
-        engine = load(armed, allow_remote_code=True)
-        assert engine.score(encoded(engine))
-        assert marker.exists()
-
-    def test_in_a_pickle_beside_safetensors_is_not_read(self, folder: Path, marker: Path) -> None:
-        torch.save({"weights": _Marker(marker)}, folder / "pytorch_model.bin")
-        load(folder)
-        load(folder, allow_pickle=True)
-        assert not marker.exists()
-
-    def test_in_a_pickle_does_not_run_even_with_leave(self, folder: Path, marker: Path) -> None:
-        torch.save({"weights": _Marker(marker)}, folder / "pytorch_model.bin")
-        (folder / "model.safetensors").unlink()
-        with pytest.raises(CandidateError, match="'tiny': its weights cannot be loaded"):
-            load(folder, allow_pickle=True)
-        assert not marker.exists()
 
 
 class TestVocabulary:

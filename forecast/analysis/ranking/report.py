@@ -85,7 +85,8 @@ def _held_out_answer(result: HeldOutResult, order: Order) -> str:
     first = order.places[0]
     text = f"{first.candidate} stands first by {order.scorer}"
     if first.rank_low is not None and first.rank_high is not None:
-        text += f" (rank {first.rank_low:g} to {first.rank_high:g})"
+        low, high = f"{first.rank_low:g}", f"{first.rank_high:g}"
+        text += f" (rank {low})" if low == high else f" (rank {low} to {high})"
     own = [row for row in result.rows if row.scorer == order.scorer and row.spearman is not None]
     row = next(
         (r for name in (LEAVE_MODELS_OUT, LEAVE_FAMILIES_OUT) for r in own if r.protocol == name), None
