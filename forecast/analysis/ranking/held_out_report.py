@@ -8,6 +8,7 @@ import polars as pl
 from forecast.analysis.ranking.held_out import HeldOutResult, chosen_counts
 from forecast.analysis.ranking.held_out_metrics import ScorerRow
 from forecast.analysis.ranking.permutation_null import Null
+from forecast.analysis.ranking.rank_uncertainty import Order
 from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
 from forecast.report.document import Chart, Column, Paragraph, Part, Section, Table
 from forecast.report.format import INTEGER, MISSING, NUMBER, P_VALUE, Format, fixed, interval, is_missing
@@ -22,10 +23,8 @@ _MOST_PLACES = 100  # more candidates make a chart of ranks too tall to read
 
 
 def held_out_sections(result: HeldOutResult) -> list[Section]:
-    """Scorers under protocols, the forecast order, and pairs of scorers."""
+    """Scorers under protocols, and pairs of scorers."""
     sections = [_held_out(result)] if any(row.n_folds for row in result.rows) else []
-    if result.order is not None:
-        sections.append(_order(result))
     if result.comparisons:
         sections.append(_comparisons(result))
     return sections
@@ -123,9 +122,9 @@ def _chosen(row: ScorerRow) -> str | None:
     return "; ".join(f"{words} ({times} of {row.n_folds})" for words, times in list(counts.items())[:3])
 
 
-def _order(result: HeldOutResult) -> Section:
-    order, frame = result.order, result.frames()["order"]
-    assert order is not None  # checked by the caller
+def order_section(result: HeldOutResult, order: Order) -> Section:
+    """Every candidate's place with its interval, beside the measured one."""
+    frame = result.frames()["order"]
     confidence = f"{100 * result.options.confidence:g}%"
     columns = (
         Column("rank", "rank", NUMBER),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from forecast.analysis.ranking.held_out import HeldOutResult
-from forecast.analysis.ranking.held_out_report import counts_text, held_out_sections
+from forecast.analysis.ranking.held_out_report import counts_text, held_out_sections, order_section
 from forecast.analysis.ranking.rank_uncertainty import Order
 from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations, best_of
 from forecast.analysis.ranking.splits import LEAVE_FAMILIES_OUT, LEAVE_MODELS_OUT
@@ -49,6 +49,8 @@ def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResul
     words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
     sections = [Section("", (Paragraph(_answer(ranking, held_out)),))]
     subtitle = ""
+    if held_out is not None and held_out.order is not None:
+        sections.append(order_section(held_out, held_out.order))
     if ranking is not None:
         sections += _ranking_sections(ranking)
     if held_out is not None:
