@@ -1,7 +1,6 @@
 """Where commands print: answers to standard output, progress and failures to standard error."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
 PARTIAL_FAILURE = 3  # exit code: done, but something failed, and all of it has been listed
 
 # A pipe or a log file has no width of its own; cropped to one, tables would lose figures.
-_UNKNOWN = None if "COLUMNS" in os.environ else 400
-out = Console(width=None if sys.stdout.isatty() else _UNKNOWN)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else _UNKNOWN)
+_UNBOUNDED = 400
+out = Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _UNBOUNDED)
 
 
 def print_json(record: dict[str, Any]) -> None:

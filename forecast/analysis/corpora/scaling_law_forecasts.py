@@ -26,6 +26,8 @@ MIN_SIZES = 3
 _END = 0.9  # a loss is the mean behind this share of a run
 _EARLY, _LATE = 0.1, 0.5  # where the second step begins
 
+TARGET = "the target"  # what errors of forecasts of the accuracy are against
+
 
 @dataclass(frozen=True)
 class Extrapolation:
@@ -262,6 +264,16 @@ def _at_target(series: Series, panel: Panel, accounting: Accounting) -> Array:
     return means[own[-1]] if own else np.full(len(panel.corpora), np.nan)
 
 
+def errors_of(predicted: Array, actual: Array, what: str) -> tuple[float | None, float | None, str]:
+    """Mean absolute and mean relative error over corpora; what they are against, or why missing."""
+    both = np.isfinite(predicted) & np.isfinite(actual)
+    if not both.any():
+        return None, None, f"{what}: " + ("no fit succeeded" if np.isfinite(actual).any() else "not observed")
+    apart = np.abs(predicted[both] - actual[both])
+    relative = float((apart / np.abs(actual[both])).mean()) if (actual[both] != 0).all() else None
+    return float(apart.mean()), relative, what
+
+
 def _extrapolation(
     q: _Question,
     law: str,
@@ -271,15 +283,8 @@ def _extrapolation(
     failed: dict[str, str],
 ) -> Extrapolation:
     of_accuracy = series[-1] is q.accuracy
-    actual, compared_with = (q.target, "the target") if of_accuracy else (q.actual, "the target size's loss")
-    both = np.isfinite(predicted) & np.isfinite(actual)
-    absolute = relative = None
-    if both.any():
-        apart = np.abs(predicted[both] - actual[both])
-        absolute = float(apart.mean())
-        relative = float((apart / np.abs(actual[both])).mean()) if (actual[both] != 0).all() else None
-    else:
-        compared_with += ": not observed" if not np.isfinite(actual).any() else ": no fit succeeded"
+    actual, what = (q.target, TARGET) if of_accuracy else (q.actual, "the target size's loss")
+    absolute, relative, compared_with = errors_of(predicted, actual, what)
     cost = q.losses.cost[[q.losses.sizes.index(size) for size in sizes]].sum() * q.losses.n_runs
     return Extrapolation(
         law=law,

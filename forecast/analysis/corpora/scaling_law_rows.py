@@ -11,7 +11,13 @@ from forecast.analysis.corpora.decision_accuracy import decide, pair_signs
 from forecast.analysis.corpora.metric_direction import Direction, is_accuracy, is_generic_loss
 from forecast.analysis.corpora.observation_arrays import Panel
 from forecast.analysis.corpora.pareto_frontier import Way
-from forecast.analysis.corpora.scaling_law_forecasts import Extrapolation, extrapolations_of, size_sets
+from forecast.analysis.corpora.scaling_law_forecasts import (
+    TARGET,
+    Extrapolation,
+    errors_of,
+    extrapolations_of,
+    size_sets,
+)
 from forecast.analysis.corpora.targets import Target, Targets
 from forecast.analysis.corpora.task_matching import series_of, tasks_for
 from forecast.analysis.stats.correlations import spearman_where
@@ -177,6 +183,9 @@ def _row(
     figure, cost = number(found.accuracy), number(one.cost)
     why = next(iter(one.failed.values()), "no two corpora with different targets")
     predicted = dict(zip(panel.corpora, map(number, one.predicted), strict=True)) if with_forecasts else None
+    absolute, relative, compared_with = one.absolute_error, one.relative_error, one.compared_with
+    if one.of_accuracy:  # the fits are shared with other targets, the errors are against this one
+        absolute, relative, compared_with = errors_of(one.predicted, target.mean, TARGET)
     row = LawRow(
         law=one.law,
         metrics=one.metrics,
@@ -191,9 +200,9 @@ def _row(
         n_ties=int(found.n_ties),
         n_predicted_ties=int(found.n_predicted_ties),
         cost_fraction=cost,
-        relative_error=one.relative_error,
-        absolute_error=one.absolute_error,
-        compared_with=one.compared_with,
+        relative_error=relative,
+        absolute_error=absolute,
+        compared_with=compared_with,
         predicted=predicted,
         failed=one.failed,
         reason=why if figure is None else None,

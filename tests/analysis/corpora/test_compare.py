@@ -71,6 +71,27 @@ def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert record_of_result(again, "t") == first
 
 
+def test_errors_of_shared_scaling_laws_are_against_each_target(tmp_path: Path) -> None:
+    observed, targets = world(corpora=4, seeds=2)
+    tokens = {"10M": 1e9, "30M": 3e9, "100M": 1e10, "300M": 3e10}
+    observed = [
+        [*row[:4], "macro", *row[5:], tokens[row[1]] * row[3] / 200] for row in observed if row[4] == "x"
+    ]
+    targets = [[*row[:4], row[4] + (0.2 if row[2] == "y" else 0.0)] for row in targets]
+    given = Given(target_size="1000M", parameters={"1000M": 1e9}, tokens={"1000M": 1e11})
+    options = dataclasses.replace(QUICK, laws=True, given=given)
+    found = report(tmp_path, observed, targets, options, columns=(*OBS, "tokens"))
+    place = {(r.law, r.metrics, r.sizes, r.task): r for r in found.laws if r.compared_with == "the target"}
+    shared = [(r, place[*key[:3], task]) for key, r in place.items() if r.predicted for task in ("x", "y")]
+    assert {other.task for _, other in shared} == {"x", "y"}
+    for first, own in shared:
+        actual = {
+            c: np.mean([r[4] for r in targets if r[0] == c and r[2] == own.task]) for c in first.predicted
+        }
+        apart = [abs(v - actual[c]) for c, v in first.predicted.items() if v is not None]
+        assert own.absolute_error == pytest.approx(np.mean(apart))
+
+
 def test_rows_equal_figures_computed_one_by_one(tmp_path: Path) -> None:
     observed, targets = world(corpora=7)
     found = report(tmp_path, observed, targets)
