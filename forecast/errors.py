@@ -38,6 +38,16 @@ def shortened(value: object, write: Callable[[object], str] = ascii) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def described(error: BaseException) -> str:
+    """What kind of error it is and the start of what it says, in one line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # whoever raises an error writes its text
+        text = ""
+    text = text if len(text) <= 300 else text[:297] + "..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, and all that are known."""
     near = difflib.get_close_matches(word, known, n=1)
