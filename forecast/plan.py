@@ -16,7 +16,7 @@ from forecast import storage
 from forecast.config.candidates import CandidateConfig
 from forecast.config.schema import Config
 from forecast.engines.base import ENGINE_VERSION
-from forecast.errors import ForecastError
+from forecast.errors import ForecastError, shortened
 from forecast.inputs.models.fingerprint import digest_of
 from forecast.inputs.models.resolve import Candidate, resolve_candidate
 from forecast.inputs.multiple_choice import ChoiceItem, load_choices
@@ -152,6 +152,12 @@ def make_plan(
             candidates.append(resolve(settings, config))
         except ForecastError as error:
             failures.append(Failure("candidate", settings.name, str(error)))
+        except Exception as error:  # a stranger's files fail their readers in more ways than can be listed
+            said = f"{type(error).__name__}: {shortened(error, str)}"
+            message = (
+                f"candidate {settings.name!r}: its files cannot be read ({said}); check path and permissions"
+            )
+            failures.append(Failure("candidate", settings.name, message))
     digests = [_shard_digest(shard) for shard in shards]
     units: dict[str, Unit] = {}
     for candidate in candidates:

@@ -59,8 +59,9 @@ class _Remote:
         if not present:
             raise CandidateError(f"candidate {self.settings.name!r}: no model folder at {self.uri}")
 
+        sizes = {name: size for name, (size, _) in present.items()}
         layout = layout_of(
-            self.uri, present, lambda name: storage.read_bytes(f"{self.uri}/{name}"), self.settings
+            self.uri, sizes, lambda name: storage.read_bytes(f"{self.uri}/{name}"), self.settings
         )
         return {name: present[name] for name in (*layout.weights, *layout.others)}
 

@@ -40,7 +40,7 @@ def remembered(path: Path, what: str, compute: Callable[[Path], str | int]) -> s
     stat = real.stat()
     # What changes whenever the file is written; times in nanoseconds.
     identity = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-    name = hashlib.blake2b(f"{what}\0{real}".encode(), digest_size=16).hexdigest()
+    name = hashlib.blake2b(f"{what}\0".encode() + os.fsencode(real), digest_size=16).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "files"
     memory = cache / f"{name}.json"
     try:

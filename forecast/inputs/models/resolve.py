@@ -1,8 +1,7 @@
 """Candidates: from a line of the configuration to files on this machine, checked and fingerprinted."""
 
-import json
-import math
-import struct
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,11 @@ from forecast.errors import CandidateError, InputError
 from forecast.inputs.files import local_path
 from forecast.inputs.models.cache import fetched
 from forecast.inputs.models.fingerprint import digest_of, files_digest, remembered
+from forecast.inputs.models.headers import check_config, json_object, safetensors_parameters
 from forecast.inputs.models.layout import TEXT_FILES, layout_of
+
+# The one template beside those that are read which transformers would take as the default.
+_DEFAULT_TEMPLATE = Path("additional_chat_templates", "default.jinja")
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,31 @@ def locate_files(settings: CandidateConfig) -> ModelFiles:
         if path.is_absolute():
             raise CandidateError(f"candidate {name!r}: no model folder at {path}")
         path = _from_hub(settings)
-    names = {file.name for file in path.iterdir() if file.is_file()}
-    layout = layout_of(str(path), names, lambda file: (path / file).read_bytes(), settings)
+    layout = layout_of(str(path), _sizes(path), lambda file: (path / file).read_bytes(), settings)
+    settings_file = path / "config.json"
+    check_config(str(settings_file), json_object(str(settings_file), settings_file.read_bytes(), name), name)
+    if (path / _DEFAULT_TEMPLATE).exists():
+        raise CandidateError(
+            f"candidate {name!r}: {path / _DEFAULT_TEMPLATE} would replace the chat template; move it to "
+            f"{path}/chat_template.jinja"
+        )
     weights = tuple(path / file for file in layout.weights)
-    parameters = None if layout.pickled else sum(safetensors_parameters(file, name) for file in weights)
+    parameters = None if layout.pickled else safetensors_parameters(weights, name)
     return ModelFiles(path, None, weights, tuple(path / file for file in layout.others), parameters)
+
+
+def _sizes(folder: Path) -> dict[str, int | None]:
+    """Bytes of the files in a folder, None for what is neither file nor folder."""
+    found: dict[str, int | None] = {}
+    for entry in os.scandir(folder):
+        try:
+            status = entry.stat()
+        except OSError:  # a link to itself, to nothing, or to what may not be looked at
+            found[entry.name] = None
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            found[entry.name] = status.st_size if stat.S_ISREG(status.st_mode) else None
+    return found
 
 
 def _from_hub(settings: CandidateConfig) -> Path:
@@ -139,35 +162,6 @@ def _from_hub(settings: CandidateConfig) -> Path:
             f"and could not be downloaded from the model hub: {error}"
         ) from error
     return Path(folder)
-
-
-def safetensors_parameters(path: Path, name: str) -> int:
-    """Elements in a safetensors file, from its header.
-
-    Raises:
-        CandidateError: the file is damaged or shorter than its header promises.
-    """
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > size:
-                raise ValueError("the header is longer than the file")
-            header = json.loads(stream.read(length))
-        tensors = [entry for key, entry in header.items() if key != "__metadata__"]
-        promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
-        elements = sum(math.prod(entry["shape"]) for entry in tensors)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CandidateError(
-            f"candidate {name!r}: {path} is not a safetensors file or is damaged ({error}); "
-            "copy or download it again"
-        ) from None
-    if promised != size:
-        raise CandidateError(
-            f"candidate {name!r}: {path} is truncated or damaged: its header promises {promised} bytes, "
-            f"it has {size}; copy or download it again"
-        )
-    return int(elements)
 
 
 def gguf_parameters(path: Path, name: str) -> int:

@@ -1,0 +1,99 @@
+"""What the files of a model folder say about themselves, read within bounds; they may be a stranger's."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from forecast.errors import CandidateError, shortened
+
+# Counts from which transformers makes lists and modules, before any weight is looked at.
+_COUNTS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "num_labels")
+_MOST = 100_000
+
+
+def safetensors_shapes(path: Path, name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a safetensors file, from its header.
+
+    The library checks that header and content fit each other byte for byte.
+
+    Args:
+        name: the candidate's.
+
+    Raises:
+        CandidateError: the file is damaged, or shorter or longer than its header says.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            return {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in file.offset_keys()}
+    except SafetensorError as error:
+        said = str(error).removeprefix("Error while deserializing header: ")
+        raise CandidateError(
+            f"candidate {name!r}: {path} is not a safetensors file or is truncated or damaged "
+            f"({shortened(said, str)}); copy or download it again"
+        ) from None
+
+
+def safetensors_parameters(paths: tuple[Path, ...], name: str) -> int:
+    """Elements of all tensors of a model.
+
+    Raises:
+        CandidateError: see `safetensors_shapes`; or two files hold a tensor of one name.
+    """
+    found: dict[str, Path] = {}
+    elements = 0
+    for path in paths:
+        for tensor, shape in safetensors_shapes(path, name).items():
+            if tensor in found:
+                raise CandidateError(
+                    f"candidate {name!r}: {found[tensor]} and {path} both hold {shortened(tensor)}, and "
+                    "which one counts is nowhere said; save the model anew"
+                )
+            found[tensor] = path
+            elements += math.prod(shape)
+    return elements
+
+
+def json_object(place: str, data: bytes, name: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        place: the file, as messages name it.
+
+    Raises:
+        CandidateError: it holds something else, or is nested deeper than can be read.
+    """
+    try:
+        found = json.loads(data)
+        if not isinstance(found, dict):
+            raise ValueError(f"expected an object, got {shortened(found)}")
+    except (ValueError, RecursionError) as error:
+        raise CandidateError(
+            f"candidate {name!r}: {place} is damaged ({shortened(error, str)}); copy or download it again"
+        ) from None
+    return found
+
+
+def check_config(place: str, config: dict[str, Any], name: str) -> None:
+    """Refuse a configuration that names other files than those that were located, or takes hours to build.
+
+    Raises:
+        CandidateError: names the key.
+    """
+    if "transformers_weights" in config:
+        raise CandidateError(
+            f"candidate {name!r}: transformers_weights in {place} names other weights than "
+            "model.safetensors; rename that file to model.safetensors and remove the key"
+        )
+    within = [config]
+    while within:
+        for key, value in within.pop().items():
+            if isinstance(value, dict):
+                within.append(value)
+            elif key in _COUNTS and isinstance(value, int | float) and not value <= _MOST:
+                raise CandidateError(
+                    f"candidate {name!r}: {key} is {shortened(value)} in {place}, expected at most {_MOST}; "
+                    "correct it, or download the file again"
+                )
