@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from soak.soak import KINDS, differences
+from soak.disturbed import KILLED, KINDS
+from soak.run import differences
+from soak.surroundings import possible
 
 ROWS = pl.DataFrame(
     {
@@ -38,22 +41,36 @@ def test_every_kind_of_difference_is_counted() -> None:
     assert differences(ROWS, pl.concat([ROWS, nearly[2:3]]))["rows_doubled"] == 1
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_six_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+def recorded(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """The record of the script over made-up candidates, whose tables must be the undisturbed ones."""
     out = tmp_path / "record.json"
-    script = Path(__file__).with_name("soak.py")
-    command = [sys.executable, str(script), "--made-up", "--kills", "6", "--seed", "1", "--out", str(out)]
-    ran = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True, timeout=500)
+    script = Path(__file__).with_name("run.py")
+    command = [sys.executable, str(script), "--made-up", "--seed", "1", "--out", str(out), *arguments]
+    ran = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True, timeout=700)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
-    record = json.loads(out.read_text())
-    assert record["kills_in_all"] == 6 and record["kills"].keys() == set(KINDS)
+    record: dict[str, Any] = json.loads(out.read_text())
     assert record["equal"] and record["ranking_equal"]
     assert record["compared"]["lake"] == NONE | {"rows": record["compared"]["lake"]["rows"]}
     assert record["compared"]["lake"]["rows"] > 0
+    return record
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(800)
+def test_six_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    record = recorded(tmp_path, "--faults", "6")
+    assert record["faults_in_all"] == 6 and record["faults"].keys() == set(KILLED)
     # A driver or a head that is killed takes the command with it.
-    assert record["commands_issued_again"]["driver killed"] == record["kills"]["driver"]
-    assert record["commands_issued_again"]["head killed"] == record["kills"]["head"]
+    assert record["commands_issued_again"]["driver killed"] == record["faults"]["driver"]
+    assert record["commands_issued_again"]["head killed"] == record["faults"]["head"]
     assert not record["given_up"]
     # What was lost in flight was handed out again, and nothing that was done.
     assert record["tokens_handed_out"] > record["tokens_undisturbed"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(800)
+@pytest.mark.skipif(not possible(), reason="namespaces of one's own need Linux, unshare and ip")
+def test_seven_other_faults_change_nothing(tmp_path: Path) -> None:
+    record = recorded(tmp_path, "--faults", "7", "--kinds", "other")
+    assert record["faults_in_all"] == 7 and record["faults"].keys() == set(KINDS) - set(KILLED)
