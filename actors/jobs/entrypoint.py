@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+MANIFEST_PLACE = "job/manifest.json"  # in the package: the SHA-256 of every other file
 SERVED_BELOW = "forecast-results"  # in Ray's log folder
 STATUS_NAME = ".jobs/status.json"  # below the folder of a job there
 LEAST_FREE_BYTES = 100_000_000
@@ -31,6 +32,7 @@ LEAST_FREE_BYTES = 100_000_000
 _RESULTS = ("*.json", "*.html", "*.md", "*.duckdb", "reports/**/*")
 _FORECAST = (sys.executable, "-m", "forecast")
 _NODE_SECONDS = 60.0
+_NAMED = 5  # files of a package that did not arrive
 # Exit codes of the command that leave nothing to publish beyond what was there.
 _FAILED, _WRONG, _LOCKED = 1, 2, 6
 
@@ -38,6 +40,7 @@ _FAILED, _WRONG, _LOCKED = 1, 2, 6
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of the command, or 1 when the ground is not fit for it."""
     given = _parse(arguments)
+    _check_package(Path(), given.manifest)
     if not given.any_version:
         _check_versions(given.python, given.ray, given.installed)
     _check_imports()
@@ -61,6 +64,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("config")
     parser.add_argument("--job", required=True)
     parser.add_argument("--output", required=True)
+    parser.add_argument("--manifest", required=True, help="the SHA-256 of the package's manifest")
     parser.add_argument("--command", default="run")
     parser.add_argument("--python", required=True, help="major.minor of the machine that submits")
     parser.add_argument("--ray", required=True)
@@ -68,6 +72,34 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--any-version", action="store_true")
     return parser.parse_args(arguments)
+
+
+def _check_package(folder: Path, manifest: str) -> None:
+    """What arrived against what was sent; byte code beside the code does not count."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.glob("job/**/*") if p.is_file()}
+    path = found.pop(MANIFEST_PLACE, None)
+    if path is None or _sha256(path) != manifest:
+        _fail(f"the package of this job arrived without the {MANIFEST_PLACE} that was sent; submit it again")
+    sent = json.loads(path.read_bytes())
+    wrong = [
+        f"{place} is missing or differs"
+        for place, sha256 in sent.items()
+        if _sha256(folder / place) != sha256
+    ]
+    wrong += [f"{place} was not sent" for place in found if place not in sent]
+    if wrong:
+        _fail(
+            f"the package of this job did not arrive as it was sent, {len(wrong)} of {len(sent)} files:\n  "
+            + "\n  ".join(wrong[:_NAMED])
+            + "\nsubmit it again; if that does not help, look at the disk of this node"
+        )
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return str(_entry("", _chunks(path))["sha256"])
+    except OSError:
+        return None
 
 
 def _check_versions(python: str, ray: str, forecast: str | None) -> None:

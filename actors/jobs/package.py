@@ -4,20 +4,26 @@ A path in a configuration is a path of the machine on which it was written. Data
 and the configuration that travels names the copies. Models do not: they are large, and the cluster reads them
 from a hub, an object store or its own disks. Places that exist on the cluster are said to do so
 (`on_cluster`).
+
+It travels as one archive of our own: of a folder, Ray would leave out what ignore files in it name. A
+manifest in the archive, whose SHA-256 the job receives, says what has to arrive (see `entrypoint`).
 """
 
 import hashlib
 import importlib.util
 import json
+import os
 import re
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
+from actors.jobs.entrypoint import MANIFEST_PLACE
 from forecast import storage
 from forecast.config.schema import Config
 from forecast.errors import ConfigError
@@ -34,14 +40,16 @@ _NAMED_WHEN_TOO_LARGE = 5
 class Package:
     """A run, ready to travel.
 
-    `files` maps a place in the package to a local file. `digest` covers the command, the configuration
-    without its output, and the content of all data; not the code, and not where any of it lies on this
-    machine. `night` (YYYY-MM-DD) is that of a nightly run, each of which is a job of its own.
+    `files` and `code` map a place in the package to a local file, `contents` a place of `files` to its
+    SHA-256. `digest` covers the command, the configuration without its output, and the content of all data;
+    not the code, and not where any of it lies on this machine. `night` (YYYY-MM-DD) is that of a nightly run,
+    each of which is a job of its own.
     """
 
     name: str
     config: Mapping[str, Any]
     files: Mapping[str, Path]
+    contents: Mapping[str, str]
     code: Mapping[str, Path]
     output: str
     digest: str
@@ -57,21 +65,36 @@ class Package:
     @property
     def n_bytes(self) -> int:
         """Size of everything that travels, before it is compressed."""
-        return sum(path.stat().st_size for path in [*self.files.values(), *self.code.values()])
+        return _size_of([*self.files.values(), *self.code.values()])
 
     @property
     def config_text(self) -> str:
         """The configuration as the cluster reads it."""
         return yaml.safe_dump({**self.config, "output": self.output}, allow_unicode=True, sort_keys=False)
 
-    def write(self, folder: Path) -> None:
-        """Lay it out in a folder, which is to become the working directory of the job."""
-        for place, path in {**self.code, **self.files}.items():
-            target = folder / place
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        (folder / CONFIG_PLACE).parent.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_PLACE).write_text(self.config_text, encoding="utf-8")
+    def write(self, archive: Path, job_id: str) -> str:
+        """Write the archive that is to become the working directory of a job; returns its manifest's SHA-256.
+
+        Args:
+            job_id: makes archives of two attempts differ, so that none gets what another left behind damaged.
+
+        Raises:
+            ConfigError: a data file is no longer what it was when it was packed.
+        """
+        config = self.config_text.encode()
+        arriving = {CONFIG_PLACE: _sha256(config)}
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.comment = job_id.encode()
+            zipped.writestr(zipfile.ZipInfo(CONFIG_PLACE), config)
+            for place, path in {**self.code, **self.files}.items():
+                content = path.read_bytes()
+                arriving[place] = _sha256(content)
+                if arriving[place] != self.contents.get(place, arriving[place]):
+                    raise ConfigError(f"{path} has changed while it was being packed; submit again")
+                zipped.writestr(zipfile.ZipInfo(place), content, zipfile.ZIP_DEFLATED)
+            manifest = json.dumps(arriving).encode()
+            zipped.writestr(zipfile.ZipInfo(MANIFEST_PLACE), manifest)
+        return _sha256(manifest)
 
 
 def pack(
@@ -113,13 +136,11 @@ def pack(
     place = _checked_output(output or config.output, output is not None, shipped)
     if shipped.problems:
         raise ConfigError("this run cannot be sent to a cluster:\n" + "\n".join(shipped.problems))
+    code = _code() if with_code else _start_alone()
+    _check_size(shipped.files, code)
     contents = {place: file_sha256(path) for place, path in sorted(shipped.files.items())}
     digest = _sha256(json.dumps([command, data, contents], sort_keys=True).encode())
-    package = Package(
-        config.name, data, dict(shipped.files), _code() if with_code else _start_alone(), place, digest, night
-    )
-    _check_size(package)
-    return package
+    return Package(config.name, data, dict(shipped.files), contents, code, place, digest, night)
 
 
 class _Shipped:
@@ -144,17 +165,47 @@ class _Shipped:
         source = Path(path)
         inside = f"data/{len(self._places)}/{source.name}"
         if source.is_dir():
-            for file in sorted(p for p in source.rglob("*") if p.is_file()):
-                self.files[f"job/{inside}/{file.relative_to(source).as_posix()}"] = file
+            found = [self._checked(key, file, source) for file in _entries(source)]
+            files = {f"job/{inside}/{file.relative_to(source).as_posix()}": file for file in found if file}
+            if not found:
+                self.problems.append(f"{key}: there is no file in {path}")
         elif source.is_file():
-            self.files[f"job/{inside}"] = source
+            files = {f"job/{inside}": file for file in [self._checked(key, source)] if file}
         else:
+            files = {}
             self.problems.append(
                 f"{key}: there is no {path} on this machine; if the cluster has it, pass --on-cluster "
                 f"{source.parent}"
             )
+        self.files |= files
         self._places[path] = inside
         return inside
+
+    def _checked(self, key: str, file: Path, folder: Path | None = None) -> Path | None:
+        """A file that arrives as it is read here; None, and a problem, where it would not."""
+        try:
+            mode, place = file.stat().st_mode, file.resolve()
+            str(file).encode()
+            if folder is not None and not place.is_relative_to(folder.resolve()):
+                problem = f"is a link out of its folder, to {place}; put a copy in its place, or take it out"
+            elif stat.S_ISDIR(mode):
+                what = "a link to a folder" if file.is_symlink() else "a folder that cannot be read"
+                problem = f"is {what}; put a copy in its place, or take it out"
+            elif not stat.S_ISREG(mode):
+                problem = "is no ordinary file; take it out"
+            elif "\\" in str(file):
+                problem = "has a backslash in its name, which Ray leaves behind; rename it"
+            elif not os.access(file, os.R_OK):
+                problem = "cannot be read; change its permissions, or take it out"
+            else:
+                return file
+        except UnicodeEncodeError:
+            problem = "has a name that is not UTF-8; rename it"
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror}); mend it, or take it out"
+        name = str(file) if str(file).isprintable() else ascii(str(file))
+        self.problems.append(f"{key}: {name} {problem}")
+        return None
 
     def check_model(self, what: str, source: str) -> None:
         if source.startswith("/") and not self.on_cluster(source):
@@ -163,6 +214,16 @@ class _Shipped:
                 "or put the model where every node of the cluster reads it and pass "
                 f"--on-cluster {Path(source).parent}"
             )
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What lies below a folder, without its folders but for links and those that cannot be read."""
+    unreadable: list[str] = []
+    for root, folders, files in os.walk(folder, onerror=lambda error: unreadable.append(error.filename)):
+        folders.sort()
+        yield from (Path(root, name) for name in sorted(files))
+        yield from (Path(root, name) for name in folders if Path(root, name).is_symlink())
+    yield from map(Path, unreadable)
 
 
 def _checked_output(output: str, said: bool, shipped: _Shipped) -> str:
@@ -180,17 +241,22 @@ def _checked_output(output: str, said: bool, shipped: _Shipped) -> str:
     return output
 
 
-def _check_size(package: Package) -> None:
-    if package.n_bytes <= MOST_BYTES:
+def _check_size(files: Mapping[str, Path], code: Mapping[str, Path]) -> None:
+    n_bytes = _size_of([*files.values(), *code.values()])
+    if n_bytes <= MOST_BYTES:
         return
-    sizes = {path: path.stat().st_size for path in package.files.values()}
+    sizes = {path: path.stat().st_size for path in files.values()}
     largest = sorted(sizes, key=lambda path: -sizes[path])[:_NAMED_WHEN_TOO_LARGE]
     listed = "\n".join(f"  {sizes[path] / 1e6:,.1f} MB  {path}" for path in largest)
     raise ConfigError(
-        f"this run would send {package.n_bytes / 1e6:,.0f} MB to the cluster; at most "
+        f"this run would send {n_bytes / 1e6:,.0f} MB to the cluster; at most "
         f"{MOST_BYTES / 1e6:,.0f} MB travel with a job. The largest files:\n{listed}\n"
         "put them on s3://, or on a disk that the cluster reads, and name that disk by --on-cluster"
     )
+
+
+def _size_of(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
 
 
 def _code() -> dict[str, Path]:

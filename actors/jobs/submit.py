@@ -1,6 +1,7 @@
 """Submitting a run, or finding the job that an earlier, equal command submitted."""
 
 import errno
+import os
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -72,10 +73,17 @@ def read_runtime_env(
             "Ray cannot send files to a job that brings its own image; the image belongs to the cluster "
             "(configs/deploy/raycluster.yaml), and --installed uses what is installed in it",
         ),
+        ("excludes", "what --dry-run lists travels; take files out of the folder of the data instead"),
         ("container", "see image_uri, which replaced it: the image belongs to the cluster"),
     ):
         if key in env:
             raise ConfigError(f"--runtime-env {path}: {key} cannot be used: {why}")
+    for module in env.get("py_modules") or ():
+        if "://" not in str(module):
+            raise ConfigError(
+                f"--runtime-env {path}: py_modules: {module} is a path of this machine, which --dry-run "
+                "would not list; name the s3:// or https:// address of an archive, or use an image that has it"
+            )
     given = dict(env.get("env_vars") or {})
     for text in variables:
         name, has_value, value = text.partition("=")
@@ -112,19 +120,19 @@ def submit(head: Head, package: Package, settings: Settings, again: bool = False
     }
     try:
         with tempfile.TemporaryDirectory(prefix="forecast-job-") as folder:
-            package.write(Path(folder))
-            runtime_env = {**_with_night(settings.runtime_env, package.night), "working_dir": folder}
-            head.submit(job_id, entrypoint(job_id, package, settings), runtime_env, metadata)
+            archive = Path(folder, "package.zip")
+            manifest = package.write(archive, job_id)
+            runtime_env = {**_with_night(settings.runtime_env, package.night), "working_dir": str(archive)}
+            head.submit(job_id, entrypoint(job_id, package, settings, manifest), runtime_env, metadata)
     except JobExistsError:  # two of us at once: theirs is ours
         return Submitted(head.job(job_id), "reattached")
     except ValueError as error:
         raise ConfigError(f"--runtime-env: {error}") from None
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+        full = "the disk of this machine is full" if error.errno == errno.ENOSPC else str(error)
         raise ForecastError(
-            f"the disk of this machine is full: the run is packed in {tempfile.gettempdir()} and needs "
-            f"{2 * package.n_bytes / 1e6:,.0f} MB there; make room, or set TMPDIR to another folder"
+            f"{full}: the run is packed in {os.environ.get('TMPDIR', '/tmp')} and needs up to "
+            f"{package.n_bytes / 1e6:,.0f} MB there; make room, or set TMPDIR to another folder"
         ) from None
     note = ""
     if latest is not None and not latest.done:
@@ -160,11 +168,20 @@ def check_versions(head: Head) -> None:
         )
 
 
-def entrypoint(job_id: str, package: Package, settings: Settings) -> str:
-    """The shell command of a job."""
+def entrypoint(job_id: str, package: Package, settings: Settings, manifest: str) -> str:
+    """The shell command of a job. Args: manifest: the SHA-256 of its package's manifest."""
     own = own_versions()
     words = [settings.python, START_PLACE, CONFIG_PLACE, "--job", job_id, "--output", package.output]
-    words += ["--command", settings.command, "--python", own.python or "", "--ray", own.ray or ""]
+    words += [
+        "--manifest",
+        manifest,
+        "--command",
+        settings.command,
+        "--python",
+        own.python or "",
+        "--ray",
+        own.ray or "",
+    ]
     if settings.installed is not None:
         words += ["--installed", settings.installed]
     words += ["--report"] * settings.report + ["--any-version"] * settings.any_version

@@ -1,5 +1,6 @@
 """Nightly runs as jobs of a cluster: what travels, what must be there, and one job for each night."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def test_a_watched_folder_is_the_clusters_or_the_run_does_not_travel(config: Pat
 
 
 def test_the_copy_watches_what_the_original_watches(config: Path, tmp_path: Path) -> None:
-    packed(config).write(tmp_path / "there")
+    packed(config).write(tmp_path / "there.zip", "x")
+    zipfile.ZipFile(tmp_path / "there.zip").extractall(tmp_path / "there")
     copy, original = load_config(tmp_path / "there" / CONFIG_PLACE), load_config(config)
     assert copy.nightly == original.nightly
     assert copy.output == "/shared/out"
@@ -89,7 +91,8 @@ def test_the_night_is_that_of_the_machine_that_submits(config: Path) -> None:
     submit(head, package, settings)  # type: ignore[arg-type]
     submit(head, replace(package, night=None), settings)  # type: ignore[arg-type]
     (job_id, command, runtime_env, metadata), (_, _, plain, _) = head.given
-    assert job_id == package.job_id and command == entrypoint(job_id, package, settings)
+    manifest = command.split("--manifest ")[1].split()[0]
+    assert job_id == package.job_id and command == entrypoint(job_id, package, settings, manifest)
     assert "--command nightly" in command and metadata["forecast_command"] == "nightly"
     assert runtime_env["env_vars"] == {"HOOK": "https://secret", NIGHT_VARIABLE: NIGHTS[0]}
     assert plain["env_vars"] == env["env_vars"]

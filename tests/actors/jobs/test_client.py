@@ -166,12 +166,21 @@ def test_the_heads_disk_is_full(address: str, answers: Answers, package: Package
         submit(Head(address), package, Settings())
 
 
-def test_this_machines_disk_is_full(address: str, package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Package, folder: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk of this machine is full"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory"), "No usable temporary directory"),
+    ],
+)
+def test_there_is_no_place_to_pack_in(
+    error: OSError, said: str, address: str, package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Package, archive: Path, job_id: str) -> None:
+        raise error
 
     monkeypatch.setattr(Package, "write", full)
-    with pytest.raises(ForecastError, match=r"the disk of this machine is full: .*TMPDIR"):
+    with pytest.raises(ForecastError, match=rf"{said}.*: .*TMPDIR"):
         submit(Head(address), package, Settings())
 
 
@@ -256,7 +265,10 @@ def test_runtime_environments(tmp_path: Path) -> None:
     assert read_runtime_env(None, [], {}) == {}
     with pytest.raises(ConfigError, match="--env NONE: it is not set here"):
         read_runtime_env(None, ["NONE"], {})
-    for key in ("working_dir", "image_uri", "container"):
+    path.write_text("py_modules: [https://host/m.zip, ./mine]\n")
+    with pytest.raises(ConfigError, match=r"\./mine is a path of this machine"):
+        read_runtime_env(str(path), [], {})
+    for key in ("working_dir", "image_uri", "container", "excludes"):
         path.write_text(f"{key}: x\n")
         with pytest.raises(ConfigError, match=f"{key} cannot be used"):
             read_runtime_env(str(path), [], {})
@@ -266,7 +278,7 @@ def test_runtime_environments(tmp_path: Path) -> None:
 
 def test_the_entrypoint_survives_the_shell(make_config: Make) -> None:
     package = pack(load_config(make_config({"a": "fake://1"})), "/shared/my $(out)", with_code=False)
-    command = entrypoint("id", package, Settings(command="score", installed="0.1.0", report=True))
+    command = entrypoint("id", package, Settings(command="score", installed="0.1.0", report=True), "ab")
     assert "--output '/shared/my $(out)'" in command
     assert "--command score" in command and "--installed 0.1.0" in command and "--report" in command
 

@@ -1,13 +1,17 @@
 """What travels with a job, and what is refused before anything is sent."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from actors.jobs import entrypoint
 from actors.jobs import package as package_module
 from actors.jobs.package import CONFIG_PLACE, Package, pack
 from forecast.config.loader import load_config
@@ -18,6 +22,13 @@ Make = Callable[..., Path]
 
 def packed(config: Path, output: str | None = "/shared/out", *on_cluster: str) -> Package:
     return pack(load_config(config), output, on_cluster)
+
+
+def unpacked(package: Package, folder: Path) -> str:
+    """Written and unpacked again; the SHA-256 of the manifest."""
+    manifest = package.write(folder.with_suffix(".zip"), package.job_id)
+    zipfile.ZipFile(folder.with_suffix(".zip")).extractall(folder)
+    return manifest
 
 
 def test_the_copy_reads_as_the_original_and_carries_its_data(make_config: Make, tmp_path: Path) -> None:
@@ -33,7 +44,8 @@ def test_the_copy_reads_as_the_original_and_carries_its_data(make_config: Make, 
     )
     package = packed(config)
     folder = tmp_path / "laid out"
-    package.write(folder)
+    manifest = unpacked(package, folder)
+    entrypoint._check_package(folder, manifest)
     original, copy = load_config(config), load_config(folder / CONFIG_PLACE)
     assert copy.output == "/shared/out"
     # A job runs on the cluster that it was sent to.
@@ -132,3 +144,135 @@ def test_installed_sends_no_code(make_config: Make) -> None:
     package = pack(load_config(make_config({"a": "fake://1"})), "/shared/out", with_code=False)
     assert set(package.code) == {"entrypoint.py"}
     assert package.n_bytes < 50_000
+
+
+IGNORE_FILES = {
+    ".gitignore": "*.arrow\n/train-00001.parquet\n",
+    ".rayignore": "*\n",
+    "deep/.gitignore": "*\n",
+    ".git/config": "[core]\n",
+    ".venv/x.py": "",
+    "venv/x.py": "",
+    "__pycache__/x.pyc": "",
+    ".hidden.parquet": "",
+}
+
+
+def test_files_that_ignore_files_and_ray_leave_out_arrive(make_config: Make, tmp_path: Path) -> None:
+    names = [*IGNORE_FILES, "data.arrow", "train-00001.parquet", "deep/train 2.parquet", "a\nb", "empty"]
+    for name in names:
+        (tmp_path / "ds" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ds" / name).write_text(IGNORE_FILES.get(name, name if name != "empty" else ""))
+    package = packed(make_config({"a": "fake://1"}, trajectories=[{"task": "t", "path": "ds"}]))
+    manifest = unpacked(package, tmp_path / "there")
+    entrypoint._check_package(tmp_path / "there", manifest)
+    arrived = tmp_path / "there/job/data/0/ds"
+    assert {p.relative_to(arrived).as_posix() for p in arrived.rglob("*") if p.is_file()} == set(names)
+    assert (arrived / "a\nb").read_text() == "a\nb"
+
+
+def test_the_archive_is_the_same_for_the_same_attempt_alone(make_config: Make, tmp_path: Path) -> None:
+    package = packed(make_config({"a": "fake://1"}))
+    for name, job in (("a", "x"), ("b", "x"), ("c", "x.2")):
+        package.write(tmp_path / name, job)
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def remove(folder: Path) -> str:
+    (folder / "job/data/0/solutions.jsonl").unlink()
+    return "job/data/0/solutions.jsonl is missing or differs"
+
+
+def cut(folder: Path) -> str:
+    os.truncate(folder / "job/data/0/solutions.jsonl", 10)
+    return "job/data/0/solutions.jsonl is missing or differs"
+
+
+def change_code(folder: Path) -> str:
+    (folder / "forecast/plan.py").write_text("")
+    return "forecast/plan.py is missing or differs"
+
+
+def change_configuration(folder: Path) -> str:
+    (folder / CONFIG_PLACE).write_text("name: other\n")
+    return f"{CONFIG_PLACE} is missing or differs"
+
+
+def add(folder: Path) -> str:
+    (folder / "job/data/0/more.jsonl").touch()
+    return "job/data/0/more.jsonl was not sent"
+
+
+def change_manifest(folder: Path) -> str:
+    (folder / entrypoint.MANIFEST_PLACE).write_text("{}")
+    return f"without the {entrypoint.MANIFEST_PLACE} that was sent"
+
+
+@pytest.mark.parametrize("damage", [remove, cut, change_code, change_configuration, add, change_manifest])
+def test_a_package_that_arrives_otherwise_ends_the_job_with_the_file(
+    damage: Callable[[Path], str], make_config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = unpacked(packed(make_config({"a": "fake://1"})), tmp_path / "there")
+    (tmp_path / "there/forecast/__pycache__").mkdir()
+    (tmp_path / "there/forecast/__pycache__/plan.pyc").touch()
+    entrypoint._check_package(tmp_path / "there", manifest)
+    said = damage(tmp_path / "there")
+    with pytest.raises(SystemExit, match="1"):
+        entrypoint._check_package(tmp_path / "there", manifest)
+    assert said in capsys.readouterr().err
+
+
+def test_a_file_that_changes_while_it_is_packed_is_refused(make_config: Make, tmp_path: Path) -> None:
+    package = packed(make_config({"a": "fake://1"}))
+    (tmp_path / "solutions.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="changed while it was being packed"):
+        package.write(tmp_path / "package.zip", "x")
+
+
+def test_links_out_of_a_folder_and_what_is_no_file_are_refused_by_name(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, ds = tmp_path / "secret", tmp_path / "ds"
+    for folder in (secret, ds / "sub"):
+        folder.mkdir(parents=True)
+    for file in (secret / "key", ds / "ok.jsonl", ds / "sub" / "more.jsonl", ds / "back\\slash"):
+        file.write_text("x")
+    (ds / "inside.jsonl").symlink_to("ok.jsonl")
+    for name, place in (
+        ("key", secret / "key"),
+        ("keys", secret),
+        ("twice", ds / "key"),
+        ("folder", ds / "sub"),
+        ("broken", tmp_path / "none"),
+        ("loop", ds / "loop"),
+    ):
+        (ds / name).symlink_to(place)
+    os.mkfifo(ds / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        monkeypatch.chdir(ds)  # paths of sockets are short
+        listener.bind("socket")
+    undecodable = ds / os.fsdecode(b"\xff")
+    undecodable.mkdir()
+    (undecodable / "x").touch()
+    with pytest.raises(ConfigError) as refused:
+        packed(make_config({"a": "fake://1"}, trajectories=[{"task": "t", "path": "ds"}]))
+    said = dict(line.partition(f"{ds}/")[2].split(" ", 1) for line in str(refused.value).splitlines()[1:])
+    assert {name: text.split(";")[0].split(",")[0] for name, text in said.items()} == {
+        "key": "is a link out of its folder",
+        "keys": "is a link out of its folder",
+        "twice": "is a link out of its folder",
+        "folder": "is a link to a folder",
+        "broken": "cannot be read (No such file or directory)",
+        "loop": "cannot be read (Too many levels of symbolic links)",
+        "pipe": "is no ordinary file",
+        "socket": "is no ordinary file",
+        "back\\slash": "has a backslash in its name",
+        "\\udcff/x'": "has a name that is not UTF-8",
+    }
+
+
+def test_an_empty_folder_is_refused(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "ds" / "sub").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="there is no file in"):
+        packed(make_config({"a": "fake://1"}, trajectories=[{"task": "t", "path": "ds"}]))
