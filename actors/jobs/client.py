@@ -29,6 +29,7 @@ DIGEST_KEY = "forecast_digest"  # of our jobs' metadata, by which they are known
 
 # Ray's client obeys these before its own argument; we were given an address.
 _OVERRIDING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")  # ours, which become names of folders
 _ATTEMPT = re.compile(r"^(?P<base>.+?)(?:\.(?P<attempt>\d+))?$")
 
 
@@ -176,7 +177,11 @@ class Head:
         """All jobs that were submitted by `forecast`, the oldest first."""
         with translated(self.url):
             details = self._client.list_jobs()
-        ours = [_job(d) for d in details if d.submission_id and DIGEST_KEY in (d.metadata or {})]
+        ours = [
+            _job(d)
+            for d in details
+            if _JOB_ID.fullmatch(d.submission_id or "") and DIGEST_KEY in (d.metadata or {})
+        ]
         return sorted(ours, key=lambda job: (job.started or 0.0, job.job_id))
 
     def job(self, job_id: str) -> Job:

@@ -18,7 +18,10 @@ from actors.jobs.client import Head, Job
 from actors.jobs.entrypoint import SERVED_BELOW
 from actors.jobs.package import file_sha256
 from forecast import storage
-from forecast.errors import ForecastError, NoDataError
+from forecast.errors import ForecastError, NoDataError, shortened
+
+MOST_BYTES = 20_000_000_000  # of all results; a warehouse of a hundred candidates has some hundred MB
+_MANIFEST_BYTES = 16_000_000
 
 Read = Callable[[str], Iterable[bytes]]
 
@@ -74,7 +77,7 @@ def pull(
             raise _full(folder, needed, free)
         done = total - needed
         for result in missing:
-            _fetch(job, result, read(result.name) if result.bytes else (), folder / result.name)
+            _fetch(job, result, read(result.name) if result.bytes else (), folder)
             done += result.bytes
             on_bytes(done, total)
     return Pulled(folder, source, results, tuple(result.name for result in missing))
@@ -83,7 +86,7 @@ def pull(
 def _source(head: Head, job: Job, through_head: bool) -> tuple[str, Read]:
     output = job.metadata.get("forecast_output", "")
     if storage.is_remote(output):
-        return output, lambda name: [storage.read_bytes(storage.join(output, name))]
+        return output, lambda name: _remote_chunks(storage.join(output, name))
     if not through_head and Path(output, ".jobs", f"{job.job_id}.json").is_file():
         return output, lambda name: _chunks(Path(output, name))
     node = job.node_id
@@ -100,38 +103,89 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
+def _remote_chunks(path: str) -> Iterator[bytes]:
+    fs, inner = storage.filesystem(path)
+    with fs.open_input_stream(inner) as stream:
+        while chunk := stream.read(1 << 20):
+            yield chunk
+
+
 def _manifest(job: Job, read: Read) -> tuple[Result, ...]:
     try:
-        text = b"".join(read(f".jobs/{job.job_id}.json"))
+        text = b"".join(_at_most(read(f".jobs/{job.job_id}.json"), _MANIFEST_BYTES))
     except FileNotFoundError:
         raise NoDataError(
             f"{job.job_id} ({job.status}) left no list of results: it did not come to its end, see "
             f"forecast logs {job.job_id}; submit it again, finished units are not done again"
         ) from None
-    files = json.loads(text)["files"]
-    if not files:
+    try:
+        files = json.loads(text)["files"]
+        results = tuple(Result(_safe(f["name"]), _size(f["bytes"]), str(f["sha256"])) for f in files)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        said = error if isinstance(error, ValueError) else type(error).__name__
+        raise ForecastError(
+            f"the list of results of {job.job_id} is not one that forecast writes ({said}); nothing fetched"
+        ) from None
+    if not results:
         raise NoDataError(f"{job.job_id} ({job.status}) has no results; see forecast logs {job.job_id}")
-    results = tuple(Result(str(f["name"]), int(f["bytes"]), str(f["sha256"])) for f in files)
-    for result in results:
-        place = PurePosixPath(result.name)
-        if place.is_absolute() or ".." in place.parts:
-            raise ForecastError(f"{job.job_id} names a result outside its folder: {result.name!r}")
+    if (total := sum(result.bytes for result in results)) > MOST_BYTES:
+        raise ForecastError(
+            f"the results of {job.job_id} are {total / 1e9:,.0f} GB; at most {MOST_BYTES / 1e9:,.0f} GB are "
+            "fetched: copy them from the cluster by other means"
+        )
     return results
+
+
+def _safe(name: object) -> str:
+    """A name as jobs list them; the head that serves the list may be anybody's.
+
+    Raises:
+        ValueError: a file of that name would be none of a job's results, or lie outside the folder.
+    """
+    place = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
+    plain = isinstance(name, str) and str(place) == name and name.isprintable() and "\\" not in name
+    inside = not place.is_absolute() and not any(part.startswith(".") for part in place.parts)
+    ours = place.parts[:1] in (("reports",), ("runs",)) or (
+        len(place.parts) == 1 and place.suffix in (".json", ".html", ".md", ".duckdb")
+    )
+    if plain and inside and ours:
+        return str(name)
+    raise ValueError(f"it names {shortened(name)}, which is outside its folder or no result")
+
+
+def _size(n_bytes: object) -> int:
+    if isinstance(n_bytes, int) and n_bytes >= 0:
+        return n_bytes
+    raise ValueError(f"a size is {shortened(n_bytes)}")
+
+
+def _at_most(chunks: Iterable[bytes], n_bytes: int) -> Iterator[bytes]:
+    """The chunks, but no more than one beyond so many bytes."""
+    for chunk in chunks:
+        yield chunk
+        n_bytes -= len(chunk)
+        if n_bytes < 0:
+            return
 
 
 def _is_there(path: Path, result: Result) -> bool:
     return path.is_file() and path.stat().st_size == result.bytes and file_sha256(path) == result.sha256
 
 
-def _fetch(job: Job, result: Result, chunks: Iterable[bytes], target: Path) -> None:
+def _fetch(job: Job, result: Result, chunks: Iterable[bytes], folder: Path) -> None:
     """Written aside and renamed: a pull that breaks off leaves the old file or none."""
+    target = folder / result.name
     target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise ForecastError(
+            f"{target.parent} is a link out of {folder}; remove it, or pull elsewhere with --to"
+        )
     aside = storage.temporary_beside(target)
     digest = hashlib.sha256()
     try:
         try:
             with aside.open("wb") as stream:
-                for chunk in chunks:
+                for chunk in _at_most(chunks, result.bytes):
                     digest.update(chunk)
                     stream.write(chunk)
         except FileNotFoundError:
@@ -154,7 +208,9 @@ def _room(folder: Path, needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            raise ForecastError(
+                f"the results cannot be written to {folder}: {error}; pull to another folder with --to"
+            ) from None
         raise _full(folder, needed, shutil.disk_usage(folder).free) from None
 
 

@@ -82,7 +82,7 @@ def read_runtime_env(
         if "://" not in str(module):
             raise ConfigError(
                 f"--runtime-env {path}: py_modules: {module} is a path of this machine, which --dry-run "
-                "would not list; name the s3:// or https:// address of an archive, or use an image that has it"
+                "would not list; name an archive at s3:// or https://, or use an image that has it"
             )
     given = dict(env.get("env_vars") or {})
     for text in variables:

@@ -245,7 +245,8 @@ def test_two_submit_at_once(address: str, answers: Answers, package: Package) ->
 
 
 def test_jobs_are_found_by_how_they_begin(address: str, answers: Answers) -> None:
-    names = ("forecast-a-11", "forecast-a-11.2", "forecast-b-22")
+    ours = ("forecast-a-11", "forecast-a-11.2", "forecast-b-22")
+    names = (*ours, "forecast-a-11/../../x", "/etc/forecast-a-11", "..", "forecast-a-11\n")
     answers["GET", "/api/jobs/"] = (200, [details(name, "SUCCEEDED") for name in names])
     head = Head(address)
     assert head.find("forecast-b").job_id == "forecast-b-22"

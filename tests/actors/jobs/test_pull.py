@@ -54,12 +54,100 @@ def test_pulling_what_is_not_what_was_written(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["ranking.json"]
 
 
-@pytest.mark.parametrize("name", ["../out.json", "/etc/out.json", "reports/../../out.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../out.json",
+        "/etc/out.json",
+        "reports/../../out.json",
+        "reports/./out.json",
+        "reports//out.json",
+        "reports/",
+        "reports\\..\\out.json",
+        "a\0.json",
+        "reports/a\0b",
+        "reports/\x1b[2J.html",
+        "reports/a\nb.html",
+        "reports/\ud800.html",
+        ".bashrc",
+        ".ssh/authorized_keys",
+        "reports/.git/hooks/post-checkout",
+        "lake/x.parquet",
+        "setup.py",
+        "",
+        ".",
+        "..",
+    ],
+)
 def test_pulling_writes_nowhere_else(tmp_path: Path, name: str) -> None:
     head: Any = serving({name: b"x"})
-    with pytest.raises(ForecastError, match="outside its folder"):
+    with pytest.raises(ForecastError, match="outside its folder or no result"):
         pull(head, job(), tmp_path / "to")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        (b"<html>", "list of results"),
+        (b"[1]", "list of results"),
+        (b'{"files": 3}', "list of results"),
+        (b'{"files": [{"name": 3, "bytes": 1, "sha256": ""}]}', "no result"),
+        (b'{"files": [{"name": "a.json", "bytes": -1, "sha256": ""}]}', "a size is -1"),
+        (b'{"files": [{"name": "a.json", "bytes": 1e9, "sha256": ""}]}', "a size is 1000000000.0"),
+        (b'{"files": [{"name": "a.json", "sha256": ""}]}', "KeyError"),
+        (b'{"files": [{"name": "a.json", "bytes": 30000000000, "sha256": ""}]}', "30 GB; at most 20 GB"),
+        (b"[" * 100_000, "list of results"),
+    ],
+)
+def test_a_list_of_results_that_no_job_wrote_is_refused(tmp_path: Path, listed: bytes, said: str) -> None:
+    head: Any = MadeUpHead()
+    head.files["forecast-results/forecast-x-1/.jobs/forecast-x-1.json"] = listed
+    head.served_file = lambda node, name, lines=-1: [head.files[name]]
+    with pytest.raises(ForecastError, match=said):
+        pull(head, job(), tmp_path / "to")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_longer_than_listed_is_not_read_to_its_end(tmp_path: Path) -> None:
+    read = 0
+
+    def endless(node: str, name: str, lines: int = -1) -> Iterator[bytes]:
+        nonlocal read
+        if name.endswith("forecast-x-1.json"):
+            yield manifest({"ranking.json": b"{}"})
+        while True:
+            read += 1
+            yield b"0" * 100
+
+    head: Any = MadeUpHead()
+    head.served_file = endless
+    with pytest.raises(ForecastError, match="list of results"):
+        pull(head, job(), tmp_path)
+    assert 100 * read < 17_000_000
+    read = 0
+    head.served_file = lambda node, name, lines=-1: (
+        [manifest({"ranking.json": b"{}"})] if "/.jobs/" in name else endless(node, name)
+    )
+    with pytest.raises(ForecastError, match="is not what forecast-x-1 wrote"):
+        pull(head, job(), tmp_path)
+    assert read == 1 and not list(tmp_path.iterdir())
+
+
+def test_links_in_the_folder_of_results_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/reports").symlink_to(tmp_path / "elsewhere")
+    head: Any = serving({"reports/day.html": b"x"})
+    with pytest.raises(ForecastError, match="is a link out of"):
+        pull(head, job(), tmp_path / "to")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_results_in_each_others_way_are_an_error(tmp_path: Path) -> None:
+    head: Any = serving({"reports/a": b"x", "reports/a/b": b"y"})
+    with pytest.raises(ForecastError, match="cannot be written to"):
+        pull(head, job(), tmp_path / "to")
 
 
 def test_nothing_to_pull(tmp_path: Path) -> None:
