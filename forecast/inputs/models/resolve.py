@@ -1,5 +1,6 @@
 """Candidates: from a line of the configuration to files on this machine, checked and fingerprinted."""
 
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from forecast.errors import CandidateError, InputError
 from forecast.inputs.files import local_path
 from forecast.inputs.models.cache import fetched
 from forecast.inputs.models.fingerprint import digest_of, files_digest, remembered
+from forecast.inputs.models.gguf import read_header
 from forecast.inputs.models.headers import check_config, json_object, safetensors_parameters
 from forecast.inputs.models.layout import TEXT_FILES, layout_of
 
@@ -168,28 +170,15 @@ def gguf_parameters(path: Path, name: str) -> int:
     """Elements in a GGUF file, from its header.
 
     Raises:
-        CandidateError: the file is damaged or shorter than its header promises.
+        CandidateError: see `read_header`.
     """
-    try:
-        # Reading the vocabulary in a header takes seconds, and every command plans.
-        return int(remembered(path, "gguf elements", _gguf_elements))
-    except Exception as error:  # the reader maps the file and fails in as many ways as bytes can be missing
-        raise CandidateError(
-            f"candidate {name!r}: {path} is not a GGUF file or is truncated ({error}); "
-            "copy or download it again"
-        ) from None
 
+    def elements(path: Path) -> int:
+        return sum(math.prod(shape) for shape in read_header(path, name).tensors.values())
 
-def _gguf_elements(path: Path) -> int:
-    import gguf
-
-    tensors = gguf.GGUFReader(path).tensors
-    if not tensors:
-        raise ValueError("it holds no tensors")
-    end = max(int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors)
-    if end > path.stat().st_size:
-        raise ValueError(f"tensors end at byte {end}, the file has {path.stat().st_size}")
-    return sum(int(tensor.n_elements) for tensor in tensors)
+    # Reading the vocabulary in a header takes long beside all else that planning does. What a file name says
+    # is no content, so it is part of what is remembered.
+    return int(remembered(path, f"elements of {path.name}", elements))
 
 
 def native_dtype(on_gpu: bool) -> str:
