@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from forecast.errors import CandidateError
 from forecast.inputs.models.resolve import Candidate, ModelFiles, locate_files
+from forecast.inputs.models.view import view_of
 
 # Larger models are not kept: two copies of one would crowd out what else runs on the machine.
 KEEP_BYTES = 2 << 30
@@ -35,8 +36,7 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     settings = candidate.settings
-    with _gguf_read_once(settings.source):
-        files = planned_files(candidate)
+    with _gguf_read_once(settings.source), planned_files(candidate) as files:
         key = (candidate.files_digest, candidate.dtype, settings.allow_pickle, settings.allow_remote_code)
         if key not in _kept:
             forget_models()  # first, so that two base models never stand side by side
@@ -51,8 +51,9 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
     return copy.deepcopy(model), tokenizer
 
 
-def planned_files(candidate: Candidate) -> ModelFiles:
-    """Where the candidate's files are.
+@contextmanager
+def planned_files(candidate: Candidate) -> Iterator[ModelFiles]:
+    """The candidate's files in a folder that holds nothing else and is there within the block.
 
     Raises:
         CandidateError: they are not the ones that were planned.
@@ -63,7 +64,8 @@ def planned_files(candidate: Candidate) -> ModelFiles:
             f"candidate {candidate.name!r}: its files changed since the run was planned; "
             "run the same command again"
         )
-    return files
+    with view_of(files) as alone:
+        yield alone
 
 
 def forget_models() -> None:
@@ -101,7 +103,7 @@ def load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
     Raises:
         CandidateError: it cannot be loaded.
     """
-    with _named(candidate, "tokenizer"):
+    with _named(candidate, files, "tokenizer"):
         return AutoTokenizer.from_pretrained(
             files.folder,
             gguf_file=files.gguf.name if files.gguf else None,
@@ -111,13 +113,14 @@ def load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
 
 
 @contextmanager
-def _named(candidate: Candidate, what: str) -> Iterator[None]:
+def _named(candidate: Candidate, files: ModelFiles, what: str) -> Iterator[None]:
     """Errors that say whose tokenizer or weights cannot be loaded."""
     try:
         yield
     except Exception as error:  # transformers raises what its many parsers raise
+        said = str(error).replace(str(files.folder), candidate.settings.source)  # the view is of no interest
         raise CandidateError(
-            f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {error}"
+            f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {said}"
         ) from error
 
 
@@ -136,7 +139,7 @@ def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> An
     kind: dict[str, Any] = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
     if files.gguf is not None:
         kind = {"gguf_file": files.gguf.name, "quantization_config": GgufConfig(dequantize=True)}
-    with _named(candidate, "weights"):
+    with _named(candidate, files, "weights"):
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
             dtype=getattr(torch, candidate.dtype),

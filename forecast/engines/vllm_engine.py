@@ -71,7 +71,7 @@ class VllmEngine:
         """
         settings = candidate.settings
         if not (settings.source.endswith(".gguf") or settings.quantize or settings.drop_layers):
-            files = planned_files(candidate)
+            files = while_loading.enter_context(planned_files(candidate))
             # vLLM leaves weights that the files lack as they were in memory.
             return str(files.folder), load_tokenizer(candidate, files), check_weights(candidate, files)
         model, tokenizer = load_candidate(candidate)

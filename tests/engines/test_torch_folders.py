@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from tiny import (
     change_config,
     change_weights,
@@ -20,6 +21,7 @@ from tiny import (
 )
 
 from forecast.engines import load_engine
+from forecast.engines.hf_loading import forget_models
 from forecast.errors import CandidateError
 
 
@@ -85,6 +87,42 @@ class TestFiles:
         allowed = load(folder, allow_pickle=True)
         for one, other in zip(expected, allowed.score(encoded(allowed)), strict=True):
             np.testing.assert_array_equal(one.logprob, other.logprob)
+
+
+class TestFilesBesideTheModel:
+    """What lies beside the files that are in the fingerprint changes neither numbers nor fingerprint."""
+
+    def test_is_not_read(self, folder: Path) -> None:
+        (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+        before, _ = resolve(folder, prompt_form="chat")
+        expected = scores(folder)
+        foreign = load_file(folder / "model.safetensors")
+        for tensor in foreign.values():
+            tensor.mul_(2)
+        save_file(foreign, folder / "adapter_model.safetensors")
+        save_file(foreign, folder / "consolidated.safetensors")
+        torch.save(foreign, folder / "pytorch_model.bin")
+        (folder / "additional_chat_templates").mkdir()
+        for name in ("tool_use", "rag"):
+            (folder / "additional_chat_templates" / f"{name}.jinja").write_text("other")
+        (folder / "generation_config.json").write_text("[")
+        (folder / "tokenizer.model.v3").write_text("other")
+        after, _ = resolve(folder, prompt_form="chat")
+        assert after.candidate_id == before.candidate_id
+        forget_models()
+        np.testing.assert_array_equal(scores(folder), expected)
+        assert load(folder).tokenizer.chat_template == "{{ messages[0].content }}"
+
+    def test_a_stale_index_is_not_read(self, folder: Path) -> None:
+        expected = scores(folder)
+        index = {"weight_map": {"lm_head.weight": "gone.safetensors"}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        np.testing.assert_array_equal(scores(folder), expected)
+
+
+def scores(folder: Path) -> NDArray[np.float32]:
+    engine = load(folder)
+    return np.concatenate([one.logprob for one in engine.score(encoded(engine))])
 
 
 class _Marker:
