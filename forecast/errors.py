@@ -48,6 +48,23 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def fault_of(error: BaseException, what: str) -> str:
+    """Why one input cannot be used, for a record of it while the others go on.
+
+    Args:
+        error: any that was caught: readers run out of stack or memory, and a panic in Rust is no Exception.
+        what: the input and its file, for an error that does not say so itself.
+
+    Raises:
+        BaseException: `error` is no fault of an input but ends the program.
+    """
+    if isinstance(error, InterruptedRun | KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+    if isinstance(error, ForecastError):
+        return str(error)
+    return f"{what} cannot be read: {described(error)}"
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, and all that are known."""
     near = difflib.get_close_matches(word, known, n=1)

@@ -16,7 +16,7 @@ from forecast import storage
 from forecast.config.candidates import CandidateConfig
 from forecast.config.schema import Config
 from forecast.engines.base import ENGINE_VERSION
-from forecast.errors import ForecastError, shortened
+from forecast.errors import fault_of
 from forecast.inputs.models.fingerprint import digest_of
 from forecast.inputs.models.resolve import Candidate, resolve_candidate
 from forecast.inputs.multiple_choice import ChoiceItem, load_choices
@@ -122,46 +122,42 @@ def make_plan(
         resolve: finds and fingerprints a candidate's files.
     """
     failures: list[Failure] = []
-    shards: list[Shard] = []
+    digests: list[tuple[Shard, str]] = []
     trajectories: dict[str, tuple[Trajectory, ...]] = {}
     for task in dict.fromkeys(source.task for source in config.trajectories):
         sources = [source for source in config.trajectories if source.task == task]
         try:
             loaded = merge_sources((source.label, load_trajectories(source)) for source in sources)
-        except ForecastError as error:
-            failures.append(Failure("task", task, str(error)))
+            shards = _shards(task, loaded, config.shard_trajectories)
+            found = [(shard, _shard_digest(shard)) for shard in shards]
+        except BaseException as error:
+            files = ", ".join(source.label for source in sources)
+            failures.append(Failure("task", task, fault_of(error, f"task {task!r}: {files}")))
             continue
         trajectories[task] = tuple(loaded)
-        shards += _shards(task, loaded, config.shard_trajectories)
+        digests += found
     choices: dict[str, tuple[ChoiceItem, ...]] = {}
     for choice_source in config.direct_evaluation:
+        task = choice_source.task
         try:
             items = load_choices(choice_source)
-        except ForecastError as error:
-            failures.append(Failure("task", choice_source.task, str(error)))
+            shards = _choice_shards(task, items, config.shard_trajectories)
+            found = [(shard, _shard_digest(shard)) for shard in shards]
+        except BaseException as error:
+            failures.append(Failure("task", task, fault_of(error, f"task {task!r}: {choice_source.label}")))
             continue
-        choices[choice_source.task] = tuple(items)
-        # Options are a few tokens each: more of them make a unit of like size.
-        size = 2 * config.shard_trajectories
-        for start in range(0, len(items), size):
-            options = tuple(t for item in items[start : start + size] for t in item.trajectories())
-            shards.append(Shard("choices", choice_source.task, options, block=start))
+        choices[task] = tuple(items)
+        digests += found
     candidates: list[Candidate] = []
     for settings in config.candidates:
         try:
             candidates.append(resolve(settings, config))
-        except ForecastError as error:
-            failures.append(Failure("candidate", settings.name, str(error)))
-        except Exception as error:  # a stranger's files fail their readers in more ways than can be listed
-            said = f"{type(error).__name__}: {shortened(error, str)}"
-            message = (
-                f"candidate {settings.name!r}: its files cannot be read ({said}); check path and permissions"
-            )
-            failures.append(Failure("candidate", settings.name, message))
-    digests = [_shard_digest(shard) for shard in shards]
+        except BaseException as error:
+            what = f"candidate {settings.name!r}: {settings.source}"
+            failures.append(Failure("candidate", settings.name, fault_of(error, what)))
     units: dict[str, Unit] = {}
     for candidate in candidates:
-        for shard, digest in zip(shards, digests, strict=True):
+        for shard, digest in digests:
             unit = Unit(candidate, shard, _address(candidate, digest, shard.kind, config))
             units.setdefault(unit.address, unit)  # two names for one model share their work
     return Plan(config, tuple(candidates), trajectories, choices, tuple(units.values()), tuple(failures))
@@ -194,6 +190,16 @@ def _shards(task: str, trajectories: Sequence[Trajectory], size: int) -> list[Sh
     for t in trajectories:
         parts.setdefault((t.expert, place[t.prompt] // size), []).append(t)
     return [Shard("trajectories", task, tuple(own), block) for (_, block), own in parts.items()]
+
+
+def _choice_shards(task: str, items: Sequence[ChoiceItem], size: int) -> list[Shard]:
+    """Options are a few tokens each: twice as many questions make a unit of like size."""
+    starts = range(0, len(items), 2 * size)
+    parts = {
+        start: [t for item in items[start : start + 2 * size] for t in item.trajectories()]
+        for start in starts
+    }
+    return [Shard("choices", task, tuple(options), block=start) for start, options in parts.items()]
 
 
 def _shard_digest(shard: Shard) -> str:

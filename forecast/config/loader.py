@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from forecast.config.candidates import CandidateConfig, CandidateSettings
 from forecast.config.nightly import RULES
 from forecast.config.schema import Config
+from forecast.config.sources import LARGEST
 from forecast.errors import ConfigError, did_you_mean
 
 DEFAULTS_KEY = "candidate_defaults"
@@ -53,9 +54,11 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(f"{path} cannot be read as a configuration file: {error}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
+        data = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_message(error, path)) from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply for a configuration file") from None
     if not isinstance(data, dict):
         raise ConfigError(
             f"{path}:1: expected keys such as name, output, candidates, trajectories; see configs/demo.yaml"
@@ -84,8 +87,19 @@ def _merge_defaults(data: dict[str, Any], defaults: dict[str, Any]) -> None:
             watch["candidate"] = {**common, **own}
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own loader silently keeps the last of two equal keys."""
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's own loader silently keeps the last of two equal keys, and names no line for a wrong value."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, str):
+                value.encode()  # an escape can be half of a surrogate pair, which no file can hold
+            elif isinstance(value, int) and abs(value) > LARGEST:
+                raise ValueError(f"a whole number beyond {LARGEST} does not fit the tables of results")
+        except ValueError as error:  # no such day, thousands of digits
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

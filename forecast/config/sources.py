@@ -1,5 +1,6 @@
 """Configuration of the sources of rows: solutions, questions, measured scores."""
 
+import os
 import re
 import string
 from collections import Counter
@@ -33,12 +34,16 @@ def location(*schemes: str, or_hub_id: bool = False) -> Callable[[str, Validatio
 def path_or_hub_id(value: str, info: ValidationInfo) -> str:
     """A validator: what is marked as a path or exists as a path becomes absolute; the rest is a hub id."""
     is_marked = value.startswith((".", "~", "/")) or value.endswith(".gguf")
-    is_path = is_marked or (info.context is not None and Path(info.context, value).exists())
+    # Unlike `Path.exists`, this takes a name that no file can have as one that none has.
+    is_path = is_marked or (info.context is not None and os.path.exists(Path(info.context, value)))  # noqa: PTH110
     return _absolute(value, info) if is_path else value
 
 
 def _absolute(path: str, info: ValidationInfo) -> str:
-    return path if info.context is None else storage.resolve(path, info.context)
+    try:
+        return path if info.context is None else storage.resolve(path, info.context)
+    except RuntimeError as error:  # ~ of a user that this machine does not know
+        raise ValueError(str(error)) from None
 
 
 def distinct(what: str, key: str) -> Callable[[_Entries], _Entries]:
@@ -78,6 +83,8 @@ def _pattern_with_group(value: str) -> str:
         raise ValueError("put the part of the pattern that is the option's text in parentheses")
     return value
 
+
+LARGEST = 2**63 - 1  # whole number that tables of results hold
 
 DataPath = Annotated[str, AfterValidator(location("s3", "package"))]
 Template = Annotated[str, AfterValidator(_template)]

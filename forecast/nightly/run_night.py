@@ -7,7 +7,7 @@ same command does the rest; an alert is delivered at least once.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from forecast.analysis.ranking.report import rank_record
@@ -112,6 +112,8 @@ def prepare(
     watched = watched_candidates(config.nightly.watch, state, sights)
     planned = [one for one in watched if one.known is not None or not only_look]
     plan = make_plan(config_of(config, planned), resolver(planned))
+    unusable = (failure for sight in sights for failure in sight.unusable)
+    plan = replace(plan, failures=(*plan.failures, *unusable))
     return Prepared(date, config.nightly, state, sights, watched, plan)
 
 

@@ -17,7 +17,7 @@ import polars as pl
 
 import forecast
 from forecast.config.schema import Config
-from forecast.errors import ForecastError, InputError
+from forecast.errors import InputError, fault_of
 from forecast.inputs.measured_scores import MeasuredScore, load_scores
 from forecast.lake.files import read_rows
 from forecast.plan import Failure, Plan, Unit
@@ -121,8 +121,8 @@ def imported_scores(config: Config) -> tuple[list[MeasuredScore], list[Failure]]
             if twice := sorted(loaded.keys() & scores.keys()):
                 first = twice[0]
                 raise InputError(f"{source.path}: {' / '.join(first)} is also in {places[first]}; remove one")
-        except ForecastError as error:
-            failures.append(Failure("measured_scores", source.path, str(error)))
+        except BaseException as error:
+            failures.append(Failure("measured_scores", source.path, fault_of(error, source.path)))
         else:
             scores |= loaded
             places |= dict.fromkeys(loaded, source.path)

@@ -5,7 +5,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from forecast.errors import ForecastError, InputError
+from forecast.errors import InputError, fault_of
 from forecast.inputs.trajectories import trajectory_rows
 from forecast.plan import Failure, Plan
 from forecast.proxies.rbridge import FrontierTokens, rbridge_by_instance, read_frontier_tokens
@@ -37,8 +37,8 @@ def frontier_solutions(plan: Plan) -> tuple[dict[str, Solutions], list[Failure]]
                             raise InputError(f"{row.where}: no column {column!r} (columns.frontier_tokens)")
                         tokens = read_frontier_tokens(row.data[column], trajectory.solution, row.where)
                     solutions[key] = trajectory.solution, tokens
-        except ForecastError as error:
-            failures.append(Failure("task", task, f"rBridge of {task}: {error}"))
+        except BaseException as error:
+            failures.append(Failure("task", task, f"rBridge of {task}: {fault_of(error, 'a file of it')}"))
         else:
             found[task] = solutions
     return found, failures

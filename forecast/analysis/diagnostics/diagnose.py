@@ -23,7 +23,7 @@ from forecast.analysis.diagnostics.selection import Selection, select
 from forecast.analysis.diagnostics.ties import TieShare, tie_share
 from forecast.analysis.diagnostics.tokenizer_effect import TokenizerEffect, tokenizer_effect
 from forecast.config.schema import Config
-from forecast.errors import ForecastError
+from forecast.errors import ForecastError, fault_of
 from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_sources
 from forecast.report.records import record_of
 from forecast.runs.progress import WorkProgress
@@ -191,8 +191,8 @@ def _trajectories(material: Material, failed: list[dict[str, str]]) -> list[Traj
         read = {(expert, proxies.instances[i]) for expert, own in proxies.experts.items() for i in own.index}
         try:
             loaded = merge_sources((source.label, load_trajectories(source)) for source in sources)
-        except ForecastError as error:
-            failed.append({"task": task, "error": str(error)})
+        except BaseException as error:
+            failed.append({"task": task, "error": fault_of(error, f"task {task!r}")})
             continue
         kept = [t for t in loaded if (t.expert, t.instance_id) in read]
         if len(kept) < len(read):

@@ -9,7 +9,8 @@ from pathlib import Path
 from forecast import storage
 from forecast.config.candidates import CandidateConfig
 from forecast.config.schema import Config
-from forecast.errors import CandidateError, InputError
+from forecast.config.sources import LARGEST
+from forecast.errors import CandidateError, InputError, shortened
 from forecast.inputs.files import local_path
 from forecast.inputs.models.cache import fetched
 from forecast.inputs.models.fingerprint import digest_of, files_digest, remembered
@@ -82,6 +83,9 @@ def candidate_of(
 
     Args:
         parameters: counted in the files.
+
+    Raises:
+        CandidateError: more parameters than results can hold.
     """
     requested = settings.dtype or config.engine.dtype
     dtype = native_dtype(config.cluster.on_gpu) if requested == "auto" else requested
@@ -91,6 +95,11 @@ def candidate_of(
     limits = (settings.vocab_size, settings.context_length)
     candidate_id = digest_of(files, quantize, settings.drop_layers, *limits, dtype, form)
     counted = settings.parameters or parameters
+    if counted is not None and counted > LARGEST:
+        raise CandidateError(
+            f"candidate {settings.name!r}: {settings.source} promises {shortened(counted)} parameters, "
+            f"more than results can hold ({LARGEST}); its header is damaged: copy or download it again"
+        )
     return Candidate(settings.name, candidate_id, settings, config.engine.kind, dtype, form, digest, counted)
 
 
