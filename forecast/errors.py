@@ -62,7 +62,7 @@ def fault_of(error: BaseException, what: str) -> str:
         raise error
     if isinstance(error, ForecastError):
         return str(error)
-    return f"{what} cannot be read: {described(error)}"
+    return f"{what} cannot be read: {described(error)}; repair or remove it"
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:

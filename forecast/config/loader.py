@@ -93,9 +93,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep)
-            if isinstance(value, str):
-                value.encode()  # an escape can be half of a surrogate pair, which no file can hold
-            elif isinstance(value, int) and abs(value) > LARGEST:
+            if isinstance(value, int) and abs(value) > LARGEST:
                 raise ValueError(f"a whole number beyond {LARGEST} does not fit the tables of results")
         except ValueError as error:  # no such day, thousands of digits
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
