@@ -14,6 +14,7 @@ from forecast.storage.files import (
     temporary_beside,
     write_bytes,
 )
+from forecast.storage.scratch import scratch
 
 __all__ = [
     "exists",
@@ -25,6 +26,7 @@ __all__ = [
     "read_bytes",
     "remove",
     "resolve",
+    "scratch",
     "sweep_temporaries",
     "temporary_beside",
     "write_bytes",

@@ -21,11 +21,12 @@ from forecast.errors import InputError, fault_of
 from forecast.inputs.measured_scores import MeasuredScore, load_scores
 from forecast.lake.files import read_rows
 from forecast.plan import Failure, Plan, Unit
-from forecast.proxies.byte_proxies import byte_columns, byte_lists, byte_scores
-from forecast.proxies.token_proxies import PROXIES, instance_scores, token_lists
+from forecast.proxies.byte_proxies import byte_lists, byte_scores
+from forecast.proxies.token_proxies import instance_scores, token_lists
 from forecast.warehouse.connect import published, warehouse_path
 from forecast.warehouse.participation import Group, Participation, group_of, participation
 from forecast.warehouse.rbridge_rows import Solutions, frontier_solutions, rbridge_rows
+from forecast.warehouse.schema import create_means, create_tables
 from forecast.warehouse.sql import statement
 
 DIRECT_METRIC = "accuracy_per_character"
@@ -56,13 +57,11 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
     frontier, unreadable = frontier_solutions(plan)
     found = [*part.failures, *unusable, *unreadable]
     with published(warehouse_path(plan.config.output)) as db:
-        db.execute(statement("tables", proxy_columns=",\n    ".join(f"{p.name} DOUBLE" for p in PROXIES)))
-        db.execute(statement("byte_tables", byte_columns=byte_columns()))
+        create_tables(db)
         for table, rows in _given(plan, part, found, scores).items():
             _insert(db, table, rows)
         _compute(db, plan, part, frontier)
-        db.execute(statement("task_proxies"))
-        db.execute(statement("byte_task_proxies"))
+        create_means(db)
         db.execute(statement("measured"), {"metric": DIRECT_METRIC})
     return found
 

@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.errors import NoDataError
+from forecast.errors import NoDataError, shortened
 from forecast.proxies.byte_proxies import BITS_PER_BYTE, byte_name
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
 
@@ -99,8 +99,18 @@ def load_population(db: duckdb.DuckDBPyConnection, over: Over = "tokens") -> Pop
     candidates have, else the first in alphabetical order.
 
     Raises:
-        NoDataError: no proxies in the warehouse, or a task without any bytes.
+        NoDataError: no proxies in the warehouse, a task without any bytes, or contents that no run leaves.
     """
+    try:
+        return _population(db, over)
+    except (ValueError, TypeError, LookupError, AssertionError, RecursionError) as error:
+        raise NoDataError(
+            "the tables of this warehouse contradict each other "
+            f"({type(error).__name__}: {shortened(error, str)}); run `forecast aggregate` to build it again"
+        ) from error
+
+
+def _population(db: duckdb.DuckDBPyConnection, over: Over) -> Population:
     rows = db.execute(
         "SELECT candidate, candidate_id, family, parameters, "
         "6.0 * coalesce(active_parameters, parameters) * nullif(training_tokens, 0) FROM candidates "

@@ -14,15 +14,18 @@ from forecast.errors import NoDataError
 from forecast.plan import Failure, make_plan
 from forecast.warehouse.build import build_warehouse
 from forecast.warehouse.connect import FILE_NAME, open_warehouse, published, read_failures, warehouse_path
+from forecast.warehouse.schema import create_means, create_tables
 
 
 def put(folder: Path, value: int) -> None:
     with published(str(folder / FILE_NAME)) as db:
-        db.execute(f"CREATE TABLE t AS SELECT {value} AS v")
+        create_tables(db)
+        create_means(db)
+        db.execute("INSERT INTO run (name) VALUES (?)", [str(value)])
 
 
 def got(db: duckdb.DuckDBPyConnection) -> int:
-    (row,) = db.execute("SELECT v FROM t").fetchall()
+    (row,) = db.execute("SELECT name FROM run").fetchall()
     return int(row[0])
 
 
@@ -47,9 +50,9 @@ def test_another_process_keeps_reading_the_old_file(tmp_path: Path) -> None:
         "import sys\n"
         "from forecast.warehouse.connect import open_warehouse\n"
         "with open_warehouse(sys.argv[1]) as db:\n"
-        "    print(db.execute('SELECT v FROM t').fetchall(), flush=True)\n"
+        "    print(db.execute('SELECT name FROM run').fetchall(), flush=True)\n"
         "    sys.stdin.readline()\n"
-        "    print(db.execute('SELECT v FROM t').fetchall(), flush=True)\n"
+        "    print(db.execute('SELECT name FROM run').fetchall(), flush=True)\n"
     )
     reader = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)],
@@ -58,10 +61,10 @@ def test_another_process_keeps_reading_the_old_file(tmp_path: Path) -> None:
         text=True,
     )
     assert reader.stdout is not None and reader.stdin is not None
-    assert reader.stdout.readline() == "[(1,)]\n"
+    assert reader.stdout.readline() == "[('1',)]\n"
     put(tmp_path, 2)
     out, _ = reader.communicate("go on\n", timeout=60)
-    assert out == "[(1,)]\n"
+    assert out == "[('1',)]\n"
     with open_warehouse(str(tmp_path)) as db:
         assert got(db) == 2
 
@@ -69,7 +72,7 @@ def test_another_process_keeps_reading_the_old_file(tmp_path: Path) -> None:
 def test_a_relation_can_be_the_first_query(tmp_path: Path) -> None:
     put(tmp_path, 3)
     with open_warehouse(str(tmp_path)) as db:
-        assert db.sql("SELECT v FROM t").fetchall() == [(3,)]
+        assert db.sql("SELECT name FROM run").fetchall() == [("3",)]
 
 
 def test_an_error_in_the_middle_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -96,7 +99,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
 def test_readers_cannot_write(tmp_path: Path) -> None:
     put(tmp_path, 1)
     with open_warehouse(str(tmp_path)) as db, pytest.raises(duckdb.Error):
-        db.execute("INSERT INTO served.t VALUES (2)")
+        db.execute("DELETE FROM served.run")
 
 
 def test_a_folder_with_characters_that_mean_something_to_sql_and_to_globs(tmp_path: Path) -> None:
