@@ -54,7 +54,7 @@ def parts(rounds: int, permutations: int) -> dict[str, Any]:
     made = design(table)
     protocol = make_protocol(LEAVE_MODELS_OUT, made.families, np.isfinite(table.scores), 0)
     fold = protocol.folds[0]
-    scores = permuted_scores(table.scores, made.usable, permutations, 0)
+    scores = permuted_scores(table.scores, made.usable, table.families, permutations, 0)
     contenders = {
         name: lambda s=make_scorer(name): predict_many(s, made, scores, [fold], protocol.groups, 0)
         for name in SCORERS

@@ -125,7 +125,7 @@ def evaluate_held_out(
     table, design, dropped = _evaluable(imported.table, design)
     words = [*imported.warnings, *left_out, *dropped]
     usable_scores = np.where(design.usable, table.scores, np.nan)
-    scores = permuted_scores(table.scores, design.usable, options.permutations, options.seed)
+    scores = permuted_scores(table.scores, design.usable, table.families, options.permutations, options.seed)
     protocols = [
         make_protocol(name, table.families, np.isfinite(usable_scores), options.seed)
         for name in options.protocols
@@ -144,7 +144,7 @@ def evaluate_held_out(
         )
     for name in table.covariates:
         own = _covariate_design(table, name)
-        again = permuted_scores(table.scores, own.usable, options.permutations, options.seed)
+        again = permuted_scores(table.scores, own.usable, table.families, options.permutations, options.seed)
         baseline = Univariate(f"baseline: {name}", only=name)
         outcomes += run_protocols(
             own, again, [(baseline, protocol) for protocol in protocols], seed=options.seed

@@ -2,16 +2,14 @@
 
 A candidate's scores move together, the same way on all tasks. So the tasks stay as correlated as they are,
 and the features keep whatever tells one candidate from another; only the tie between features and scores is
-cut. Under leave-2-tasks-out a scorer that recognises candidates does well under this null too: the null's
-mean shows how much of a rho that alone explains. Shuffling each task by itself would destroy that, and make
-recognition look significant.
+cut. Families stay together (see `stats.family_permutations`). Under leave-2-tasks-out a scorer that
+recognises candidates does well under this null too: the null's mean shows how much of a rho that alone
+explains. Shuffling each task by itself would destroy that, and make recognition look significant.
 """
 
-import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from forecast.analysis.ranking.feature_table import Design
 from forecast.analysis.ranking.scorers.mean_score import standings
 from forecast.analysis.stats.correlations import unit_ranks
+from forecast.analysis.stats.family_permutations import family_orders
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -34,26 +33,23 @@ class Null:
     n: int
 
 
-def permuted_scores(scores: Array, usable: Bools, permutations: int, seed: int) -> Array:
+def permuted_scores(
+    scores: Array, usable: Bools, families: Sequence[str], permutations: int, seed: int
+) -> Array:
     """The scores themselves, then with permuted candidates: [1 + permutations, T, C].
 
     The same cells are missing in all. Where a candidate whose scores come to a cell has none of its own for
     that task, the scores' quantile at its mean standing on the other tasks serves (in permutations only).
-    Candidates without any score take no part. Of few candidates every order is taken once, if that is less.
+    Candidates without any score take no part.
     """
     held = np.where(usable, scores, np.nan)
     movable = np.flatnonzero(np.isfinite(held).any(axis=0))
     filled = _filled(held)
-    rng = np.random.default_rng(seed)
-    orders: Iterable[Any]
-    if len(movable) <= 8 and math.factorial(len(movable)) - 1 <= permutations:
-        orders = list(itertools.permutations(movable))[1:]  # the first is the order as it is
-    else:
-        orders = [rng.permutation(movable) for _ in range(permutations)]
+    orders = family_orders([families[i] for i in movable], permutations, seed)
     out = [held]
     for order in orders:
         moved = np.full_like(held, np.nan)
-        moved[:, movable] = filled[:, list(order)]
+        moved[:, movable] = filled[:, movable[order]]
         out.append(np.where(np.isfinite(held), moved, np.nan))
     return np.stack(out)
 

@@ -224,7 +224,10 @@ def _report(
     columns = features(population, tasks)[have].T  # [80, n]
     rho = spearman(columns, scores[have])
     low, high = interval(population, targets, tasks, have, rho, settings)
-    p, null_mean = best_of_many_p(columns, scores[have], _LEARNED, settings.permutations, settings.seed)
+    families = [population.families[i] or i for i in np.flatnonzero(have)]  # one without a family is its own
+    p, null_mean = best_of_many_p(
+        columns, scores[have], _LEARNED, families, settings.permutations, settings.seed
+    )
     correlations = tuple(
         Correlation(
             target=name,

@@ -1,13 +1,18 @@
 """Rank correlations of many columns at once, with the tie and missing-value rules stated."""
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
+
+from forecast.analysis.stats.family_permutations import family_orders
 
 Array = NDArray[np.float64]
 
 # Fewer candidates than this have no rho: with two it can only be 1, -1 or undefined.
 MIN_CANDIDATES = 3
+_AT_A_TIME = 200  # permutations, for memory
 
 
 def ranks(values: Array) -> Array:
@@ -45,7 +50,12 @@ def agreement(rho: Array, either_way: NDArray[np.bool_]) -> Array:
 
 
 def best_of_many_p(
-    features: Array, scores: Array, either_way: NDArray[np.bool_], permutations: int, seed: int
+    features: Array,
+    scores: Array,
+    either_way: NDArray[np.bool_],
+    families: Sequence[Hashable],
+    permutations: int,
+    seed: int,
 ) -> tuple[float, float]:
     """How surprising the best agreement of many features is, given that it was selected post hoc.
 
@@ -53,6 +63,7 @@ def best_of_many_p(
         features: [k, n] features of n candidates, higher is better.
         scores: [n] measured scores.
         either_way: [k], features of which higher or lower may be better; see `agreement`.
+        families: [n], which stay together under permutation.
 
     Returns:
         p: share of score permutations whose best agreement over the features reaches the observed best
@@ -64,11 +75,15 @@ def best_of_many_p(
     known = np.isfinite(observed)
     if permutations == 0 or not known.any():
         return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.tile(_unit_ranks(scores), (permutations, 1)), axis=1)  # [b, n]
-    null = agreement(shuffled @ _unit_ranks(features[known]).T, either_way[known]).max(axis=1)
+    orders = family_orders(families, permutations, seed)
+    x = _unit_ranks(features[known])
+    null = np.zeros(0)
+    for part in np.array_split(orders, max(1, len(orders) // _AT_A_TIME)):
+        # Ranked again, since a family may take a score twice; scores that are all equal agree with nothing.
+        y = np.nan_to_num(_unit_ranks(scores[part]))
+        null = np.append(null, agreement(y @ x.T, either_way[known]).max(axis=1))
     reached = int((null >= observed[known].max() - 1e-9).sum())  # rounding must not split equal figures
-    return (1 + reached) / (1 + permutations), float(null.mean())
+    return (1 + reached) / (1 + len(null)), float(null.mean())
 
 
 def _unit_ranks(values: Array) -> Array:

@@ -27,7 +27,7 @@ def run(
     scorer: Scorer | str, name: str, scores: Array, made: Design, permutations: int = 0, workers: int = 1
 ) -> FoldPredictions:
     protocol = make_protocol(name, made.families, np.isfinite(scores), 0)
-    many = permuted_scores(scores, made.usable, permutations, 0)
+    many = permuted_scores(scores, made.usable, made.families, permutations, 0)
     job = (make_scorer(scorer) if isinstance(scorer, str) else scorer, protocol)
     (outcome,) = run_protocols(made, many, [job], seed=0, workers=workers)
     return outcome

@@ -47,7 +47,7 @@ def test_ability_is_found_under_every_protocol() -> None:
         for scorer in FEATURE_SCORERS:
             one = row(found, scorer, protocol)
             assert one.spearman is not None and one.spearman > 0.5
-            assert one.null.p == pytest.approx(1 / 40)
+            assert one.null.p is not None and one.null.p <= 0.1
             assert one.ci_low is not None and one.ci_high is not None
             assert one.ci_low < one.spearman < one.ci_high
     assert not said(found, "recognises")
