@@ -143,7 +143,7 @@ def prepared_record(prepared: "Prepared") -> dict[str, Any]:
 
 
 def _checked(text: str) -> str:
-    from forecast.nightly.history import is_date
+    from forecast.nightly.records import is_date
 
     if not is_date(text):
         raise ConfigError(f"--date {text}: expected a date as YYYY-MM-DD")

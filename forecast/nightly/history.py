@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 
 from forecast import storage
-from forecast.nightly.records import Night, read_night
+from forecast.nightly.records import Night, is_date, read_night
 
 # Nights that are compared with and plotted; reading more of them would take longer every night.
 MOST = 100
@@ -41,11 +41,3 @@ def missed_nights(before: Sequence[Night], date: str) -> tuple[str, ...]:
     first = Date.fromisoformat(before[-1].date)
     days = (Date.fromisoformat(date) - first).days
     return tuple((first + timedelta(days=n)).isoformat() for n in range(1, days))
-
-
-def is_date(text: str) -> bool:
-    """Whether it is a date as YYYY-MM-DD."""
-    try:
-        return Date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False

@@ -1,16 +1,35 @@
 """The facts of a night, which rules judge and reports show; as JSON and back, exactly, in `night.json`."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date as Date
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, FiniteFloat
 
 from forecast import storage
 from forecast.errors import InputError
+from forecast.storage.records import Count, checked, parsed_json
 
 SCHEMA = 1  # of night.json
 
-T = TypeVar("T")
+
+def is_date(text: str) -> bool:
+    """Whether it is a date as YYYY-MM-DD."""
+    try:
+        return Date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _a_date(text: str) -> str:
+    if not is_date(text):
+        raise ValueError(f"{text!r} is no date as YYYY-MM-DD")
+    return text
+
+
+Day = Annotated[str, AfterValidator(_a_date)]  # YYYY-MM-DD
 
 
 @dataclass(frozen=True)
@@ -18,7 +37,7 @@ class Checkpoint:
     """A saved state of a watched training run."""
 
     run: str  # name of the watched run
-    step: int
+    step: Count
     name: str  # of its candidate
     source: str  # folder, s3:// URI or hub id
     revision: str | None = None  # of a hub repository
@@ -38,7 +57,7 @@ class Broken:
 
     checkpoint: Checkpoint
     error: str
-    since: str  # the night (YYYY-MM-DD) of its first failure
+    since: Day  # the night of its first failure
 
 
 @dataclass(frozen=True)
@@ -46,10 +65,10 @@ class WatchedRun:
     """How far a watched training run is."""
 
     run: str
-    steps: tuple[int, ...]  # scored ones, ascending
-    last_new: str | None  # the latest night (YYYY-MM-DD) that found a new checkpoint; None if none ever did
-    first_night: str  # the first night that watched it
-    final_step: int | None  # where training is meant to end
+    steps: tuple[Count, ...]  # scored ones, ascending
+    last_new: Day | None  # the latest night that found a new checkpoint; None if none ever did
+    first_night: Day  # the first night that watched it
+    final_step: Count | None  # where training is meant to end
     problem: str | None = None  # why it could not be looked at tonight (no such folder, store unreachable)
 
 
@@ -58,10 +77,10 @@ class Value:
     """A proxy of one task at one checkpoint, or a measured score (then `metric` is the score's metric)."""
 
     run: str
-    step: int
+    step: Count
     task: str
     metric: str
-    value: float
+    value: FiniteFloat
 
 
 @dataclass(frozen=True)
@@ -71,12 +90,12 @@ class EndForecast:
     run: str
     task: str  # or the macro average
     metric: str
-    step: int  # forecast for
-    fit_until: int  # the last checkpoint that was looked at
-    forecast: float
-    low: float
-    high: float
-    confidence: float
+    step: Count  # forecast for
+    fit_until: Count  # the last checkpoint that was looked at
+    forecast: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    confidence: FiniteFloat
     method: str
 
     @property
@@ -89,7 +108,7 @@ class EndForecast:
 class Night:
     """Everything a night found out."""
 
-    date: str  # YYYY-MM-DD
+    date: Day
     config: str  # name of the configuration
     new: tuple[Checkpoint, ...] = ()  # scored tonight for the first time
     waiting: tuple[Waiting, ...] = ()
@@ -101,7 +120,7 @@ class Night:
     ranking: dict[str, Any] | None = None  # as `forecast rank --json` answers; None where there is none
     ranking_problem: str | None = None
     failed: tuple[dict[str, str], ...] = ()  # everything else that failed, as `--json` lists it
-    missed: tuple[str, ...] = ()  # nights since the last report that have none
+    missed: tuple[Day, ...] = ()  # nights since the last report that have none
 
 
 @dataclass(frozen=True)
@@ -113,6 +132,9 @@ class Alert:
     run: str | None
     text: str  # one or two sentences: what happened, by how much, since when
     numbers: dict[str, Any] = field(default_factory=dict)
+
+
+Alerts = tuple[Alert, ...]
 
 
 def night_record(night: Night, alerts: tuple[Alert, ...]) -> dict[str, Any]:
@@ -141,19 +163,7 @@ def night_from_record(record: Mapping[str, Any]) -> tuple[Night, tuple[Alert, ..
     if record.get("schema") != SCHEMA:
         raise ValueError(f"its schema is {record.get('schema')!r}, this version reads {SCHEMA}")
     given = {key: value for key, value in record.items() if key not in ("schema", "alerts")}
-    read: dict[str, Callable[[Any], Any]] = {
-        "new": _many(_plain(Checkpoint)),
-        "waiting": _many(_of_checkpoint(Waiting)),
-        "broken": _many(_of_checkpoint(Broken)),
-        "runs": _many(_run),
-        "values": _many(_plain(Value)),
-        "forecasts": _many(_plain(EndForecast)),
-        "not_forecast": _many(dict),
-        "failed": _many(dict),
-        "missed": tuple,
-    }
-    night = {key: read[key](value) if key in read else value for key, value in given.items()}
-    return _plain(Night)(night), _many(_plain(Alert))(record.get("alerts", []))
+    return checked(Night, given), checked(Alerts, record.get("alerts", ()))
 
 
 def read_report(path: str) -> tuple[Night, tuple[Alert, ...]]:
@@ -164,8 +174,8 @@ def read_report(path: str) -> tuple[Night, tuple[Alert, ...]]:
         InputError: it is damaged, or of another version of this program.
     """
     try:
-        return night_from_record(json.loads(storage.read_bytes(path)))
-    except (ValueError, TypeError, AttributeError) as error:
+        return night_from_record(parsed_json(storage.read_bytes(path)))
+    except ValueError as error:
         raise InputError(
             f"{path} cannot be read as the record of a night: {error}; restore it, or remove its folder to "
             "go on without that night"
@@ -175,31 +185,3 @@ def read_report(path: str) -> tuple[Night, tuple[Alert, ...]]:
 def read_night(path: str) -> Night:
     """The night of a `night.json`; see `read_report`."""
     return read_report(path)[0]
-
-
-def _plain(kind: type[T]) -> Callable[[Mapping[str, Any]], T]:
-    """Reads a record whose values need no further reading; every field must be given, and no other."""
-    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]  # all are dataclasses
-
-    def read(record: Mapping[str, Any]) -> T:
-        if sorted(record) != sorted(names):
-            wrong = ", ".join(sorted(set(record) ^ set(names)))
-            raise ValueError(f"{kind.__name__}: missing or unknown: {wrong}")
-        return kind(**record)
-
-    return read
-
-
-def _of_checkpoint(kind: type[T]) -> Callable[[Mapping[str, Any]], T]:
-    def read(record: Mapping[str, Any]) -> T:
-        return _plain(kind)({**record, "checkpoint": _plain(Checkpoint)(record["checkpoint"])})
-
-    return read
-
-
-def _run(record: Mapping[str, Any]) -> WatchedRun:
-    return _plain(WatchedRun)({**record, "steps": tuple(record["steps"])})
-
-
-def _many(read: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
-    return lambda records: tuple(read(record) for record in records)

@@ -7,11 +7,11 @@ is not read again while they stay as they are. No clock goes in: the same night 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from forecast import storage
 from forecast.errors import InputError
-from forecast.nightly.records import Alert, Broken, Checkpoint
+from forecast.nightly.records import Alert, Broken, Checkpoint, Day
+from forecast.storage.records import Count, checked, parsed_json
 
 SCHEMA = 1
 
@@ -24,16 +24,16 @@ class Scored:
     stamp: str  # see `discovery.Found`
     candidate_id: str
     files_digest: str
-    parameters: int | None  # counted in its files
-    since: str  # the night (YYYY-MM-DD) that scored it first
+    parameters: Count | None  # counted in its files
+    since: Day  # the night that scored it first
 
 
 @dataclass(frozen=True)
 class RunState:
     """What is known of one watched run."""
 
-    first_night: str
-    last_new: str | None = None  # the latest night that found a new checkpoint, broken ones included
+    first_night: Day
+    last_new: Day | None = None  # the latest night that found a new checkpoint, broken ones included
     scored: tuple[Scored, ...] = ()  # in order of steps
     broken: tuple[Broken, ...] = ()  # in order of steps
 
@@ -43,7 +43,7 @@ class Raised:
     """An alert that stands, or that could not be delivered yet."""
 
     alert: Alert
-    since: str  # the night that raised it
+    since: Day  # the night that raised it
     delivered: bool = False
 
 
@@ -51,7 +51,7 @@ class Raised:
 class State:
     """Everything that is known; runs that are not watched any more stay, in case they are again."""
 
-    last_night: str | None = None
+    last_night: Day | None = None
     runs: Mapping[str, RunState] = field(default_factory=dict)
     alerts: tuple[Raised, ...] = ()
 
@@ -93,17 +93,15 @@ def load_state(output: str) -> State:
     if not storage.exists(path):
         return State()
     try:
-        record = json.loads(storage.read_bytes(path))
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {record['schema']!r}, this version reads {SCHEMA}")
-        return State(
-            record["last_night"],
-            {run: _run(own) for run, own in record["runs"].items()},
-            tuple(Raised(**{**own, "alert": Alert(**own["alert"])}) for own in record["alerts"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        record = parsed_json(storage.read_bytes(path))
+        if not isinstance(record, dict):
+            raise ValueError("expected keys with values")
+        if (schema := record.pop("schema", None)) != SCHEMA:
+            raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
+        return checked(State, record)
+    except ValueError as error:
         raise InputError(
-            f"{path} cannot be read: {error!r}; restore it, or delete it: then nothing is scored again that "
+            f"{path} cannot be read: {error}; restore it, or delete it: then nothing is scored again that "
             "is still there, but checkpoints whose files are gone are lost from the results"
         ) from None
 
@@ -117,9 +115,3 @@ def state_bytes(state: State) -> bytes:
     """The content of the file."""
     record = {"schema": SCHEMA, **asdict(state)}
     return (json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def _run(record: Mapping[str, Any]) -> RunState:
-    scored = (Scored(**{**own, "checkpoint": Checkpoint(**own["checkpoint"])}) for own in record["scored"])
-    broken = (Broken(**{**own, "checkpoint": Checkpoint(**own["checkpoint"])}) for own in record["broken"])
-    return RunState(record["first_night"], record["last_new"], tuple(scored), tuple(broken))

@@ -7,7 +7,7 @@ quarantined one try again. Deaths of processes and machines put none there: they
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 import forecast
@@ -18,6 +18,7 @@ from forecast.errors import InputError
 from forecast.inputs.models.fingerprint import digest_of
 from forecast.inputs.models.resolve import Candidate
 from forecast.plan import Failure, Plan
+from forecast.storage.records import Count, UnixTime, checked, parsed_json
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Quarantined:
     candidate_id: str
     candidate: str
     error: str
-    tries: int
-    since: float  # Unix time
+    tries: Count
+    since: UnixTime
     ground: str  # what, besides its files, may have been the cause
 
     def failure(self) -> Failure:
@@ -64,11 +65,11 @@ class Quarantine:
         found = {}
         for path, candidate in self._present(plan).items():
             try:
-                record = Quarantined(**{**json.loads(storage.read_bytes(path)), "candidate": candidate.name})
-            except (ValueError, TypeError) as error:
+                kept = checked(Quarantined, parsed_json(storage.read_bytes(path)))
+            except ValueError as error:
                 raise InputError(f"{path} is damaged: {error}; delete it and score again") from None
-            if record.ground == self._ground:
-                found[candidate.candidate_id] = record
+            if kept.ground == self._ground:
+                found[candidate.candidate_id] = replace(kept, candidate=candidate.name)
         return found
 
     def release(self, plan: Plan) -> int:

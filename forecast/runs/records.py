@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
@@ -15,6 +15,7 @@ from forecast.lake.receipt_cache import registered_receipts
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
 from forecast.report.document import Column, Document, Paragraph, Part, Section, Table
 from forecast.report.format import COUNT, INTEGER, TEXT, Format
+from forecast.storage.records import checked, parsed_json
 
 _COLUMNS = (
     Column("candidate", "candidate"),
@@ -119,6 +120,12 @@ def save_failures(plan: Plan, failures: Sequence[Failure]) -> None:
     storage.write_bytes(_failures_path(plan), json.dumps(records, indent=2).encode())
 
 
+@dataclass(frozen=True)
+class _Kept:
+    failure: Failure
+    candidate_id: str | None
+
+
 def load_failures(plan: Plan) -> list[Failure]:
     """Failures of the plan itself, and those of the last scoring that concern candidates as they are now.
 
@@ -130,11 +137,11 @@ def load_failures(plan: Plan) -> list[Failure]:
         return list(plan.failures)
     present = {(c.name, c.candidate_id) for c in plan.candidates}
     try:
-        records = json.loads(storage.read_bytes(path))
-        known = [(record.pop("candidate_id"), Failure(**record)) for record in records]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged: {error!r}; delete it and score again") from None
-    return [*plan.failures, *(f for candidate_id, f in known if (f.name, candidate_id) in present)]
+        records = checked(list[dict[str, Any]], parsed_json(storage.read_bytes(path)))
+        known = [checked(_Kept, {"candidate_id": r.pop("candidate_id"), "failure": r}) for r in records]
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path} is damaged: {error}; delete it and score again") from None
+    return [*plan.failures, *(k.failure for k in known if (k.failure.name, k.candidate_id) in present)]
 
 
 def _failures_path(plan: Plan) -> str:

@@ -12,18 +12,73 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import AfterValidator, FiniteFloat
+from typing_extensions import TypedDict  # pydantic reads that of Python 3.11 no further
 
 from forecast import storage
 from forecast.plan import Failure, Unit
 from forecast.runs.events import Subscriber
-from forecast.runs.status import SCHEMA, RunStatus
+from forecast.runs.status import SCHEMA, RunState, RunStatus
+from forecast.runs.throughput import CandidateState
+from forecast.storage.records import Count, checked, parsed_json
 
 KEPT = 50  # runs whose files stay
 LOST_SECONDS = 60.0
+_CLOCKS_DIFFER_SECONDS = 3600.0
 _WRITE_SECONDS = 5.0
 _LAST_WRITE_SECONDS = 20.0
 _READERS = 16  # threads that wait for an object store
+
+
+def _a_moment(text: str) -> str:
+    try:
+        datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is no moment: {error}") from None
+    return text
+
+
+_Moment = Annotated[str, AfterValidator(_a_moment)]
+_Number = FiniteFloat | None
+
+
+class _Progress(TypedDict, total=False):
+    """What a run and each of its candidates have in common; see `RunStatus.as_record`."""
+
+    units: Count
+    committed: Count
+    already_done: Count
+    tokens_read: Count
+    tokens_per_second: _Number
+    seconds_left: _Number
+    retries: Count
+    error: str | None
+
+
+class _Candidate(_Progress, total=False):
+    candidate: Required[str]
+    also: list[str]
+    candidate_id: str | None
+    state: Required[CandidateState]
+
+
+class _Status(_Progress, total=False):
+    schema: Required[Count]
+    run: Required[str]
+    name: str
+    output: str
+    job: str | None
+    state: Required[RunState]
+    started_at: _Moment
+    updated_at: Required[_Moment]
+    seconds: _Number
+    actors: Count | None
+    restarts: Count
+    left_by: Literal["flops", "tokens"]
+    states: dict[CandidateState, Count]
+    candidates: Required[list[_Candidate]]
 
 
 def runs_folder(output: str) -> str:
@@ -162,24 +217,22 @@ def judged(record: dict[str, Any], now: float) -> dict[str, Any]:
     if record["state"] != "running":
         return record
     silent = now - datetime.fromisoformat(record["updated_at"]).timestamp()
-    if silent <= LOST_SECONDS:
+    if -_CLOCKS_DIFFER_SECONDS <= silent <= LOST_SECONDS:
         return record
-    error = f"not heard of for {silent:,.0f} s; run the same command again to resume"
+    heard = f"not heard of for {silent:,.0f} s" if silent > 0 else f"its clock is {-silent:,.0f} s ahead"
+    error = f"{heard}; run the same command again to resume"
     return {**record, "state": "lost", "error": error, "seconds_left": None}
 
 
 def parsed(run: str, data: bytes) -> dict[str, Any]:
     """A status record from the bytes of its file; `state` is `unreadable` where it is none."""
     try:
-        record = json.loads(data)
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {record['schema']}, this version reads {SCHEMA}")
-        datetime.fromisoformat(record["updated_at"])
-        if missing := {"run", "state", "candidates"} - record.keys():
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    except (ValueError, KeyError, TypeError) as error:
-        return {"run": run, "state": "unreadable", "error": f"the status of {run} is damaged: {error!r}"}
-    return dict(record)
+        record = parsed_json(data)
+        if isinstance(record, dict) and record.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is {record.get('schema')!r}, this version reads {SCHEMA}")
+        return dict(checked(_Status, record, extra="allow"))
+    except ValueError as error:
+        return {"run": run, "state": "unreadable", "error": f"the status of {run} is damaged: {error}"}
 
 
 def _read(path: str) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Errors of disks and object stores, with what to do about them."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -9,6 +10,11 @@ from forecast.errors import ForecastError
 
 # The AWS client names its errors so, whatever store it talks to.
 _NAME = re.compile(r"AWS Error (\w+)")
+_FIXES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there or correct the path"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to use it"),
+    errno.ENAMETOOLONG: "choose shorter names",
+}
 _REFUSED = frozenset(
     {
         "ACCESS_DENIED",
@@ -42,7 +48,8 @@ def explained(path: str) -> Iterator[None]:
 def explanation(path: str, error: OSError) -> str:
     """What went wrong at a path, and what to do about it."""
     if "://" not in path:
-        return f"{path}: {error.strerror or error}; make room there or correct the path, then retry"
+        fix = _FIXES.get(error.errno or 0, "correct the path or what lies there")
+        return f"{path}: {error.strerror or error}; {fix}, then retry"
     bucket = path.partition("://")[2].partition("/")[0]
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     place = (

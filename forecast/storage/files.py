@@ -76,10 +76,11 @@ def read_bytes(path: str) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
+        StorageError: it cannot be read.
     """
-    if not is_remote(path):
-        return Path(path).read_bytes()
     with explained(path):
+        if not is_remote(path):
+            return Path(path).read_bytes()
         fs, inner = filesystem(path)
         with fs.open_input_stream(inner, compression=None) as stream:
             return bytes(stream.read())
@@ -108,10 +109,10 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def remove(path: str) -> None:
     """Remove a file; it is no error where there is none."""
-    if not is_remote(path):
-        Path(path).unlink(missing_ok=True)
-        return
     with contextlib.suppress(FileNotFoundError), explained(path):
+        if not is_remote(path):
+            Path(path).unlink()
+            return
         fs, inner = filesystem(path)
         fs.delete_file(inner)
 

@@ -23,14 +23,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from forecast import storage
 from forecast.errors import ForecastError
+from forecast.storage.records import UnixTime, checked, parsed_json
 
 BEAT_SECONDS = 60.0
 EXPIRY_SECONDS = 900.0
 SETTLE_SECONDS = 2.0  # longer than a store takes from one write to the reading of it
 _FILE_BYTES = 1024  # a lease needs some 250
+
+Pid = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class LockedError(ForecastError):
@@ -48,9 +54,9 @@ class Lease:
     token: str
     host: str
     machine: str  # one kernel and its process numbers; two containers may have one host name
-    pid: int
-    since: float
-    beat: float
+    pid: Pid
+    since: UnixTime
+    beat: UnixTime
 
     def __str__(self) -> str:
         at = datetime.fromtimestamp(self.since, UTC).isoformat(sep=" ", timespec="seconds")
@@ -147,10 +153,8 @@ def held(
 def read_lease(path: str) -> Lease | None:
     """The lease of the lock's owner; None where there is none, or where the file is damaged."""
     try:
-        return Lease(**json.loads(storage.read_bytes(path)))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError):
+        return checked(Lease, parsed_json(storage.read_bytes(path)))
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -61,10 +61,10 @@ def test_numbers_that_are_none_are_refused() -> None:
     [
         ({"schema": 2}, "its schema is 2, this version reads 1"),
         ({"schema": None}, "its schema is None"),
-        ({"surprise": 1}, "Night: missing or unknown: surprise"),
-        ({"new": [{"run": "olmo"}]}, "Checkpoint: missing or unknown: name"),
-        ({"values": None}, "not iterable"),
-        ({"runs": [1]}, "not a mapping"),
+        ({"surprise": 1}, "surprise: "),
+        ({"new": [{"run": "olmo"}]}, "new.0.step: "),
+        ({"values": None}, "values: "),
+        ({"runs": [1]}, "runs.0: "),
     ],
 )
 def test_a_damaged_record_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
