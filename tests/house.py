@@ -67,10 +67,10 @@ class House:
         for step in steps:
             stub_checkpoint(self.run / f"step_{step}", seed=step, marker=marker)
 
-    def spend(self, date: str, work: Work | None = None) -> NightResult:
+    def spend(self, date: str, work: Work | None = None, given: bool = False) -> NightResult:
         """One night."""
         with held(self.config.output, settle=0) as lock:
-            return run_night(prepare(self.config, date), work or self.work(), lock)
+            return run_night(prepare(self.config, date, given=given), work or self.work(), lock)
 
     def work(self) -> Work:
         return Work(self._score, lambda plan: build_warehouse(plan, load_failures(plan)), _rank)

@@ -73,7 +73,7 @@ def nightly(
     night = _checked(date) if date is not None else Date.today().isoformat()
     if dry_run:
         with err.status("looking for checkpoints"):
-            prepared = prepare(loaded, night, only_look=True)
+            prepared = prepare(loaded, night, only_look=True, given=date is not None)
         _print_prepared(prepared, json_)
         return
     if loaded.nightly is None:
@@ -81,7 +81,7 @@ def nightly(
     try:
         with held(loaded.output) as lock:
             with err.status("looking for checkpoints"):
-                prepared = prepare(loaded, night)
+                prepared = prepare(loaded, night, given=date is not None)
             work = Work(
                 score=lambda plan: score_run(Run(plan.config, plan=plan), address, retry),
                 aggregate=lambda plan: aggregate_run(Run(plan.config, plan=plan)),

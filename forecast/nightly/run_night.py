@@ -8,6 +8,8 @@ same command does the rest; an alert is delivered at least once.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date as Date
+from datetime import timedelta
 from typing import Any
 
 from forecast.analysis.ranking.report import rank_record
@@ -86,7 +88,12 @@ class NightResult:
 
 
 def prepare(
-    config: Config, date: str, refs: Callable[[str], Refs] | None = None, *, only_look: bool = False
+    config: Config,
+    date: str,
+    refs: Callable[[str], Refs] | None = None,
+    *,
+    only_look: bool = False,
+    given: bool = False,
 ) -> Prepared:
     """Look for checkpoints and lay out the work; writes nothing below the output.
 
@@ -94,20 +101,17 @@ def prepare(
         date: YYYY-MM-DD.
         refs: see `discovery.look`.
         only_look: leave new checkpoints out of the plan, so that none is downloaded or read.
+        given: the user has said the date. Nights that are dated ahead of the clock are then dated back.
 
     Raises:
-        ConfigError: nothing is watched, or the date lies before the last night.
+        ConfigError: nothing is watched, or the date lies before the last night or ahead of the clock.
         InputError: the state is damaged.
     """
     if config.nightly is None:
         raise ConfigError(
             "this configuration watches no training run; add nightly.watch, see configs/nightly.yaml"
         )
-    state = load_state(config.output)
-    if state.last_night is not None and date < state.last_night:
-        raise ConfigError(
-            f"the night of {date} lies before the last one, {state.last_night}; nights go forward"
-        )
+    state = _in_order(load_state(config.output), date, given)
     sights = tuple(look(watch, refs) for watch in config.nightly.watch)
     watched = watched_candidates(config.nightly.watch, state, sights)
     planned = [one for one in watched if one.known is not None or not only_look]
@@ -115,6 +119,28 @@ def prepare(
     unusable = (failure for sight in sights for failure in sight.unusable)
     plan = replace(plan, failures=(*plan.failures, *unusable))
     return Prepared(date, config.nightly, state, sights, watched, plan)
+
+
+def _in_order(state: State, date: str, given: bool) -> State:
+    today = Date.today()
+    latest = (today + timedelta(days=1)).isoformat()  # the clocks of two machines may differ by a day
+    if date > latest:
+        raise ConfigError(
+            f"the night of {date} lies ahead of this machine's clock, {today}, and would stop all nights "
+            "before it; correct the date or the clock"
+        )
+    if state.last_night is None or date >= state.last_night:
+        return state
+    if state.last_night <= latest:
+        raise ConfigError(
+            f"the night of {date} lies before the last one, {state.last_night}; nights go forward"
+        )
+    if not given:
+        raise ConfigError(
+            f"the last night is dated {state.last_night}, ahead of this machine's clock, {today}; if the "
+            f"clock is right now, run this once with --date {date}, which dates what is ahead back"
+        )
+    return state.dated_back(date)
 
 
 def run_night(prepared: Prepared, work: Work, lock: Lock) -> NightResult:

@@ -7,6 +7,9 @@ is not read again while they stay as they are. No clock goes in: the same night 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date as Date
+from datetime import timedelta
+from typing import Any
 
 from forecast import storage
 from forecast.errors import InputError
@@ -14,6 +17,7 @@ from forecast.nightly.records import Alert, Broken, Checkpoint, Day
 from forecast.storage.records import Count, checked, parsed_json
 
 SCHEMA = 1
+_DATES = {"first_night", "last_new", "last_night", "since"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class State:
         late = [raised for raised in self.alerts if raised.alert.key not in keys and not raised.delivered]
         return replace(self, alerts=(*late, *standing))
 
+    def dated_back(self, night: str) -> "State":
+        """What a wrong clock has dated after a night, dated to the day before it."""
+        before = (Date.fromisoformat(night) - timedelta(days=1)).isoformat()
+        return checked(State, _dated_back(asdict(self), night, before))
+
     def undelivered(self) -> tuple[Alert, ...]:
         """Alerts still to be delivered, those of earlier nights first."""
         return tuple(raised.alert for raised in self.alerts if not raised.delivered)
@@ -76,6 +85,14 @@ class State:
         keys = {a.key for a in standing}
         kept = [replace(raised, delivered=True) for raised in self.alerts if raised.alert.key in keys]
         return replace(self, alerts=tuple(kept))
+
+
+def _dated_back(value: Any, night: str, before: str, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {own: _dated_back(inner, night, before, own) for own, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_dated_back(inner, night, before) for inner in value]
+    return before if key in _DATES and value is not None and value > night else value
 
 
 def state_path(output: str) -> str:

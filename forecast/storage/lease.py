@@ -1,8 +1,9 @@
 """One nightly run at a time for an output folder, also between machines, and also after a crash.
 
 The lock is a lease: a file `OUTPUT/nightly/lock.json` that names its owner and the time of the last
-heartbeat, one a minute. A lease without a heartbeat for a quarter of an hour is taken over. On a local disk a
-kernel lock comes first, which ends with its process, so that nobody waits for a dead owner there.
+heartbeat, one a minute. A lease without a heartbeat for a quarter of an hour is taken over, as is one that is
+dated ahead of the clock and has no heartbeat for two minutes. On a local disk a kernel lock comes first,
+which ends with its process, so that nobody waits for a dead owner there.
 
 pyarrow offers no conditional write to an object store, so a run that wants the lock writes its lease, waits,
 and reads whether the lease is still its own. Two runs that are both slower than that wait could both believe
@@ -33,6 +34,7 @@ from forecast.storage.records import UnixTime, checked, parsed_json
 
 BEAT_SECONDS = 60.0
 EXPIRY_SECONDS = 900.0
+LONGEST_SECONDS = 43_200.0  # of a night, as the schedules in configs/deploy have it
 SETTLE_SECONDS = 2.0  # longer than a store takes from one write to the reading of it
 _FILE_BYTES = 1024  # a lease needs some 250
 
@@ -41,6 +43,10 @@ Pid = Annotated[int, Field(ge=1, lt=2**31)]
 
 class LockedError(ForecastError):
     """Another run holds the lock; nothing was done."""
+
+
+class StuckError(ForecastError):
+    """Another run holds the lock for so long that somebody should look; nothing was done."""
 
 
 class LostLockError(LockedError):
@@ -129,6 +135,7 @@ def held(
 
     Raises:
         LockedError: another run owns it; the message names it and its start.
+        StuckError: that one has been at work for longer than a night.
     """
     path = storage.join(output, "nightly", "lock.json")
     with contextlib.ExitStack() as stack:
@@ -139,12 +146,16 @@ def held(
         mine = Lease(uuid.uuid4().hex, socket.gethostname(), _machine(), os.getpid(), now, now)
         before = read_lease(path)
         if before is not None and not _is_void(before, expiry, kernel_lock=local):
-            raise LockedError(_busy(before))
+            ahead = before.beat - now > expiry  # by a wrong clock, here or there: its next heartbeat tells
+            if ahead:
+                sleep(2 * beat + settle)
+            if not ahead or read_lease(path) not in (before, None):
+                raise _busy(before)
         _write(path, mine)
         sleep(settle)
         after = read_lease(path)
         if after is not None and after.token != mine.token:
-            raise LockedError(_busy(after))
+            raise _busy(after)
         lock = Lock(path, mine, beat)
         stack.callback(lock.release)
         yield lock
@@ -181,7 +192,7 @@ def _kernel_lock(file: Path, lease_path: str) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = read_lease(lease_path)
-            raise LockedError(_busy(holder)) from None
+            raise _busy(holder) from None
         yield
 
 
@@ -191,6 +202,11 @@ def _write(path: str, lease: Lease) -> None:
     storage.write_bytes(path, json.dumps(asdict(lease)).ljust(_FILE_BYTES).encode())
 
 
-def _busy(holder: Lease | None) -> str:
+def _busy(holder: Lease | None) -> ForecastError:
     who = "another process of this machine" if holder is None else str(holder)
-    return f"another nightly run is at work: {who}; nothing was done"
+    if holder is not None and (seconds := time.time() - holder.since) > LONGEST_SECONDS:
+        return StuckError(
+            f"another nightly run has been at work for {seconds / 3600:.0f} hours: {who}; nothing was done; "
+            "if it hangs, end that process, then run this again"
+        )
+    return LockedError(f"another nightly run is at work: {who}; nothing was done")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,33 @@ def test_a_missed_night_is_caught_up(house: House) -> None:
     assert house.spend("2026-03-05").night.missed == ()
     with pytest.raises(ConfigError, match="2026-03-04 lies before the last one, 2026-03-05"):
         prepare(house.config, "2026-03-04")
+
+
+def test_nights_dated_ahead_of_the_clock_are_dated_back_when_the_user_says_the_date(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(date):
+        @classmethod
+        def today(cls) -> "Later":
+            return cls(2099, 1, 1)
+
+    house.arrive(100)
+    with pytest.raises(ConfigError, match="2099-01-01 lies ahead of this machine's clock"):
+        house.spend("2099-01-01")
+    with monkeypatch.context() as patch:
+        patch.setattr(night_module, "Date", Later)
+        house.unloadable.add(200)
+        house.arrive(200)
+        assert steps(house.spend("2099-01-01").night.new) == [100]
+    house.arrive(300)
+    with pytest.raises(ConfigError, match=r"dated 2099-01-01, ahead .* once with --date 2026-03-05"):
+        prepare(house.config, "2026-03-05")
+    told = house.spend("2026-03-05", given=True)
+    assert steps(told.night.new) == [300]
+    assert [broken.since for broken in told.night.broken] == ["2026-03-04"]
+    assert told.night.runs[0].last_new == "2026-03-05"
+    assert b"2099" not in house.files()["nightly/state.json"]
+    assert house.spend("2026-03-06").night.new == ()
 
 
 def test_broken_checkpoints_stop_no_other_and_are_told_once_until_repaired(house: House) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from forecast import storage
-from forecast.storage.lease import Lease, LockedError, LostLockError, held, read_lease
+from forecast.storage.lease import Lease, LockedError, LostLockError, StuckError, held, read_lease
 
 HOLDER = """
 import sys, time
@@ -84,6 +84,30 @@ def test_a_remote_lease_is_kept_until_its_heartbeat_expires(output: str) -> None
     put(output, elsewhere(time.time() - 1000))
     with held(output, settle=0) as lock:
         lock.check()
+
+
+def test_a_lease_dated_ahead_is_taken_over_unless_its_owner_lives(output: str) -> None:
+    ahead = elsewhere(time.time() + 1e9)
+    put(output, ahead)
+    waited: list[float] = []
+    with held(output, settle=0, sleep=waited.append) as lock:
+        lock.check()
+    assert waited[0] == 120, "two heartbeats"
+
+    def heartbeat(_: float) -> None:
+        put(output, replace(ahead, beat=ahead.beat + 60))
+
+    put(output, ahead)
+    with pytest.raises(LockedError, match="process 7 on far-away"), held(output, sleep=heartbeat):
+        pass
+
+
+def test_an_owner_at_work_for_longer_than_a_night_is_no_success(output: str) -> None:
+    put(output, replace(elsewhere(time.time()), since=time.time() - 50_000))
+    said = r"for 14 hours: process 7 on far-away.* end that process"
+    with pytest.raises(StuckError, match=said), held(output, settle=0):
+        pass
+    assert not issubclass(StuckError, LockedError), "which a scheduler takes for success"
 
 
 def test_heartbeats_are_written(output: str) -> None:
