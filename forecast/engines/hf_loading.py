@@ -13,14 +13,19 @@ from typing import Any
 
 import torch
 import transformers
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from forecast.engines.file_contents import check_contents, some_of, tensors_of
 from forecast.errors import CandidateError
 from forecast.inputs.models.resolve import Candidate, ModelFiles, locate_files
 from forecast.inputs.models.view import view_of
 
 # Larger models are not kept: two copies of one would crowd out what else runs on the machine.
 KEEP_BYTES = 2 << 30
+# Parameters that a model may have, by the tensors in its files: experts stand apart in some and together in
+# others, and each parameter counts twice, when it is made and when it is filled.
+_SPARE_PARAMETERS, _PARAMETERS_PER_TENSOR, _MOST_PARAMETERS = 2_000, 20, 1_000_000
 _kept: dict[tuple[object, ...], tuple[Any, Any]] = {}  # one base model and its tokenizer, as read
 
 
@@ -117,11 +122,36 @@ def _named(candidate: Candidate, files: ModelFiles, what: str) -> Iterator[None]
     """Errors that say whose tokenizer or weights cannot be loaded."""
     try:
         yield
+    except CandidateError:
+        raise
     except Exception as error:  # transformers raises what its many parsers raise
         said = str(error).replace(str(files.folder), candidate.settings.source)  # the view is of no interest
         raise CandidateError(
             f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {said}"
         ) from error
+
+
+@contextmanager
+def _bounded(candidate: Candidate, files: ModelFiles) -> Iterator[None]:
+    """Within the block no model grows far beyond what its files hold; a million layers would take hours."""
+    tensors = len(tensors_of(files))
+    limit = _SPARE_PARAMETERS + _PARAMETERS_PER_TENSOR * tensors if tensors else _MOST_PARAMETERS
+    made = 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += 1
+        if made > limit:
+            raise CandidateError(
+                f"candidate {candidate.name!r}: missing weights: config.json asks for more than {limit} of "
+                f"them, the files hold {tensors or 'far fewer'}; correct config.json"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def check_weights(candidate: Candidate, files: ModelFiles) -> int:
@@ -131,15 +161,22 @@ def check_weights(candidate: Candidate, files: ModelFiles) -> int:
         CandidateError: the files lack weights or do not fit the model.
     """
     transformers.utils.logging.set_verbosity_error()
-    return sum(p.numel() for p in _load_model(candidate, files, device_map="meta").parameters())
+    return sum(p.numel() for p in _filled(candidate, files, device_map="meta").parameters())
 
 
-def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> Any:
+def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
+    if files.gguf is None:
+        # First without memory: config.json may ask for more than this machine has.
+        check_weights(candidate, files)
+    return _filled(candidate, files)
+
+
+def _filled(candidate: Candidate, files: ModelFiles, **placement: str) -> Any:
     # What was located and fingerprinted, and nothing that transformers might find beside it.
     kind: dict[str, Any] = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
     if files.gguf is not None:
         kind = {"gguf_file": files.gguf.name, "quantization_config": GgufConfig(dequantize=True)}
-    with _named(candidate, files, "weights"):
+    with _named(candidate, files, "weights"), _bounded(candidate, files):
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
             dtype=getattr(torch, candidate.dtype),
@@ -150,7 +187,7 @@ def _load_model(candidate: Candidate, files: ModelFiles, **placement: str) -> An
             **placement,
         )
     # transformers fills what the files lack with random numbers and only warns.
-    if missing := sorted(report["missing_keys"]):
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise CandidateError(f"candidate {candidate.name!r}: missing weights: {', '.join(missing[:5])}{more}")
+    if missing := report["missing_keys"]:
+        raise CandidateError(f"candidate {candidate.name!r}: missing weights: {some_of(missing)}")
+    check_contents(candidate.name, model, files, report["unexpected_keys"])
     return model.eval()
