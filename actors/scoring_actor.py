@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import ray
 from actors.prefetch import Prefetcher
 from forecast.config.schema import Config
 from forecast.engines import Engine, load_engine
-from forecast.errors import CandidateError
+from forecast.engines.bounded_encode import warm_up
+from forecast.errors import CandidateError, fault_of
 from forecast.inputs.models.resolve import Candidate
 from forecast.lake.files import Receipt, write_unit
 from forecast.plan import Unit
@@ -37,6 +39,8 @@ class ScoringActor:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         self._threads = threads
         self._ahead = Prefetcher()
+        if config.engine.kind != "fake":  # meanwhile this process imports torch
+            threading.Thread(target=warm_up, daemon=True).start()
         self._node = ray.get_runtime_context().get_node_id()[:12]
 
     def ready(self) -> bool:
@@ -62,6 +66,10 @@ class ScoringActor:
             self._unload()  # the next try begins anew
             print(log_line("refused", **identity, error=str(error)), flush=True)
             return Refusal(str(error))
+        except Exception:
+            raise
+        except BaseException as error:  # Ray takes a panic in Rust for the end of the process
+            raise RuntimeError(fault_of(error, f"candidate {candidate.name!r}")) from None
         receipts = [
             write_unit(path, unit, one, engine.facts, self._node)
             for path, unit, one in zip(paths, units, scored, strict=True)

@@ -4,12 +4,14 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from forecast.config.schema import Config, Window
 from forecast.engines import Engine, SequenceStats
+from forecast.engines.bounded_encode import encode_bounded
 from forecast.engines.encode import Encoded, Unscored, encode
 from forecast.plan import Unit
 
@@ -72,17 +74,18 @@ def score_units(units: Sequence[Unit], engine: Engine, config: Config) -> list[S
 
 
 def _encode(unit: Unit, engine: Engine, config: Config) -> list[Encoded | Unscored]:
-    options = unit.shard.kind == "choices"
-    return encode(
-        unit.shard.trajectories,
-        engine.tokenizer,
-        candidate=unit.candidate.name,
+    choices = unit.shard.kind == "choices"
+    options: dict[str, Any] = {
         # The options of a direct evaluation follow their prompt as plain text, as in OLMES.
-        prompt_form="raw" if options else unit.candidate.prompt_form,
-        window=Window() if options else config.window,
-        context_length=engine.facts.context_length,
-        truncate_prefix=config.too_long == "truncate_prefix",
-    )
+        "prompt_form": "raw" if choices else unit.candidate.prompt_form,
+        "window": Window() if choices else config.window,
+        "context_length": engine.facts.context_length,
+        "truncate_prefix": config.too_long == "truncate_prefix",
+    }
+    texts, candidate = unit.shard.trajectories, unit.candidate
+    if candidate.files_digest is None:  # made up
+        return encode(texts, engine.tokenizer, candidate=candidate.name, **options)
+    return encode_bounded(candidate, texts, **options)
 
 
 def _token_rows(candidate_id: str, one: Encoded, stats: SequenceStats) -> pl.DataFrame:

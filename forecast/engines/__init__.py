@@ -2,6 +2,7 @@
 
 from forecast.config.schema import EngineConfig
 from forecast.engines.base import ENGINE_VERSION, Engine, EngineFacts, SequenceStats
+from forecast.engines.bounded_encode import check_tokenizer
 from forecast.inputs.models.resolve import Candidate
 
 __all__ = ["ENGINE_VERSION", "Engine", "EngineFacts", "SequenceStats", "load_engine"]
@@ -17,6 +18,7 @@ def load_engine(candidate: Candidate, config: EngineConfig) -> Engine:
         from forecast.engines.fake import FakeEngine
 
         return FakeEngine(candidate, config)
+    check_tokenizer(candidate)
     if candidate.engine == "vllm":
         from forecast.engines.vllm_engine import VllmEngine
 

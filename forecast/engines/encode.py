@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import processors
 
 from forecast.config.schema import Window
-from forecast.errors import CandidateError
+from forecast.errors import CandidateError, described
 from forecast.inputs.trajectories import Trajectory
 
 _BYTE_FALLBACK = re.compile("<0x[0-9A-F]{2}>")
@@ -121,8 +121,8 @@ def _prompt_text(prompt: str, tokenizer: Any, prompt_form: str, candidate: str) 
         )
     except Exception as error:  # a template is a program
         raise CandidateError(
-            f"candidate {candidate!r}: its chat template fails on a single user message ({error}); "
-            "set prompt_form: raw for it"
+            f"candidate {candidate!r}: its chat template fails on a single user message "
+            f"({described(error)}); set prompt_form: raw for it"
         ) from error
     return str(text)
 
