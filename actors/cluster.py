@@ -2,23 +2,29 @@
 
 import math
 import os
-import socket
+import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # Read by Ray when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
+from ray._common.utils import get_default_system_temp_dir
 from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
+from actors.address import check_address
 from actors.placement import Machine
 from forecast.config.schema import ClusterConfig
 from forecast.errors import ForecastError
 
 # Nothing but receipts passes through Ray's object store.
 _OBJECT_STORE_BYTES = 128 << 20
-_REACH_SECONDS = 10.0
+_LEAST_FREE_BYTES = 20_000_000  # logs of a short run
 
 
 @contextmanager
@@ -29,63 +35,95 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
     any of them Ray is started on this machine, listening on loopback only, and stopped at the end.
 
     Raises:
-        ForecastError: no cluster answers at the address.
+        ConfigError: this is no address of a Ray cluster.
+        ForecastError: the cluster cannot be joined, or Ray cannot be started here.
     """
-    target = address or settings.address or os.environ.get("RAY_ADDRESS")
+    target = address or settings.address or os.environ.get("RAY_ADDRESS") or "local"
     if ray.is_initialized():  # a test or a notebook brought its own connection, and keeps it
         yield
         return
-    if target is None:
-        _start_on_loopback()
-    else:
-        _check_reachable(target)
+    with _on_loopback() if target == "local" else _joined(target):
         try:
-            ray.init(address=target, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise _no_answer(target, error) from error
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _joined(target: str) -> Iterator[None]:
+    check_address(target)
     try:
-        yield
-    finally:
-        ray.shutdown()
+        ray.init(address=target, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises all kinds, some of them bare
+        raise ForecastError(f"the Ray cluster at {target} cannot be joined: {_first_line(error)}") from error
+    yield
 
 
-def _start_on_loopback() -> None:
+@contextmanager
+def _on_loopback() -> Iterator[None]:
     """A Ray of one machine, none of whose listeners can be reached from another."""
+    _check_temporary_folder()
     # Ray read the variable when it was imported, for this process; its children read it now. It may be set
     # for neither when a real cluster is joined.
     constant, name = ray_constants.ENABLE_RAY_CLUSTER, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-    variable = os.environ.get(name)
+    variables = {key: os.environ.get(key) for key in (name, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
     ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    # Without a token Ray would write one into the user's home, for which every later head would ask.
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    read_authentication()
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+        except Exception as error:  # Ray raises all kinds, some of them bare
+            raise _not_started(_first_line(error)) from error
+        yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = constant
-        if variable is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = variable
+        for key, value in variables.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+        read_authentication()
 
 
-def _check_reachable(target: str) -> None:
-    """Ray itself tries an address for minutes before it reports that nothing answers."""
-    host, _, port = target.rpartition("://")[2].rpartition(":")
-    if not port.isdigit():  # "auto" and the like
-        return
+def read_authentication() -> None:
+    """Have Ray read `RAY_AUTH_*` again, which it keeps in a cache."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _check_temporary_folder() -> None:
+    """Ray waits half a minute for what it cannot write there."""
+    folder = Path(get_default_system_temp_dir())
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise _no_answer(target, error) from None
+        raise _not_started(str(error)) from None
+    if free < _LEAST_FREE_BYTES:
+        raise _not_started(f"the disk is full, {free / 1e6:,.1f} MB are free")
 
 
-def _no_answer(target: str, error: Exception) -> ForecastError:
-    fix = "check the address, or leave it out to start Ray on this machine"
-    return ForecastError(f"no Ray cluster answers at {target}: {error}\n{fix}")
+def _not_started(why: str) -> ForecastError:
+    folder = get_default_system_temp_dir()
+    if "AF_UNIX path length" in why:
+        why = "its path is too long for Unix sockets, of which Ray keeps some there"
+    return ForecastError(
+        f"Ray cannot be started on this machine with {folder} as its temporary folder: {why}; set RAY_TMPDIR "
+        "to a short path to which this user can write, on a disk with room"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def machines() -> list[Machine]:

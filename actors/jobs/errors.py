@@ -32,7 +32,7 @@ def translated(url: str) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        raise ForecastError(_about_tokens(url, str(error))) from None
+        raise ForecastError(about_tokens(url, str(error))) from None
     except requests.exceptions.JSONDecodeError:
         raise ForecastError(f"what answers at {url} is no Ray dashboard; {_CHECK}") from None
     except _NO_ANSWER as error:
@@ -71,9 +71,9 @@ def _cause(error: BaseException) -> str:
     return text[:200] or type(error).__name__
 
 
-def _about_tokens(url: str, text: str) -> str:
+def about_tokens(url: str, text: str) -> str:
     """The token is missing here, or is not the cluster's."""
-    mode, path = os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_AUTH_TOKEN_PATH")
+    mode, path = os.environ.get("RAY_AUTH_MODE", "").lower(), os.environ.get("RAY_AUTH_TOKEN_PATH")
     where = (
         "RAY_AUTH_TOKEN"
         if os.environ.get("RAY_AUTH_TOKEN")
@@ -81,14 +81,13 @@ def _about_tokens(url: str, text: str) -> str:
         if path
         else "~/.ray/auth_token"
     )
-    if "cannot be opened or is empty" in text or (
-        "no authentication token was found" in text and mode == "token"
-    ):
+    missing = ("no authentication token was found", "couldn't find an authentication token")
+    if "cannot be opened or is empty" in text or (mode == "token" and any(word in text for word in missing)):
         return (
             f"there is no token for {url}: {where} is missing or empty; put the cluster's token there, or "
             "set RAY_AUTH_TOKEN_PATH to the file that holds it"
         )
-    if "Missing authentication token" in text:
+    if "Missing authentication token" in text or mode != "token":
         return (
             f"{url} asks for a token, and none was sent: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to "
             "the file that holds the cluster's token (on the head: ~/.ray/auth_token, or the secret of its "

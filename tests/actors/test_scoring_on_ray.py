@@ -135,7 +135,8 @@ def test_no_cluster_at_the_address(make_config: Make) -> None:
 
 def test_too_many_actors_is_said_before_anything_starts(make_config: Make, tmp_path: Path) -> None:
     config = make_config({"a": "fake://1"}, cluster={"actors": 3, "gpus_per_actor": 1})
-    code, _, err = run_forecast("score", config)
+    code, _, err = run_forecast("score", config, HOME=str(tmp_path), RAY_AUTH_MODE="token")
     assert code == 1
+    assert not (tmp_path / ".ray").exists(), "Ray left a token, for which every later head would ask"
     assert "need 3 scoring processes of 1 CPU and 1 GPU, cluster has 0 GPUs" in err
     assert not (tmp_path / "out-run" / "lake").exists()
