@@ -17,6 +17,7 @@ from ray.util.metrics import Counter, Gauge
 from forecast.runs.events import Subscriber
 from forecast.runs.status import RunStatus
 from forecast.runs.status_file import to_stderr
+from forecast.safe_text import clean
 
 MOST_CANDIDATES = 200
 OTHERS = "(others)"
@@ -113,7 +114,7 @@ def series(candidates: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float
 
 def label(text: str) -> str:
     """A name as a label: Ray takes ASCII alone, so other characters are written as escapes."""
-    return text.encode("ascii", "backslashreplace").decode()[:_MOST_CHARACTERS]
+    return clean(text).encode("ascii", "backslashreplace").decode()[:_MOST_CHARACTERS]
 
 
 def _number(value: float | None) -> float:

@@ -11,6 +11,7 @@ import streamlit as st
 from app.text import proxy_title
 from forecast.analysis.ranking.single_proxy import Ranking
 from forecast.proxies.token_proxies import PROXIES
+from forecast.safe_text import clean, printable, spreadsheet_cell
 
 _PROXIES = {proxy.name: proxy for proxy in PROXIES}
 _ROW = 35  # pixels of a row of st.dataframe
@@ -23,8 +24,8 @@ def standings_frame(ranking: Ranking) -> pd.DataFrame:
     """
     columns: dict[tuple[str, str], list[Any]] = {
         ("", "rank"): [s.forecast_rank for s in ranking.standings],
-        ("", "candidate"): [s.candidate for s in ranking.standings],
-        ("", "family"): [s.family for s in ranking.standings],
+        ("", "candidate"): [clean(s.candidate) for s in ranking.standings],
+        ("", "family"): [s.family and clean(s.family) for s in ranking.standings],
         ("", "parameters"): [s.parameters for s in ranking.standings],
     }
     if _measured(ranking):
@@ -85,13 +86,22 @@ def ranking_csv(ranking: Ranking) -> bytes:
         for name in ranking.shown:
             row |= {name: values[name], f"rank__{name}": ranks[name]}
         rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None).write_csv().encode()
+    return _csv(rows)
 
 
 def correlations_csv(ranking: Ranking) -> bytes:
     """All 80 proxies against every target, unrounded."""
     rows = [asdict(c) for report in ranking.reports for c in report.correlations]
-    return pl.DataFrame(rows, infer_schema_length=None).write_csv().encode()
+    return _csv(rows)
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    """For spreadsheets: texts of others are no formulas there."""
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    cell = pl.col(pl.String).map_elements(
+        lambda text: spreadsheet_cell(printable(text)), return_dtype=pl.String
+    )
+    return frame.with_columns(cell).write_csv().encode()
 
 
 def _measured(ranking: Ranking) -> bool:

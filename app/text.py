@@ -7,18 +7,29 @@ import re
 
 from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations
 from forecast.proxies.token_proxies import Proxy
+from forecast.safe_text import clean
 
 
 def plain(text: str) -> str:
     """Markdown that shows the text as it is, on one line."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", re.sub(r"\s+", " ", text))
+    return _escaped(clean(text))
+
+
+def file_name(text: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^\w.-]+", "_", clean(text)).strip("._")[:60] or "run"
 
 
 def message(text: str) -> str:
     """Markdown of a sentence of the library's, with its `commands` as code, a capital and a full stop."""
+    text = clean(text)
     parts = re.split(r"`([^`]+)`", text[:1].upper() + text[1:])
-    shown = "".join(f"`{part}`" if i % 2 else plain(part) for i, part in enumerate(parts))
+    shown = "".join(f"`{part}`" if i % 2 else _escaped(part) for i, part in enumerate(parts))
     return shown if text.endswith((".", "!")) else shown + "."
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
 def proxy_title(name: str) -> str:

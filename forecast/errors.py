@@ -3,9 +3,17 @@
 import difflib
 from collections.abc import Callable, Collection
 
+from forecast.safe_text import without_secrets
+
 
 class ForecastError(Exception):
-    """Base of every error whose message alone is enough for the user; shown without a traceback."""
+    """Base of every error whose message alone is enough for the user; shown without a traceback.
+
+    Its text is without the secrets of URLs, wherever it is printed, logged or stored.
+    """
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
 
 
 class ConfigError(ForecastError):

@@ -11,6 +11,7 @@ from app.labels import place, shortened
 from app.text import direction, proxy_title
 from forecast.analysis.ranking.single_proxy import TargetCorrelations, proxy_values, target_scores
 from forecast.proxies.token_proxies import Proxy
+from forecast.safe_text import clean
 from forecast.warehouse.population import Population
 
 HEIGHT = 460  # pixels, with axes, titles and legend
@@ -77,8 +78,8 @@ def dots_of(population: Population, report: TargetCorrelations, proxy: Proxy) ->
     scores, errors = target_scores(population, report)
     return [
         Dot(
-            name,
-            family or "unknown",
+            clean(name),
+            clean(family or "unknown"),
             float(values[i]),
             float(scores[i]),
             float(errors[i]) if math.isfinite(errors[i]) else None,

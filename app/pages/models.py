@@ -7,10 +7,11 @@ from app.charts.proxy_heatmap import heatmap
 from app.charts.proxy_scatter import dots_of, scatter
 from app.data import LeftOut, Ranked, RunView, current_identity, current_run, follow
 from app.ranking_table import correlations_csv, ranking_csv, show_standings
-from app.text import plain
+from app.text import file_name, plain
 from forecast.analysis.ranking.single_proxy import Correlation, TargetCorrelations
 from forecast.errors import NoDataError
 from forecast.proxies.token_proxies import METRICS, PROXIES, WEIGHTINGS
+from forecast.safe_text import clean, printable, without_secrets
 
 
 def page() -> None:
@@ -69,7 +70,7 @@ def _left_out(entries: tuple[LeftOut, ...]) -> None:
     with st.expander(f":red[**{count}**]", expanded=True, icon=":material/error:"):
         for entry in entries:
             st.markdown(f"**{plain(entry.name)}** · {plain(entry.status)}")
-            st.code(entry.reason, language=None, wrap_lines=True)
+            st.code(printable(without_secrets(entry.reason)), language=None, wrap_lines=True)
 
 
 def _downloads(name: str, ranked: Ranked) -> None:
@@ -81,7 +82,7 @@ def _downloads(name: str, ranked: Ranked) -> None:
             st.download_button(
                 label,
                 data,
-                file_name=f"{name}-{suffix}.csv",
+                file_name=f"{file_name(name)}-{suffix}.csv",
                 mime="text/csv",
                 icon=":material/download:",
                 on_click="ignore",
@@ -97,7 +98,7 @@ def _agreement(ranked: Ranked) -> None:
     picture, side = st.columns([3, 1], gap="medium")
     chart, unnamed = scatter(dots, proxy, _measured_title(ranked, report))
     with picture:
-        st.altair_chart(chart, alt=f"{text.proxy_title(proxy.name)} against {report.target}")
+        st.altair_chart(chart, alt=f"{text.proxy_title(proxy.name)} against {clean(report.target)}")
         st.caption(text.scatter_caption(report, len(ranked.population.candidates) - len(dots), unnamed))
     with side:
         st.metric("Spearman's rho", text.signed(chosen.spearman))
@@ -116,7 +117,7 @@ def _choose(reports: tuple[TargetCorrelations, ...]) -> tuple[TargetCorrelations
     """The selectors; the proxy that agrees best is chosen until the reader chooses another."""
     left, middle, right = st.columns(3)
     names = [report.target for report in reports]
-    target = left.selectbox("Measured", names, key="target")
+    target = left.selectbox("Measured", names, key="target", format_func=clean)
     report = next(r for r in reports if r.target == target)
     first = report.best() or report.plain_cross_entropy()
     metrics, weightings = [m.name for m in METRICS], [w.name for w in WEIGHTINGS]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from rich.text import Text
 
 from forecast.cli.options import load_config
 from forecast.errors import ConfigError, ForecastError
@@ -194,10 +195,10 @@ def logs(
     head = _head(address)
     job = head.find(job_id)
     if not follow:
-        print(plain(head.log(job.job_id)), end="")
+        _print_log(plain(head.log(job.job_id)))
         return
     try:
-        job = follow_job(head, job.job_id, lambda text: print(text, end="", flush=True), _trouble)
+        job = follow_job(head, job.job_id, _print_log, _trouble)
     except KeyboardInterrupt:
         _leave_interrupted(f"interrupted; {job.job_id} goes on")
     raise typer.Exit(exit_code(job))
@@ -212,7 +213,7 @@ def stop(job_id: JobId, address: Address, json_: Json = False) -> None:
     job = head.find(job_id)
     was_running = job.running
     if was_running:
-        with err.status(f"stopping {job.job_id}"):
+        with err.status(Text(f"stopping {job.job_id}")):
             job = stop_job(head, job)
     if json_:
         print_json({**job_record(job), "was_running": was_running})
@@ -342,6 +343,10 @@ def _follow(head: "Head", job: "Job", how: str) -> "Job":
         raise ForecastError(f"{error}\n{job.job_id} may go on; {how} follows it again") from None
 
 
+def _print_log(text: str) -> None:
+    out.print(text, highlight=False, soft_wrap=True, end="")
+
+
 def _trouble(text: str) -> None:
     err.print(text, style="yellow", markup=False, soft_wrap=True)
 
@@ -369,4 +374,4 @@ def _print_package(package: "Package", as_json: bool) -> None:
         line = f"{size / 1e6:10,.2f} MB  {package.files[place]} -> {place}"
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     out.print(f"and {len(package.code)} files of code; the configuration as it travels:", markup=False)
-    print(package.config_text, end="")
+    out.print(package.config_text, highlight=False, soft_wrap=True, end="")

@@ -1,6 +1,5 @@
 """How commands that score show it: bars or lines on standard error, or the structured log."""
 
-import json
 import os
 import sys
 from contextlib import redirect_stdout
@@ -12,6 +11,7 @@ from forecast.api.subscribers import Event, Show
 from forecast.errors import ConfigError
 from forecast.report.console import err
 from forecast.runs.progress import ScoringProgress
+from forecast.safe_text import json_text
 
 if TYPE_CHECKING:
     from forecast.plan import Failure
@@ -49,7 +49,7 @@ def print_event(event: Event) -> None:
     elif kind == "trouble":
         err.print(event["error"], style="yellow", markup=False, soft_wrap=True)
     elif _log_is_json():
-        print(json.dumps(event, ensure_ascii=False), file=sys.stderr)
+        print(json_text(event), file=sys.stderr)
 
 
 def progress_bars() -> Show | None:

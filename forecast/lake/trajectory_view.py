@@ -3,7 +3,6 @@
 import codecs
 import difflib
 import math
-import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from forecast.errors import ConfigError, NoDataError
 from forecast.inputs.trajectories import Trajectory
 from forecast.lake.files import read_receipts, read_rows
 from forecast.plan import Plan, Unit
+from forecast.safe_text import printable
 
 _NAMES_SHOWN = 20
 
@@ -130,20 +130,15 @@ def trajectory_view(shown: CandidateTrajectory, table: bool) -> RenderableType:
     legend = Text("probability of the expert's token: ")
     for probability in (0.9, 0.5, 0.1, 0.01):
         legend.append(f" {probability:g} ", style=_colour(math.log(probability)))
-    text = Text.assemble((_printable(t.prompt), "dim"), (_printable(shown.unscored_text), "dim italic"))
+    text = Text.assemble((printable(t.prompt), "dim"), (printable(shown.unscored_text), "dim italic"))
     for token in tokens:
-        text.append(_printable(token.text), style=_colour(token.logprob))
+        text.append(printable(token.text), style=_colour(token.logprob))
     grid = Table("position", "token", "logprob", "entropy", "rank", "ties", "top-1 logprob")
     for token in tokens:
         own = Text(repr(token.text)[1:-1] or "…", style=_colour(token.logprob))
         logprob, entropy, top1 = (f"{n:.4f}" for n in (token.logprob, token.entropy, token.top1_logprob))
         grid.add_row(str(token.position), own, logprob, entropy, str(token.rank), str(token.ties), top1)
     return Group(head, legend, text, *([grid] if table else []))
-
-
-def _printable(text: str) -> str:
-    """Without the control characters that a terminal would obey."""
-    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
 def _colour(logprob: float) -> Style:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from forecast.nightly.records import EndForecast, Night, Value
 from forecast.proxies.token_proxies import PROXIES
-from forecast.report.document import Chart, Paragraph, Part, clean
+from forecast.report.document import Chart, Paragraph, Part
+from forecast.safe_text import clean
 
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt

@@ -6,7 +6,6 @@ path, and never what the server answered, which may repeat the path.
 
 import http
 import ipaddress
-import json
 import logging
 import os
 import re
@@ -29,6 +28,7 @@ from urllib3.exceptions import InvalidHeader
 
 from forecast.config.nightly import Deliver
 from forecast.nightly.records import Alert, Night
+from forecast.safe_text import clean, json_text
 
 _COMMAND_SECONDS = 60.0
 _POST_SECONDS = 20.0  # for connecting, and for each read of an answer
@@ -56,7 +56,7 @@ def deliver(
     """
     if not alerts:
         return ()
-    body = json.dumps(message(night, alerts), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    body = json_text(message(night, alerts), indent=1).encode()
     found = (_deliver_to(target, body, environ) for target in targets)
     return tuple(problem for problem in found if problem is not None)
 
@@ -64,8 +64,8 @@ def deliver(
 def message(night: Night, alerts: Sequence[Alert]) -> dict[str, Any]:
     """What is sent: `text` for people, which chat services show, and the rest for programs."""
     count = f"{len(alerts)} alert{'s' if len(alerts) != 1 else ''}"
-    lines = [f"{night.config}, night of {night.date}: {count}"]
-    lines += [f"- {alert.text}" for alert in alerts[:_MOST_IN_TEXT]]
+    lines = [f"{clean(night.config)}, night of {night.date}: {count}"]
+    lines += [f"- {clean(alert.text)}" for alert in alerts[:_MOST_IN_TEXT]]
     if len(alerts) > _MOST_IN_TEXT:
         lines.append(f"... and {len(alerts) - _MOST_IN_TEXT} more, all in the night's report")
     return {
@@ -77,8 +77,9 @@ def message(night: Night, alerts: Sequence[Alert]) -> dict[str, Any]:
 
 
 def _for_chat(text: str) -> str:
-    """Chat services read `<!channel>` as a call to everybody, and an error may hold anything."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Chat services read `<!channel>` or `@channel` as a call to everybody; an error may hold anything."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"(?<!\w)@(?=\w)", "@ ", text)
 
 
 def _deliver_to(target: Deliver, body: bytes, environ: Mapping[str, str]) -> str | None:
@@ -251,6 +252,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_words(said: bytes) -> str:
-    lines = re.sub(r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f]", " ", said.decode(errors="replace")).split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return last[:_LONGEST_COMPLAINT]
+    lines = said.decode(errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return clean(last)[:_LONGEST_COMPLAINT]

@@ -1,6 +1,5 @@
 """The facts of a night, which rules judge and reports show; as JSON and back, exactly, in `night.json`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date as Date
@@ -10,6 +9,7 @@ from pydantic import AfterValidator, FiniteFloat
 
 from forecast import storage
 from forecast.errors import InputError
+from forecast.safe_text import json_text
 from forecast.storage.records import Count, checked, parsed_json
 
 SCHEMA = 1  # of night.json
@@ -149,7 +149,7 @@ def night_bytes(night: Night, alerts: tuple[Alert, ...]) -> bytes:
         ValueError: a number is not finite; what is missing must be None.
     """
     record = night_record(night, alerts)
-    return (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json_text(record, indent=1) + "\n").encode()
 
 
 def night_from_record(record: Mapping[str, Any]) -> tuple[Night, tuple[Alert, ...]]:

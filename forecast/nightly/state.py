@@ -4,7 +4,6 @@ A scored checkpoint is known by what its files held, so it stays in the results 
 is not read again while they stay as they are. No clock goes in: the same night twice leaves the same bytes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date as Date
@@ -14,6 +13,7 @@ from typing import Any
 from forecast import storage
 from forecast.errors import InputError
 from forecast.nightly.records import Alert, Broken, Checkpoint, Day
+from forecast.safe_text import json_text
 from forecast.storage.records import Count, checked, parsed_json
 
 SCHEMA = 1
@@ -131,4 +131,4 @@ def save_state(output: str, state: State) -> None:
 def state_bytes(state: State) -> bytes:
     """The content of the file."""
     record = {"schema": SCHEMA, **asdict(state)}
-    return (json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n").encode()
+    return (json_text(record, indent=1, sort_keys=True) + "\n").encode()

@@ -1,13 +1,15 @@
 """Where commands print: answers to standard output, progress and failures to standard error."""
 
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.text import Text
+
+from forecast.safe_text import json_text, printable, without_secrets
 
 if TYPE_CHECKING:
     from forecast.report.document import Document
@@ -16,13 +18,29 @@ PARTIAL_FAILURE = 3  # exit code: done, but something failed, and all of it has 
 
 # A pipe or a log file has no width of its own; cropped to one, tables would lose figures.
 _UNBOUNDED = 400
-out = Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else _UNBOUNDED)
+
+
+class SafeConsole(Console):
+    """A console on which text is text: no markup, no emoji codes, and no escape sequence but its own.
+
+    Nor is anything highlighted: the patterns for that take minutes on a long text.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+out = SafeConsole(width=None if sys.stdout.isatty() else _UNBOUNDED)
+err = SafeConsole(stderr=True, width=None if sys.stderr.isatty() else _UNBOUNDED)
 
 
 def print_json(record: dict[str, Any]) -> None:
     """The answer of `--json`; `allow_nan` is off because NaN is no JSON: missing numbers are nulls."""
-    print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    print(without_secrets(json_text(record, indent=2)))
 
 
 def print_failures(failed: Sequence[dict[str, str]]) -> None:

@@ -4,21 +4,16 @@ An analysis returns one frozen result with `frames()`; its `document()` says whi
 and how. Renderers: `terminal`, `html` (also notebooks), `markdown`; JSON and CSV come from the frames.
 """
 
-import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from forecast.report.format import TEXT, Format
+from forecast.safe_text import clean
 
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
     import polars as pl
-
-_LONGEST = 500  # characters of somebody else's text in one cell
-# Characters that turn the direction of writing round could make a name read as another.
-_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -161,10 +156,3 @@ class Document:
         from forecast.report import html
 
         return html.render(self, fragment=True)
-
-
-def clean(text: str) -> str:
-    """Text of others on one line, without control characters, and not too long."""
-    words = " ".join(_DIRECTIONS.sub("", text).split())
-    shown = "".join(c for c in words if unicodedata.category(c) not in ("Cc", "Cs"))
-    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"

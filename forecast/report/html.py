@@ -4,12 +4,16 @@ Charts are drawn to SVG when the page is written, so that it opens without a ser
 mail filters that refuse scripts. All text is escaped by the template.
 """
 
+import hashlib
 import html
 import re
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from forecast.report.document import Document, clean
+from forecast.report.document import Document
+from forecast.safe_text import clean, printable, without_secrets
+
+_LONGEST_DRAWN = 200  # characters of a text in a chart
 
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
@@ -25,8 +29,25 @@ def svg(chart: "alt.TopLevelMixin", description: str, prefix: str = "") -> str:
     """A chart drawn to SVG, described for people who cannot see it; `prefix` keeps its ids apart."""
     import vl_convert
 
-    drawn = _own_ids(vl_convert.vegalite_to_svg(chart.to_dict()), prefix)
-    return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
+    drawn = _own_ids(vl_convert.vegalite_to_svg(drawable(chart.to_dict())), prefix)
+    return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(clean(description))}" ', 1)
+
+
+def drawable(specification: Any) -> Any:
+    """The same chart with texts that can be drawn: some characters end the process of the renderer, and long
+    texts take it minutes. What is shortened stays different from what is not the same.
+    """
+    if isinstance(specification, dict):
+        return {key: drawable(value) for key, value in specification.items()}
+    if isinstance(specification, list):
+        return [drawable(value) for value in specification]
+    if not isinstance(specification, str):
+        return specification
+    text = without_secrets(printable(specification))
+    if len(text) <= _LONGEST_DRAWN:
+        return text
+    digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return f"{text[:_LONGEST_DRAWN]}… {digest}"
 
 
 @cache
@@ -36,7 +57,7 @@ def _template() -> "jinja2.Template":
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("forecast.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["clean"] = clean
+    environment.filters |= {"clean": clean, "printable": printable}
     environment.globals["svg"] = svg
     return environment.get_template("document.html")
 

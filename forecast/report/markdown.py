@@ -2,7 +2,8 @@
 
 import re
 
-from forecast.report.document import Chart, Document, Paragraph, Section, Table, Warning, clean
+from forecast.report.document import Chart, Document, Paragraph, Section, Table, Warning
+from forecast.safe_text import clean
 
 # Everything that begins markup anywhere in a line.
 _ACTIVE = re.compile(r"[\\`*\[\]<>|~&$]")

@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from forecast.report.document import Chart, Document, Paragraph, Part, Table, Warning, clean
+from forecast.report.document import Chart, Document, Paragraph, Part, Table, Warning
+from forecast.safe_text import clean, printable
 
 _LONGEST_WORD = 30  # characters; longer words may be broken
 
@@ -37,7 +38,7 @@ def table(table: Table, wide: bool = False) -> RichTable:
         # Texts wrap between words: without a least width rich breaks names in the middle to save numbers.
         words = [word for row in rows for word in row[k].split()]
         drawn.add_column(
-            Text(column.label),
+            Text(printable(column.label[:200])),
             justify="right" if right else "left",
             no_wrap=right,
             overflow="fold",

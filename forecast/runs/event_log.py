@@ -4,7 +4,6 @@ Every line has `time` (ISO, UTC) and `event`; lines of a run also its id as `run
 work, `candidate`, `candidate_id`, `task` and the addresses of the units (`shard`, or `shards` of a group).
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from forecast.plan import Failure, Unit
 from forecast.runs.events import Subscriber
 from forecast.runs.status import RunStatus
 from forecast.runs.status_file import Outbox, log_path, to_stderr
+from forecast.safe_text import json_text, without_secrets
 
 if TYPE_CHECKING:
     from forecast.lake.files import Receipt
@@ -33,10 +33,10 @@ def log_line(event: str, **fields: Any) -> str:
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     record = {"time": moment, "event": event, **fields}
     try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
+        return without_secrets(json_text(record, default=str))
     except ValueError:
         finite = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in record.items()}
-        return json.dumps(finite, ensure_ascii=False, default=str)
+        return without_secrets(json_text(finite, default=str))
 
 
 class RunLog(Subscriber):

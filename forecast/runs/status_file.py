@@ -4,7 +4,6 @@ One `RUN.json` a run, the record of `RunStatus.as_record`, written whole or not 
 cannot report it: its file keeps the state `running`, read as `lost` once it has not changed for a minute.
 """
 
-import json
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from forecast.plan import Failure, Unit
 from forecast.runs.events import Subscriber
 from forecast.runs.status import SCHEMA, RunState, RunStatus
 from forecast.runs.throughput import CandidateState
+from forecast.safe_text import json_text, printable, without_secrets
 from forecast.storage.records import Count, checked, parsed_json
 
 KEPT = 50  # runs whose files stay
@@ -88,7 +88,7 @@ def runs_folder(output: str) -> str:
 
 def to_stderr(text: str) -> None:
     """Prints a problem with the files about a run; the default of `say`."""
-    print(text, file=sys.stderr)
+    print(printable(without_secrets(text)), file=sys.stderr)
 
 
 class Outbox:
@@ -174,7 +174,7 @@ class StatusFile(Subscriber):
     def _write(self) -> None:
         self._written = self._clock()
         record = self._status.as_record()
-        self._outbox.put(json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
+        self._outbox.put(without_secrets(json_text(record)).encode())
 
 
 def status_path(output: str, run: str) -> str:

@@ -27,6 +27,7 @@ def test_labels_are_what_ray_can_carry() -> None:
     assert label('3-bit, {a}="b"') == '3-bit, {a}="b"'
     assert label("übel 模型") == "\\xfcbel \\u6a21\\u578b"
     assert len(label(1000 * "é")) == 120
+    assert label('a"} 1\n\x1b[31m\x00\ud800') == 'a"} 1 \\x1b[31m\\x00\\ud800'
 
 
 def test_many_candidates_make_few_series() -> None:

@@ -36,6 +36,14 @@ def test_ranking_csv_holds_every_figure_unrounded() -> None:
         assert table[f"rank__{name}"].to_list() == [s.ranks[name] for s in ranking.standings]
 
 
+def test_a_name_in_a_csv_file_is_no_formula() -> None:
+    made = population(0.1, 0.2, 0.3, 0.4, 0.5)
+    names = ("=1+1", "@x", "-8 layers", "\ta", "b\x1b")
+    ranking = rank_candidates(replace(made, candidates=names), SETTINGS)
+    table = pl.read_csv(io.BytesIO(ranking_csv(ranking)))
+    assert set(table["candidate"]) == {"'=1+1", "'@x", "'-8 layers", "'\ta", "b\\x1b"}
+
+
 def test_correlations_csv_holds_all_80() -> None:
     ranking = rank_candidates(population(0.1, 0.2, 0.3, 0.4, 0.5), SETTINGS)
     table = pl.read_csv(io.BytesIO(correlations_csv(ranking)))

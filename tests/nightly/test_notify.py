@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,6 +120,15 @@ def test_what_a_webhook_gets() -> None:
             }
         ],
     }
+
+
+def test_names_in_a_message_call_nobody_and_stay_on_their_line() -> None:
+    alert = replace(ALERT, run="\ud800", text="@channel <!here>\n- a\x1b[31m\u202e of run@step4")
+    with serving(status(200)) as server:
+        assert deliver(night(0), [alert], [Deliver(webhook=server.url)]) == ()
+    sent = json.loads(server.got[0][3])
+    assert sent["text"].split("\n")[1:] == ["- @ channel &lt;!here&gt; - a\\x1b[31m\\u202e of run@step4"]
+    assert (sent["alerts"][0]["text"], sent["alerts"][0]["run"]) == (alert.text, "\ud800")
 
 
 def test_without_alerts_nothing_is_sent() -> None:

@@ -1,7 +1,6 @@
 """The files of a report: whole or not at all, the same bytes anywhere, safe with any name."""
 
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +18,7 @@ from forecast.nightly.report import document, report_folder, write_report
 from forecast.report import markdown
 from forecast.report.document import Column, Document, Section, Table
 from forecast.report.markdown import escaped
+from forecast.safe_text import printable
 
 
 def plotted(day: int = 2) -> Night:
@@ -106,7 +106,7 @@ def inline(text: str) -> list[Token]:
     ],
 )
 def test_any_text_shows_as_it_is(text: str) -> None:
-    shown = re.sub(r"[\x00\x1b\u202e]", "", " ".join(text.split()))
+    shown = printable(" ".join(text.split()))
     table = Table(pl.DataFrame({text: [text]}), (Column(text, text),))
     in_table = markdown.render(Document("", "", (Section("", (table,)),))).removeprefix("# \n\n")
     for made in (escaped(text), f"- {escaped(text)}", in_table):
