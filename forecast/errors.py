@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Collection
+from itertools import islice
 
 from forecast.safe_text import without_secrets
 
@@ -75,5 +76,11 @@ def fault_of(error: BaseException, what: str) -> str:
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, and all that are known."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
+    near = difflib.get_close_matches(word[:200], [name[:200] for name in islice(known, 1000)], n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {listed(known)}"
+
+
+def listed(names: Collection[str]) -> str:
+    """Names for a message: at most 100, each shortened where it is long."""
+    more = f" and {len(names) - 100:,} more" if len(names) > 100 else ""
+    return ", ".join(n if len(n) <= 60 else n[:57] + "..." for n in map(str, islice(names, 100))) + more

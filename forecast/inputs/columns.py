@@ -3,7 +3,7 @@
 import string
 from typing import Any
 
-from forecast.errors import shortened
+from forecast.errors import listed, shortened
 from forecast.inputs.files import Problems, SourceRow
 
 
@@ -12,8 +12,7 @@ def value_at(row: SourceRow, column: str, problems: Problems) -> Any:
     value: Any = row.data
     for part in [column] if column in row.data else column.split("."):
         if not isinstance(value, dict) or part not in value:
-            present = ", ".join(map(str, row.data))
-            problems.add(row.where, f"column {column!r} is missing; the row has: {present}")
+            problems.add(row.where, f"column {column!r} is missing; the row has: {listed(row.columns)}")
             return None
         value = value[part]
     if value is None:
@@ -49,6 +48,11 @@ def rendered(row: SourceRow, template: str, problems: Problems) -> str | None:
         parts += [literal] if column is None else [literal, printed_at(row, column, problems)]
     texts = [part for part in parts if part is not None]
     return "".join(texts) if len(texts) == len(parts) else None
+
+
+def columns_in(template: str) -> list[str]:
+    """The columns that a template uses."""
+    return [column for _, column, _, _ in string.Formatter().parse(template) if column is not None]
 
 
 def id_at(row: SourceRow, column: str, problems: Problems) -> str | None:

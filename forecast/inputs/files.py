@@ -4,24 +4,26 @@ Files are read whole: expert solutions are megabytes, and one reading then repor
 """
 
 import csv
-import gzip
 import importlib.metadata
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet
 
 from forecast import storage
 from forecast.config.sources import DataSource
 from forecast.errors import InputError, shortened
+from forecast.inputs.arrow_batches import ArrowRequest, batches, is_folder
+from forecast.inputs.bounds import MOST_BYTES, MOST_ROWS, MOST_VALUES, check_columns, file_size, unpacked
+from forecast.inputs.literals import parse_json
+from forecast.inputs.table_columns import check_not_doubled
 
 _MESSAGES_SHOWN = 20
 _PLACES_SHOWN = 5
@@ -33,6 +35,12 @@ class SourceRow:
 
     where: str
     data: dict[str, Any]
+    unread: tuple[str, ...] = field(default=(), compare=False)  # columns that nobody asked for
+
+    @property
+    def columns(self) -> list[str]:
+        """All that the row has, read or not."""
+        return [*self.data, *self.unread]
 
 
 class Problems:
@@ -82,16 +90,35 @@ def local_path(uri: str) -> str:
     return str(found[0].locate())
 
 
-def read_rows(source: DataSource) -> list[SourceRow]:
+def read_rows(source: DataSource, columns: Collection[str] | None = None) -> list[SourceRow]:
     """The rows of a source, at most `source.limit`.
 
+    Args:
+        columns: what is asked for, perhaps with dots into records; others of a table are not even read. None:
+            all. One that is not there is missing from the rows.
+
     Raises:
-        InputError: nothing there, an unknown format, or lines that cannot be read; names file and line.
+        InputError: nothing there, an unknown format, more than can be meant, lines that cannot be read, or a
+            column that is asked for and was given twice; names file and line.
     """
-    rows = _dataset_rows(source) if source.path is None else _file_rows(source.path)
-    found = list(islice(rows, source.limit))
+    most = source.limit or MOST_ROWS + 1
+    asked = None if columns is None else {name for c in columns for name in (c, c.partition(".")[0])}
+    if source.path is None:
+        arguments = {"path": source.dataset, "name": source.config, "revision": source.revision}
+        request = ArrowRequest(
+            f"dataset {source.label}", dataset={**arguments, "split": source.split or "train"}
+        )
+        rows: Iterable[SourceRow] = _arrow_rows(request, asked, most)
+    else:
+        rows = _file_rows(local_path(source.path), asked, most)
+    found = list(islice(rows, most))
     if not found:
         raise InputError(f"{source.label}: no rows")
+    if len(found) > MOST_ROWS:
+        raise InputError(f"{source.label}: more than {MOST_ROWS:,} rows; split it, or set limit")
+    check_columns(found[0].where, found[0].columns)
+    if asked is not None:
+        check_not_doubled(found[0].where, found[0].columns, asked)
     return found
 
 
@@ -99,62 +126,65 @@ def read_file(path: str) -> bytes:
     """The content of a local, `s3://` or `package://` file.
 
     Raises:
-        InputError: there is no such file, or it cannot be read.
+        InputError: there is no such file, it cannot be read or is too large.
     """
     path = local_path(path)
+    file_size(path)
     try:
         return storage.read_bytes(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
-def _file_rows(path: str) -> Iterable[SourceRow]:
-    path = local_path(path)
-    if not storage.is_remote(path) and Path(path).is_dir():
-        return _saved_dataset_rows(path)
+def _file_rows(path: str, asked: Collection[str] | None, most: int) -> Iterable[SourceRow]:
+    if is_folder(path):
+        return _arrow_rows(ArrowRequest(path, path), asked, most)
     name = path.lower()
-    suffix = next((s for s in _READERS if name.removesuffix(".gz").endswith(s)), None)
+    suffix = next((s for s in (*_READERS, *_ARROW) if name.removesuffix(".gz").endswith(s)), None)
     if suffix is None:
         raise InputError(
-            f"{path}: unknown format; expected {', '.join(_READERS)} (or .gz of these) "
+            f"{path}: unknown format; expected {', '.join((*_READERS, *_ARROW))} (or .gz of these) "
             "or a local folder written by datasets.save_to_disk"
         )
+    if suffix in _ARROW:
+        file_size(path)
+        return _arrow_rows(ArrowRequest(path, path), asked, most)
     data = read_file(path)
     try:
-        return _READERS[suffix](path, gzip.decompress(data) if name.endswith(".gz") else data)
+        data = unpacked(path, data) if name.endswith(".gz") else data
+        if data.count(b",") > MOST_VALUES:
+            raise InputError(f"{path}: more than {MOST_VALUES:,} values; split the file")
+        return _READERS[suffix](path, data, asked, most)
     except InputError:
         raise
     except Exception as error:  # each reader has its own exceptions for a damaged file
         raise InputError(f"{path}: cannot be read as {suffix}: {error}") from error
 
 
-def _jsonl_rows(path: str, data: bytes) -> list[SourceRow]:
-    lines = data.split(b"\n")
-    if not lines[-1].strip():
-        lines.pop()  # the line break that ends the file
+def _jsonl_rows(path: str, data: bytes, _: Collection[str] | None, most: int) -> list[SourceRow]:
     problems = Problems()
-    rows = []
-    for number, line in enumerate(lines, start=1):
+    rows: list[SourceRow] = []
+    for number, line in enumerate(io.BytesIO(data), start=1):
+        if len(rows) == most:
+            break
         where = f"{path}:{number}"
         if not line.strip():
             problems.add(where, "empty line, expected a JSON object; remove the line")
             continue
         try:
-            rows += _objects([SourceRow(where, json.loads(line))], problems)
+            rows += _objects([SourceRow(where, parse_json(line))], problems)
         except ValueError as error:
             problems.add(where, f"not valid JSON ({error}); expected one JSON object per line")
     problems.raise_if_any()
     return rows
 
 
-def _json_rows(path: str, data: bytes) -> list[SourceRow]:
-    records = json.loads(data)
+def _json_rows(path: str, data: bytes, _: Collection[str] | None, most: int) -> list[SourceRow]:
+    records = parse_json(data)
     if not isinstance(records, list):
         raise InputError(f"{path}: expected a JSON list of objects, got {shortened(records, json.dumps)}")
     problems = Problems()
-    rows = _objects(_numbered(f"{path}: record", records), problems)
+    rows = _objects(_numbered(f"{path}: record", records[:most]), problems)
     problems.raise_if_any()
     return rows
 
@@ -170,18 +200,20 @@ def _objects(rows: Iterable[SourceRow], problems: Problems) -> list[SourceRow]:
     return good
 
 
-def _csv_rows(path: str, data: bytes) -> list[SourceRow]:
+def _csv_rows(path: str, data: bytes, asked: Collection[str] | None, most: int) -> list[SourceRow]:
     """Cells are text; an empty cell is a missing value (None)."""
     csv.field_size_limit(sys.maxsize)  # the default refuses solutions of more than 128 KiB
     reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
     problems = Problems()
-    rows = []
-    header: list[str] = []
+    rows: list[SourceRow] = []
     line = 1
     try:
         header = next(reader, [])
-        if repeated := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
+        check_columns(f"{path}:1", header)
+        if repeated := [name for name, n in Counter(header).items() if n > 1]:
             problems.add(f"{path}:1", f"columns given twice: {', '.join(repeated)}")
+        kept = [(i, name) for i, name in enumerate(header) if asked is None or name in asked]
+        unread = tuple(name for name in header if asked is not None and name not in asked)
         # A quoted cell may span lines: a row starts behind the last line of the one before.
         line = reader.line_num + 1
         for cells in reader:
@@ -191,62 +223,50 @@ def _csv_rows(path: str, data: bytes) -> list[SourceRow]:
             elif len(cells) != len(header):
                 problems.add(where, f"{len(cells)} cells, the header has {len(header)}")
             else:
-                values = (cell or None for cell in cells)
-                rows.append(SourceRow(where, dict(zip(header, values, strict=True))))
+                rows.append(SourceRow(where, {name: cells[i] or None for i, name in kept}, unread))
+            if len(rows) == most:
+                break
     except csv.Error as error:
         problems.add(f"{path}:{line}", f"not valid CSV ({error}); the row starts here")
     problems.raise_if_any()
     return rows
 
 
-def _parquet_rows(path: str, data: bytes) -> Iterator[SourceRow]:
-    return _table_rows(path, pa.parquet.read_table(io.BytesIO(data)))
+def _arrow_rows(request: ArrowRequest, asked: Collection[str] | None, most: int) -> Iterator[SourceRow]:
+    request = replace(
+        request, columns=None if asked is None else sorted(asked), limit=most, most_bytes=MOST_BYTES
+    )
+    number = 0
+    for batch in batches(request):
+        read = batch.schema.names
+        unread = tuple(n for n in json.loads(batch.schema.metadata[b"columns"]) if n not in set(read))
+        for record in _records(request.label, batch, number):
+            number += 1
+            yield SourceRow(f"{request.label}: row {number}", record, unread)
 
 
-def _arrow_rows(path: str, data: bytes) -> Iterator[SourceRow]:
-    """Both Arrow formats: the stream, which `datasets` writes, and the file (also called Feather)."""
-    open_arrow = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
-    return _table_rows(path, open_arrow(data).read_all())
-
-
-def _table_rows(path: str, table: pa.Table) -> Iterator[SourceRow]:
-    batches = table.to_batches(max_chunksize=1024)
-    return _numbered(f"{path}: row", (record for batch in batches for record in batch.to_pylist()))
+def _records(label: str, batch: pa.RecordBatch, before: int) -> list[dict[str, Any]]:
+    with suppress(Exception):  # e.g. a date that Python has not: the row is looked for
+        return list(batch.to_pylist())
+    records = []
+    problems = Problems()
+    for i in range(batch.num_rows):
+        try:
+            records += batch.slice(i, 1).to_pylist()
+        except Exception as error:
+            problems.add(f"{label}: row {before + i + 1}", f"cannot be decoded: {error}; remove the row")
+    problems.raise_if_any()
+    return records
 
 
 def _numbered(place: str, records: Iterable[dict[str, Any]]) -> Iterator[SourceRow]:
     return (SourceRow(f"{place} {i}", record) for i, record in enumerate(records, start=1))
 
 
-_READERS: dict[str, Callable[[str, bytes], Iterable[SourceRow]]] = {
+_ARROW = (".parquet", ".arrow")
+_READERS: dict[str, Callable[[str, bytes, Collection[str] | None, int], Iterable[SourceRow]]] = {
     ".jsonl": _jsonl_rows,
     ".ndjson": _jsonl_rows,
     ".json": _json_rows,
     ".csv": _csv_rows,
-    ".parquet": _parquet_rows,
-    ".arrow": _arrow_rows,
 }
-
-
-def _saved_dataset_rows(folder: str) -> Iterator[SourceRow]:
-    import datasets
-
-    try:
-        data = datasets.load_from_disk(folder)
-    except Exception as error:
-        raise InputError(f"{folder}: not a folder written by datasets.save_to_disk: {error}") from error
-    if isinstance(data, datasets.DatasetDict):
-        raise InputError(f"{folder}: holds several splits; name the folder of one: {', '.join(data)}")
-    return _numbered(f"{folder}: row", data)
-
-
-def _dataset_rows(source: DataSource) -> Iterator[SourceRow]:
-    import datasets
-
-    try:
-        data = datasets.load_dataset(
-            source.dataset, source.config, split=source.split or "train", revision=source.revision
-        )
-    except Exception as error:  # the library raises dozens of types: offline, missing, gated, bad split
-        raise InputError(f"dataset {source.label}: cannot be loaded: {error}") from error
-    return _numbered(f"dataset {source.label}: row", data)

@@ -5,35 +5,38 @@ A cell that is empty, NaN, `NA`, `null` or `None` is missing.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from forecast.config.sources import DataSource
 from forecast.errors import InputError, did_you_mean
 from forecast.inputs.files import Problems, SourceRow, read_rows
+from forecast.inputs.literals import number_of, text_of
 
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_long_table(path: str, needed: Sequence[str], optional: Sequence[str] = ()) -> list[SourceRow]:
+def read_long_table(
+    path: str, needed: Sequence[str], optional: Sequence[str] = (), others: bool = False
+) -> list[SourceRow]:
     """The rows of a table (CSV, JSON lines, Parquet, Arrow; also `.gz` and `s3://`); cells are not checked.
 
     Args:
         needed: columns that must be there.
-        optional: further columns, for the message where one is missing.
+        optional: further columns.
+        others: all other columns are read, too.
 
     Raises:
         InputError: as `read_rows`; a column is missing; the file is not UTF-8.
     """
     try:
-        rows = read_rows(DataSource(path=path))
+        rows = read_rows(DataSource(path=path), None if others else (*needed, *optional))
     except InputError as error:
         if not isinstance(cause := error.__cause__, UnicodeDecodeError):
             raise
         line = 1 + cause.object.count(b"\n", 0, cause.start)
         byte = cause.object[cause.start]
         raise InputError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
-    columns = list(rows[0].data)
+    columns = rows[0].columns
     missing = [name for name in needed if name not in columns]
     if not missing:
         return rows
@@ -46,21 +49,6 @@ def read_long_table(path: str, needed: Sequence[str], optional: Sequence[str] = 
         f"{path}:1: no column {', '.join(map(repr, missing))} (needed: {', '.join(needed)}{may}); "
         f"{did_you_mean(missing[0], columns)}"
     )
-
-
-def text_of(value: Any) -> str:
-    """A cell as text, empty where it is missing; whole numbers without a decimal point."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
-
-
-def number_of(value: Any) -> float:
-    """The number that a cell stands for; NaN where it stands for none."""
-    try:
-        return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
 
 
 def name_at(row: SourceRow, column: str, problems: Problems) -> str | None:

@@ -10,7 +10,8 @@ from forecast.config.sources import MeasuredSource
 from forecast.errors import InputError, did_you_mean
 from forecast.inputs.columns import text_at
 from forecast.inputs.files import Problems, read_file
-from forecast.inputs.long_table import is_repeat, number_of, read_long_table
+from forecast.inputs.literals import number_of
+from forecast.inputs.long_table import is_repeat, read_long_table
 
 _CSV_COLUMNS = ("candidate", "task", "metric", "value")
 
@@ -87,7 +88,7 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
 
 def _csv_entries(source: MeasuredSource, problems: Problems) -> list[_Entry]:
     entries = []
-    for row in read_long_table(source.path, _CSV_COLUMNS):
+    for row in read_long_table(source.path, _CSV_COLUMNS, ("stderr", "source")):
         candidate, task, metric = (text_at(row, column, problems) for column in _CSV_COLUMNS[:3])
         if candidate is not None and task is not None and metric is not None:
             value, stderr = row.data["value"], row.data.get("stderr")

@@ -5,7 +5,7 @@ import string
 from dataclasses import dataclass
 
 from forecast.config.sources import ChoiceSource
-from forecast.inputs.columns import id_at, printed_at, rendered, texts_at
+from forecast.inputs.columns import columns_in, id_at, printed_at, rendered, texts_at
 from forecast.inputs.files import Problems, SourceRow, read_rows
 from forecast.inputs.trajectories import Trajectory, prompt_id
 
@@ -43,7 +43,7 @@ def load_choices(source: ChoiceSource) -> list[ChoiceItem]:
     problems = Problems()
     items: list[ChoiceItem] = []
     places: dict[str, str] = {}  # of each instance
-    for row in read_rows(source):
+    for row in read_rows(source, _columns(source)):
         prompt = rendered(row, source.prompt_template, problems)
         options = _options(row, source, problems)
         if prompt is None or options is None:
@@ -66,6 +66,12 @@ def load_choices(source: ChoiceSource) -> list[ChoiceItem]:
         items.append(ChoiceItem(source.task, instance, prompt, tuple(options), source.choice_prefix, answer))
     problems.raise_if_any()
     return items
+
+
+def _columns(source: ChoiceSource) -> list[str]:
+    options = [source.choices] if isinstance(source.choices, str) else source.choices
+    others = filter(None, (source.answer, source.labels, source.instance_id))
+    return [*columns_in(source.prompt_template), *options, *others]
 
 
 def _options(row: SourceRow, source: ChoiceSource, problems: Problems) -> list[str] | None:

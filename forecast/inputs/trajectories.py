@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forecast.config.sources import TrajectorySource
-from forecast.inputs.columns import id_at, rendered, text_at
+from forecast.inputs.columns import columns_in, id_at, rendered, text_at
 from forecast.inputs.files import Problems, SourceRow, read_rows
 
 
@@ -38,7 +38,7 @@ def trajectory_rows(source: TrajectorySource) -> list[tuple[Trajectory, SourceRo
     columns = source.columns
     found: list[tuple[Trajectory, SourceRow]] = []
     places: dict[tuple[str, str], str] = {}  # of each (expert, instance)
-    for row in read_rows(source):
+    for row in read_rows(source, _columns(source)):
         prompt = _text(row, source.prompt_template, columns.prompt, problems)
         solution = _text(row, source.solution_template, columns.solution, problems)
         expert = source.expert if columns.expert is None else text_at(row, columns.expert, problems)
@@ -93,6 +93,13 @@ def merge_sources(loaded: Iterable[tuple[str, list[Trajectory]]]) -> list[Trajec
 def prompt_id(prompt: str) -> str:
     """Twelve hexadecimal digits that name a prompt."""
     return hashlib.blake2b(prompt.encode(), digest_size=6).hexdigest()
+
+
+def _columns(source: TrajectorySource) -> list[str]:
+    own = source.columns
+    prompt = [own.prompt] if source.prompt_template is None else columns_in(source.prompt_template)
+    solution = [own.solution] if source.solution_template is None else columns_in(source.solution_template)
+    return [*prompt, *solution, *filter(None, (own.instance_id, own.expert, own.frontier_tokens))]
 
 
 def _text(row: SourceRow, template: str | None, column: str, problems: Problems) -> str | None:

@@ -2,6 +2,7 @@
 
 from forecast.storage.files import (
     exists,
+    file_size,
     filesystem,
     is_alive,
     is_remote,
@@ -18,6 +19,7 @@ from forecast.storage.scratch import scratch
 
 __all__ = [
     "exists",
+    "file_size",
     "filesystem",
     "is_alive",
     "is_remote",

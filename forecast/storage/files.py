@@ -86,6 +86,23 @@ def read_bytes(path: str) -> bytes:
             return bytes(stream.read())
 
 
+def file_size(path: str) -> int:
+    """Bytes of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: a folder, device or pipe.
+    """
+    with explained(path):
+        fs, inner = filesystem(path)
+        info = fs.get_file_info(inner)
+    if info.type == pafs.FileType.NotFound:
+        raise FileNotFoundError(path)
+    if info.type != pafs.FileType.File:
+        raise OSError("expected a file, it is a folder, a device or a pipe")
+    return int(info.size)
+
+
 def write_bytes(path: str, data: bytes) -> None:
     """Write a file whole or not at all; a reader sees the old content or the new, never a part."""
     with explained(path):

@@ -8,7 +8,8 @@ import pytest
 
 from forecast.errors import InputError
 from forecast.inputs.files import Problems, SourceRow
-from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table, text_of
+from forecast.inputs.literals import text_of
+from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
 
 
 def message(problems: Problems) -> str:

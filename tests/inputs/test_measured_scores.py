@@ -120,7 +120,8 @@ def test_a_metric_that_a_task_lacks_lists_those_it_has(tmp_path: Path) -> None:
     [
         (
             "candidate,task,value\nsmall,quiz,1\n",
-            ":1: no column 'metric' (needed: candidate, task, metric, value); known: candidate, task, value",
+            ":1: no column 'metric' (needed: candidate, task, metric, value; "
+            "optional: stderr, source); known: candidate, task, value",
         ),
         (
             HEADER + "smal,quiz,acc,1,,\n",

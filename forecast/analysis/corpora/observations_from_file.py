@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from forecast.errors import InputError
 from forecast.inputs.files import Problems, SourceRow
-from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table, text_of
+from forecast.inputs.literals import parse_number, text_of
+from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
 
 MEAN = "mean"
 OBSERVED = ("corpus", "size", "task", "metric", "value")
@@ -71,7 +72,8 @@ def read_tables(observed: str, targets: str) -> Tables:
         InputError: a column that is not there, text where a number belongs, an infinite number, a negative
             step or count, two rows for the same cell; names the lines.
     """
-    rows, target_rows = read_long_table(observed, OBSERVED), read_long_table(targets, TARGETED)
+    rows = read_long_table(observed, OBSERVED, ("seed", "step", *COUNTS))
+    target_rows = read_long_table(targets, TARGETED, ("seed", "size", *COUNTS))
     warnings, more = (
         _column_words(observed, rows[0], "OBS"),
         _column_words(targets, target_rows[0], "TARGETS"),
@@ -144,8 +146,8 @@ def _seed(row: SourceRow, default: str, problems: Problems) -> str | None:
 
 def _is_whole(text: str) -> bool:
     try:
-        return float(text).is_integer()
-    except (ValueError, OverflowError):
+        return parse_number(text).is_integer()
+    except ValueError:
         return False
 
 
@@ -154,7 +156,7 @@ def _step(row: SourceRow, problems: Problems) -> float | None:
     if text.lower() in _FINAL:
         return None
     try:
-        step = float(text)
+        step = parse_number(text)
     except ValueError:
         step = math.nan
     if not math.isfinite(step) or step < 0:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from forecast.errors import InputError, did_you_mean
-from forecast.inputs.files import read_file
+from forecast.inputs.frames import csv_frame
 
 SEQUENCE = 2048  # tokens
 TARGET_SIZE = "1B"
@@ -78,10 +78,7 @@ def convert(source: str) -> pl.DataFrame:
     Raises:
         InputError: no such file, or neither of the two.
     """
-    try:
-        table = pl.read_csv(read_file(source))
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{source}: cannot be read as CSV: {error}") from None
+    table = csv_frame(source, (*_OBSERVATIONS, *_TARGETS))
     if set(_OBSERVATIONS) <= set(table.columns):
         return table.select(
             "corpus",

@@ -26,7 +26,7 @@ import re
 import polars as pl
 
 from forecast.errors import InputError, did_you_mean
-from forecast.inputs.files import read_file
+from forecast.inputs.frames import csv_frame
 
 COLUMNS = ("run", "step", "tokens", "task", "metric", "value")
 CROSS_ENTROPY, ACCURACY, BITS_PER_BYTE = "cross_entropy", "accuracy", "bits_per_byte"
@@ -58,17 +58,14 @@ def convert(source: str, run: str = "OLMo-2 7B") -> pl.DataFrame:
     Raises:
         InputError: no such file, no column `_step`, a column that is neither of the kinds above.
     """
-    try:
-        wide = pl.read_csv(read_file(source))
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{source}: cannot be read as CSV: {error}") from None
+    wide = csv_frame(source)
     if _STEP not in wide.columns:
         raise InputError(f"{source}:1: no column {_STEP!r}; {did_you_mean(_STEP, wide.columns)}")
     named = {column: _named(column) for column in wide.columns if column not in _NOT_NUMBERS_OF_A_TASK}
     if unknown := [column for column, name in named.items() if name is None]:
         raise InputError(
             f"{source}:1: {len(unknown)} columns are no known evaluation, e.g. {unknown[0]!r}; expected e.g. "
-            "'eval/downstream/arc_easy_test_rc_5shot_len_norm'"
+            "'eval/downstream/arc_easy_test_rc_5shot_len_norm'; remove the others"
         )
     names = {column: name for column, name in named.items() if name is not None}
     if len(set(names.values())) < len(names):
