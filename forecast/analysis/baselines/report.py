@@ -9,7 +9,7 @@ import polars as pl
 from forecast.analysis.baselines.held_out import MEAN, N_FOLDS, HeldOutRow, held_out_table
 from forecast.analysis.baselines.size import Agreement, size_agreement
 from forecast.inputs.published.observational_scaling import ScoreTable
-from forecast.report.document import Column, Document, Paragraph, Section, Table
+from forecast.report.document import Column, Document, Paragraph, Section, Table, Warning
 from forecast.report.format import INTEGER, fixed
 from forecast.report.records import frame_of
 
@@ -23,6 +23,7 @@ class BenchmarksResult:
     rows: tuple[HeldOutRow, ...]
     size_alone: tuple[tuple[str, Agreement], ...]
     folds: int
+    warnings: tuple[str, ...] = ()
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """Frames of the result.
@@ -45,7 +46,7 @@ class BenchmarksResult:
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
         sizes = [{"target": target, **asdict(agreement)} for target, agreement in self.size_alone]
-        return {"rows": [asdict(row) for row in self.rows], "size_alone": sizes}
+        return {"rows": [asdict(row) for row in self.rows], "size_alone": sizes, "warnings": self.warnings}
 
 
 def evaluate_benchmarks(
@@ -76,7 +77,7 @@ def evaluate_benchmarks(
         scores = table.scores[:, table.benchmarks.index(name)]
         for what, values in (("parameters", table.parameters), ("training FLOPs", table.flops)):
             sizes.append((name, size_agreement(what, values, scores)))
-    return BenchmarksResult(tuple(rows), tuple(sizes), folds)
+    return BenchmarksResult(tuple(rows), tuple(sizes), folds, table.warnings)
 
 
 def _answer(result: BenchmarksResult) -> str:
@@ -126,4 +127,7 @@ def document(source: str, result: BenchmarksResult) -> Document:
         Table(frames["benchmarks"], methods, held_out, group_by="target"),
         Table(frames["size_alone"], sizes, "Size alone, without a fit", group_by="target"),
     )
-    return Document(f"Ranking of {source}", "", (Section("Benchmarks from other benchmarks", parts),))
+    notes = tuple(Warning(text) for text in result.warnings)
+    return Document(
+        f"Ranking of {source}", "", (Section("Benchmarks from other benchmarks", (*parts, *notes)),)
+    )

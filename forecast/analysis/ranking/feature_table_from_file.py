@@ -7,8 +7,10 @@ import numpy as np
 
 from forecast.analysis.ranking.feature_table import CellTable
 from forecast.errors import InputError, did_you_mean
+from forecast.inputs.bounds import MOST_VALUES
 from forecast.inputs.files import Problems
 from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
+from forecast.inputs.table_columns import measurements
 
 KEYS = ("candidate", "task", "score")
 FAMILY = "family"
@@ -41,9 +43,18 @@ def read_table(
         InputError: a column that is not there, text where a number belongs, an infinite number, a candidate
             with two rows for a task or with two families; names the line.
     """
-    rows = read_long_table(path, KEYS if scored else KEYS[:2])
-    columns = list(rows[0].data)
-    chosen = _chosen(path, columns, features, covariates)
+    needed = KEYS if scored else KEYS[:2]
+    optional = (*KEYS[len(needed) :], FAMILY, *(features or ()), *covariates)
+    rows = read_long_table(path, needed, optional, others=features is None)
+    columns = rows[0].columns
+    notes: list[str] = []
+    others = [name for name in columns if name not in (*KEYS, FAMILY)]
+    if features is None:
+        cells = {name: [row.data.get(name) for row in rows] for name in rows[0].data}
+        others, notes = measurements(f"{path}:1", cells, (*KEYS, FAMILY, *covariates))
+        others += [name for name in covariates if name in cells]
+        notes = [f"{note} (to take it nevertheless, list the features with --features)" for note in notes]
+    chosen = _chosen(path, others, features, covariates)
     problems = Problems()
     numbers = ["score", *chosen, *covariates]
     read: dict[tuple[str, str], list[float | None]] = {}
@@ -66,10 +77,14 @@ def read_table(
     problems.raise_if_any()
     candidates = tuple(sorted({candidate for candidate, _ in read}))
     tasks = tuple(sorted({task for _, task in read}))
+    if (size := len(tasks) * len(candidates) * len(numbers)) > MOST_VALUES:
+        shape = f"{len(candidates):,} candidates x {len(tasks):,} tasks x {len(numbers):,} columns"
+        raise InputError(f"{path}: {shape} are {size:,} numbers, expected at most {MOST_VALUES:,}")
+    places_of = [{name: i for i, name in enumerate(names)} for names in (tasks, candidates)]
     cube = np.full((len(tasks), len(candidates), len(numbers)), np.nan)
     for (candidate, task), values in read.items():
-        cube[tasks.index(task), candidates.index(candidate)] = values  # None becomes NaN
-    warnings = []
+        cube[places_of[0][task], places_of[1][candidate]] = values  # None becomes NaN
+    warnings = notes
     if FAMILY not in columns:
         warnings.append("no column family: every candidate is taken as a family of its own")
     unscored = int(np.isnan(cube[:, :, 0]).sum()) - (cube.shape[0] * cube.shape[1] - len(read))
@@ -92,10 +107,9 @@ def read_table(
 
 
 def _chosen(
-    path: str, columns: list[str], features: Sequence[str] | None, covariates: Sequence[str]
+    path: str, others: list[str], features: Sequence[str] | None, covariates: Sequence[str]
 ) -> list[str]:
     taken = (*KEYS, FAMILY)
-    others = [name for name in columns if name not in taken]
     for name in [*(features or ()), *covariates]:
         if name not in others:
             problem = "is no feature" if name in taken else "is not there"
@@ -103,8 +117,6 @@ def _chosen(
     names = [name for name in others if name not in covariates] if features is None else list(features)
     if both := [name for name in names if name in covariates]:
         raise InputError(f"column {both[0]!r} is named as a feature and as a baseline; choose one")
-    if "" in names:
-        raise InputError(f"{path}:1: column {columns.index('') + 1} has no name; name or remove it")
     if not names:
         raise InputError(f"{path}:1: no feature columns beside {', '.join(taken)}")
     return sorted(dict.fromkeys(names))

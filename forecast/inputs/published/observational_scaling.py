@@ -6,20 +6,22 @@ has 627 T training tokens (meant are billions, so its FLOPs are 1,000 times too 
 13 billion parameters.
 """
 
-import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from forecast.errors import InputError
-from forecast.inputs.files import read_file
+from forecast.inputs.files import Problems, read_file
+from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
+from forecast.inputs.table_columns import measurements
 
 Array = NDArray[np.float64]
 
 _MODEL, _FAMILY = "Model", "Model Family"
 _SIZES = {"Model Size (B)": 1e9, "Pretraining Data Size (T)": 1e12, "FLOPs (1E21)": 1e21}
+_HEAD = (_MODEL, _FAMILY, *_SIZES)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class ScoreTable:
     parameters: Array  # [M]
     tokens: Array  # [M], of pretraining
     flops: Array  # [M], of training
+    warnings: tuple[str, ...] = ()
 
 
 def is_score_table(path: str) -> bool:
@@ -49,33 +52,31 @@ def is_score_table(path: str) -> bool:
 
 
 def read_score_table(path: str) -> ScoreTable:
-    """Read a CSV file in the form of the published table; columns beyond the first five are benchmarks.
+    """Read a table in the form of the published one; columns beyond the first five are benchmarks.
 
     Raises:
         InputError: unreadable, columns missing, models repeated or without a name, scores that are no
             fractions.
     """
-    try:
-        frame = pl.read_csv(io.BytesIO(read_file(path)), infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
-    head = [_MODEL, _FAMILY, *_SIZES]
-    if missing := [name for name in head if name not in frame.columns]:
-        raise InputError(f"{path}: no column {', '.join(map(repr, missing))}; expected {', '.join(head)}")
-    benchmarks = [name for name in frame.columns if name not in head]
-    for name in [*_SIZES, *benchmarks]:
-        if not (frame[name].dtype.is_numeric() or frame[name].is_null().all()):
-            raise InputError(f"{path}: column {name!r} holds texts, expected numbers or empty cells")
-    for name in (_MODEL, _FAMILY):
-        if frame[name].null_count():
-            raise InputError(f"{path}: {frame[name].null_count()} rows have no {name!r}")
-    repeated = frame[_MODEL].filter(frame[_MODEL].is_duplicated())
-    if len(repeated):
-        raise InputError(f"{path}: model {repeated[0]!r} occurs more than once; keep one row of each")
-    models = tuple(map(str, frame[_MODEL]))
-    numbers = frame.select(pl.col(*_SIZES, *benchmarks).cast(pl.Float64))
-    sizes = [numbers[name].to_numpy() * unit for name, unit in _SIZES.items()]
-    scores = numbers.select(benchmarks).to_numpy()
+    rows = read_long_table(path, _HEAD, others=True)
+    cells = {name: [row.data.get(name) for row in rows] for name in rows[0].data}
+    benchmarks, notes = measurements(f"{path}:1", cells, _HEAD)
+    problems = Problems()
+    named: list[tuple[str, str]] = []
+    numbers: list[list[float]] = []
+    places: dict[tuple[object, ...], str] = {}
+    for row in rows:
+        model, family = (name_at(row, column, problems) for column in (_MODEL, _FAMILY))
+        values = [number_at(row, column, problems) for column in (*_SIZES, *benchmarks)]
+        if model is None or family is None:
+            continue
+        is_repeat((model,), row.where, places, problems)
+        named.append((model, family))
+        numbers.append([math.nan if value is None else value for value in values])
+    problems.raise_if_any()
+    models, families = zip(*named, strict=True)
+    table = np.array(numbers)
+    scores = table[:, len(_SIZES) :]
     wrong = np.argwhere((scores < 0) | (scores > 1))
     if len(wrong):
         i, j = map(int, wrong[0])
@@ -83,5 +84,5 @@ def read_score_table(path: str) -> ScoreTable:
             f"{path}: model {models[i]!r}, benchmark {benchmarks[j]!r}: score {scores[i, j]:g} is outside"
             f" 0..1 ({len(wrong)} cells are); give fractions: divide percentages by 100"
         )
-    families = tuple(map(str, frame[_FAMILY]))
-    return ScoreTable(models, families, tuple(benchmarks), scores, *sizes)
+    parameters, tokens, flops = (table[:, i] * unit for i, unit in enumerate(_SIZES.values()))
+    return ScoreTable(models, families, tuple(benchmarks), scores, parameters, tokens, flops, tuple(notes))

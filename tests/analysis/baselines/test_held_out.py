@@ -130,11 +130,11 @@ def test_unknown_names_and_single_families_are_refused(published: ScoreTable) ->
         (("Model Family", "Family"), "no column 'Model Family'"),
         (
             ("huggyllama/llama-7b", "meta-llama/Llama-2-7b-hf"),
-            "'meta-llama/Llama-2-7b-hf' occurs more than once",
+            "a second row for meta-llama/Llama-2-7b-hf, ",
         ),
         (("0.4379609636092418", "43.79609636092418"), "'MMLU': score 43.7961 is outside 0..1"),
-        (("0.4379609636092418", "n/a"), "column 'MMLU' holds texts"),
-        (("huggyllama/llama-7b,Llama,", "huggyllama/llama-7b,,"), "1 rows have no 'Model Family'"),
+        (("0.4379609636092418", "x"), "column 'MMLU': 'x' is not a number"),
+        (("huggyllama/llama-7b,Llama,", "huggyllama/llama-7b,,"), "column 'Model Family' is empty"),
     ],
 )
 def test_a_damaged_table_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:

@@ -81,7 +81,7 @@ def test_without_families_every_candidate_is_its_own(tmp_path: Path) -> None:
         (("a,x,t2", "a,,t2"), r"table.csv:3: column 'family' is empty"),
         (("a,x,t2,0.4,1,3", "a,x,t2,0.4,1"), r"table.csv:3: 5 cells, the header has 6"),
         (("f2", "f1"), r"table.csv:1: columns given twice: f1"),
-        (("f2", ""), r"table.csv:1: column 6 has no name"),
+        (("f2\na,x,t1,0.5,1,2", "\na,x,t1,0.5,1,2.5"), r"table.csv:1: column '' has no name"),
     ],
 )
 def test_defects_are_named_with_their_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:
