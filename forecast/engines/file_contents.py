@@ -83,6 +83,7 @@ def check_contents(candidate: str, model: Any, files: ModelFiles, unexpected: se
     """
     tensors = tensors_of(files)
     _refuse_twins(candidate, model, tensors)
+    _refuse_whole_numbers(candidate, model, tensors)
     taken = set(model.state_dict())
     further = _further_layers(taken, tensors)
     known = re.compile("|".join((*_HARMLESS, *_CHECKED)))
@@ -153,6 +154,18 @@ def _refuse_twins(candidate: str, model: Any, tensors: Tensors) -> None:
                 "hold two that differ; set tie_word_embeddings: false in config.json where they were trained "
                 "apart, or save the model without the one that does not count"
             )
+
+
+def _refuse_whole_numbers(candidate: str, model: Any, tensors: Tensors) -> None:
+    """Refuse quantized weights that config.json does not call so: they would be taken as they are."""
+    if getattr(model.config, "quantization_config", None) is not None:
+        return
+    floating = {name for name, weight in model.state_dict().items() if weight.is_floating_point()}
+    if whole := [name for name in floating & set(tensors) if not tensors[name]().is_floating_point()]:
+        raise CandidateError(
+            f"candidate {candidate!r}: weights stored as whole numbers: {some_of(whole)}, and config.json "
+            "has no quantization_config with which to scale them; restore it, or save the model in bfloat16"
+        )
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -23,6 +23,8 @@ from forecast.inputs.models.view import view_of
 
 # Larger models are not kept: two copies of one would crowd out what else runs on the machine.
 KEEP_BYTES = 2 << 30
+# Reads no weights; shapes that do not fit are in the report, and not in a log that nobody sees.
+_SHAPES_ALONE = {"device_map": "meta", "ignore_mismatched_sizes": True}
 # Parameters that a model may have, by the tensors in its files: experts stand apart in some and together in
 # others, and each parameter counts twice, when it is made and when it is filled.
 _SPARE_PARAMETERS, _PARAMETERS_PER_TENSOR, _MOST_PARAMETERS = 2_000, 20, 1_000_000
@@ -161,7 +163,7 @@ def check_weights(candidate: Candidate, files: ModelFiles) -> int:
         CandidateError: the files lack weights or do not fit the model.
     """
     transformers.utils.logging.set_verbosity_error()
-    return sum(p.numel() for p in _filled(candidate, files, device_map="meta").parameters())
+    return sum(p.numel() for p in _filled(candidate, files, **_SHAPES_ALONE).parameters())
 
 
 def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
@@ -171,7 +173,7 @@ def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
     return _filled(candidate, files)
 
 
-def _filled(candidate: Candidate, files: ModelFiles, **placement: str) -> Any:
+def _filled(candidate: Candidate, files: ModelFiles, **placement: Any) -> Any:
     # What was located and fingerprinted, and nothing that transformers might find beside it.
     kind: dict[str, Any] = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
     if files.gguf is not None:
@@ -189,5 +191,10 @@ def _filled(candidate: Candidate, files: ModelFiles, **placement: str) -> Any:
     # transformers fills what the files lack with random numbers and only warns.
     if missing := report["missing_keys"]:
         raise CandidateError(f"candidate {candidate.name!r}: missing weights: {some_of(missing)}")
+    if misfits := [f"{n} ({list(has)}, not {list(wants)})" for n, has, wants in report["mismatched_keys"]]:
+        raise CandidateError(
+            f"candidate {candidate.name!r}: weights of other shapes than config.json gives: "
+            f"{some_of(misfits)}; correct config.json"
+        )
     check_contents(candidate.name, model, files, report["unexpected_keys"])
     return model.eval()

@@ -227,4 +227,11 @@ class TestBounds:
     @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "intermediate_size"])
     def test_a_matrix_of_terabytes(self, key: str, folder: Path) -> None:
         change_config(folder, **{key: 1 << 33})
-        assert all("its weights cannot be loaded" in message for message in complaints(folder))
+        assert all("weights of other shapes than config.json gives" in m for m in complaints(folder))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.bool])
+def test_weights_that_lack_their_scales(dtype: torch.dtype, folder: Path) -> None:
+    add(folder, {"model.layers.1.mlp.up_proj.weight": torch.ones(64, 32, dtype=dtype)})
+    for message in complaints(folder):
+        assert "weights stored as whole numbers: model.layers.1.mlp.up_proj.weight" in message

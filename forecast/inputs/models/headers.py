@@ -1,7 +1,9 @@
 """What the files of a model folder say about themselves, read within bounds; they may be a stranger's."""
 
+import contextlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from forecast.errors import CandidateError, shortened
 # Counts from which transformers makes lists and modules, before any weight is looked at.
 _COUNTS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "num_labels")
 _MOST = 100_000
+_MAY_HAVE_HOLES = 1 << 30  # bytes; file systems that compress leave holes for zeros in small files
 
 
 def safetensors_shapes(path: Path, name: str) -> dict[str, tuple[int, ...]]:
@@ -40,11 +43,13 @@ def safetensors_parameters(paths: tuple[Path, ...], name: str) -> int:
     """Elements of all tensors of a model.
 
     Raises:
-        CandidateError: see `safetensors_shapes`; or two files hold a tensor of one name.
+        CandidateError: see `safetensors_shapes`; two files hold a tensor of one name; or most of a file was
+            never written.
     """
     found: dict[str, Path] = {}
     elements = 0
     for path in paths:
+        _check_written(path, name)
         for tensor, shape in safetensors_shapes(path, name).items():
             if tensor in found:
                 raise CandidateError(
@@ -54,6 +59,23 @@ def safetensors_parameters(paths: tuple[Path, ...], name: str) -> int:
             found[tensor] = path
             elements += math.prod(shape)
     return elements
+
+
+def _check_written(path: Path, name: str) -> None:
+    """Refuse a file that is mostly a hole, as programs leave that make room before they download."""
+    if (size := path.stat().st_size) < _MAY_HAVE_HOLES:
+        return
+    written = end = 0
+    with path.open("rb") as file, contextlib.suppress(OSError):  # it ends in a hole
+        while end < size:
+            start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            written += end - start
+    if written < size // 2:
+        raise CandidateError(
+            f"candidate {name!r}: of the {size} bytes of {path} only {written} were ever written; copy or "
+            "download it again"
+        )
 
 
 def json_object(place: str, data: bytes, name: str) -> dict[str, Any]:
@@ -76,8 +98,12 @@ def json_object(place: str, data: bytes, name: str) -> dict[str, Any]:
     return found
 
 
-def check_config(place: str, config: dict[str, Any], name: str) -> None:
+def check_config(place: str, config: dict[str, Any], name: str, allow_remote_code: bool) -> None:
     """Refuse a configuration that names other files than those that were located, or takes hours to build.
+
+    Args:
+        place: the file, as messages name it.
+        name: the candidate's.
 
     Raises:
         CandidateError: names the key.
@@ -86,6 +112,11 @@ def check_config(place: str, config: dict[str, Any], name: str) -> None:
         raise CandidateError(
             f"candidate {name!r}: transformers_weights in {place} names other weights than "
             "model.safetensors; rename that file to model.safetensors and remove the key"
+        )
+    if allow_remote_code and "--" in str(config.get("auto_map")):
+        raise CandidateError(
+            f"candidate {name!r}: auto_map in {place} names code of another repository, which is not among "
+            "the files of this model; copy that code into the folder and name it there"
         )
     within = [config]
     while within:

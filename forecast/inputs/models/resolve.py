@@ -127,8 +127,9 @@ def locate_files(settings: CandidateConfig) -> ModelFiles:
             raise CandidateError(f"candidate {name!r}: no model folder at {path}")
         path = _from_hub(settings)
     layout = layout_of(str(path), _sizes(path), lambda file: (path / file).read_bytes(), settings)
-    settings_file = path / "config.json"
-    check_config(str(settings_file), json_object(str(settings_file), settings_file.read_bytes(), name), name)
+    for file in {"config.json", "tokenizer_config.json"} & set(layout.others):
+        content = json_object(str(path / file), (path / file).read_bytes(), name)
+        check_config(str(path / file), content, name, settings.allow_remote_code)
     if (path / _DEFAULT_TEMPLATE).exists():
         raise CandidateError(
             f"candidate {name!r}: {path / _DEFAULT_TEMPLATE} would replace the chat template; move it to "

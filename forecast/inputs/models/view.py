@@ -4,21 +4,24 @@ transformers and vLLM look around in the folder that they are given: for adapter
 their own, for weights, code and vocabularies under other names. What they would find is in no fingerprint.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
+from forecast import storage
 from forecast.inputs.models.resolve import ModelFiles
 
 
 @contextmanager
 def view_of(files: ModelFiles) -> Iterator[ModelFiles]:
-    """The same files as links in a folder that is there within the block."""
-    with tempfile.TemporaryDirectory(prefix="forecast-model-") as parent:
+    """The same files as links in a folder that is there within the block.
+
+    Raises:
+        StorageError: TMPDIR takes no folder.
+    """
+    with storage.scratch() as parent:
         # Of the same name: transformers names modules of a model's own code after it.
-        folder = Path(parent, files.folder.name or "model")
+        folder = parent / (files.folder.name or "model")
         folder.mkdir()
         for path in (*files.weights, *files.others):
             # An index beside weights in one file is stale; of the two vLLM goes by the index.

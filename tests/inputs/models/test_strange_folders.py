@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return make_folder(tmp_path / "strange")
 
 
-def refusal(source: Path | str, tmp_path: Path) -> str:
+def refusal(source: Path | str, tmp_path: Path, **settings: Any) -> str:
     """Why a candidate was not planned, as the only one of two."""
     trajectories = tmp_path / "t.jsonl"
     trajectories.write_text('{"prompt": "p", "solution": "s", "instance_id": "1"}\n')
@@ -46,7 +47,7 @@ def refusal(source: Path | str, tmp_path: Path) -> str:
                 "name": "run",
                 "output": str(tmp_path / "out"),
                 "candidates": [
-                    {"name": "strange", "source": str(source)},
+                    {"name": "strange", "source": str(source), **settings},
                     {"name": "good", "source": str(good if good.exists() else make_folder(good))},
                 ],
                 "trajectories": [{"task": "t", "path": str(trajectories)}],
@@ -146,6 +147,24 @@ def test_weights_of_another_name_in_the_configuration_are_refused(folder: Path, 
     save_file({"weight": WEIGHT + 1}, folder / "other.safetensors")
     (folder / "config.json").write_text('{"transformers_weights": "other.safetensors"}')
     assert "transformers_weights in " in refusal(folder, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_another_repository_is_refused(file: str, folder: Path, tmp_path: Path) -> None:
+    (folder / file).write_text('{"auto_map": {"AutoConfig": "org/other--code.Config"}}')
+    assert f"auto_map in {folder}/{file}" in refusal(folder, tmp_path, allow_remote_code=True)
+    assert locate_files(CandidateConfig(name="it", source=str(folder))).parameters == 12
+
+
+def test_a_file_that_was_never_written_is_refused(folder: Path, tmp_path: Path) -> None:
+    size = 1 << 31
+    header = f'{{"a": {{"dtype": "U8", "shape": [{size}], "data_offsets": [0, {size}]}}}}'.encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
+    assert f"of the {8 + len(header) + size} bytes of {folder}/model.safetensors only " in refusal(
+        folder, tmp_path
+    )
 
 
 def test_a_default_template_in_another_place_is_refused(folder: Path, tmp_path: Path) -> None:
