@@ -11,7 +11,7 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))  # this tree's packages, whatever is installed
@@ -48,6 +48,7 @@ _RECEIPT_FIELDS = {
     "versions": "of forecast and of the engine's packages",
     "finished_at": "Unix time",
     "node": "of the cluster; null in files of earlier versions and outside Ray",
+    "rows_checksum": "of the rows, by expert, instance and position; null in files of earlier versions",
 }
 
 
@@ -140,7 +141,10 @@ def lake_page() -> str:
     if missing := (TOKEN_ROW.keys() | {field.name for field in fields(Receipt)}) ^ described:
         raise SystemExit(f"docs/generate.py: describe {sorted(missing)}, or take what is gone away")
     columns = [(f"`{name}`", str(kind), _TOKEN_COLUMNS[name]) for name, kind in TOKEN_ROW.items()]
-    receipt = [(f"`{f.name}`", f"`{_name(f.type)}`", _RECEIPT_FIELDS[f.name]) for f in fields(Receipt)]
+    receipt = [
+        (f"`{name}`", f"`{_name(kind)}`", _RECEIPT_FIELDS[name])
+        for name, kind in get_type_hints(Receipt).items()
+    ]
     return (
         "\n\n".join(
             [
@@ -152,7 +156,8 @@ def lake_page() -> str:
                 "configurations; the warehouse's table `units` names the files of the present one.",
                 _table(("column", "type", "meaning"), columns),
                 "## Receipt",
-                "What belongs to the whole unit is in the file's key-value metadata: JSON, key `forecast`.",
+                "What belongs to the whole unit is in the file's key-value metadata: JSON, key `forecast`. "
+                "A further field, `checksum`, is of the others.",
                 _table(("field", "type", "meaning"), receipt),
             ]
         )
@@ -161,7 +166,11 @@ def lake_page() -> str:
 
 
 def _name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+    return (
+        kind.__name__
+        if isinstance(kind, type) and not hasattr(kind, "__args__")
+        else str(kind).replace("forecast.lake.files.", "")
+    )
 
 
 def warehouse_page() -> str:

@@ -2,8 +2,11 @@
 
 The columns are `forecast.scoring.TOKEN_ROW`. What belongs to the unit as a whole (vocabulary size, unscored
 instances, versions, time) is in the file's key-value metadata under the key `forecast`, as JSON: the receipt.
+It holds checksums of itself and of the rows, since Parquet has none of a footer; files of earlier versions
+have none, and are read.
 """
 
+import hashlib
 import io
 import itertools
 import json
@@ -12,10 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field, FiniteFloat
+from typing_extensions import TypedDict  # that of Python 3.11 is not for pydantic
 
 import forecast
 from forecast import storage
@@ -23,8 +29,17 @@ from forecast.engines.base import EngineFacts
 from forecast.errors import InputError
 from forecast.plan import Failure, Plan, Unit
 from forecast.scoring import TOKEN_ROW, ScoredUnit
+from forecast.storage.records import Count, UnixTime, checked, parsed_json
 
 _READERS = 16  # threads that wait for an object store
+
+
+class UnscoredEntry(TypedDict):
+    """An instance that could not be read."""
+
+    instance_id: str
+    expert: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -34,26 +49,31 @@ class Receipt:
     address: str
     candidate_id: str
     task: str
-    rows: int
-    tokens_read: int
-    seconds: float
-    vocab_size: int
-    parameters: int
-    unscored: tuple[dict[str, str], ...]  # instance_id, expert, reason
+    rows: Count
+    tokens_read: Count
+    seconds: FiniteFloat
+    vocab_size: Annotated[int, Field(ge=2, lt=2**63)]
+    parameters: int  # what a header promised; see `participation`
+    unscored: tuple[UnscoredEntry, ...]
     device: str
     versions: dict[str, str]
-    finished_at: float  # Unix time
+    finished_at: UnixTime
     node: str | None = None  # of the cluster; None in files of earlier versions and outside Ray
+    rows_checksum: str | None = None  # None in files of earlier versions
 
     def to_json(self) -> str:
         """As it is kept in files."""
-        return json.dumps(asdict(self))
+        record = asdict(self)
+        return json.dumps({**record, "checksum": _checksum(record)})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Receipt":
-        """Raises: ValueError, KeyError, TypeError: the text is no receipt."""
-        record = json.loads(text)
-        return cls(**{**record, "unscored": tuple(record["unscored"])})
+        """Raises: ValueError: the text is no receipt, or was changed."""
+        record = parsed_json(text)
+        claimed = record.pop("checksum", None) if isinstance(record, dict) else None
+        if claimed not in (None, _checksum(record)):
+            raise ValueError("its receipt is not as it was written")
+        return checked(cls, record)
 
 
 def write_unit(
@@ -77,6 +97,7 @@ def write_unit(
         versions={"forecast": forecast.__version__, **facts.versions},
         finished_at=time.time(),
         node=node,
+        rows_checksum=_rows_checksum(scored.rows),
     )
     table = scored.rows.to_arrow(compat_level=pl.CompatLevel.oldest())  # strings that every reader knows
     table = table.replace_schema_metadata({b"forecast": receipt.to_json().encode()})
@@ -106,15 +127,16 @@ def _read_receipt(path: str, address: str) -> Receipt:
         return receipt
 
 
-def read_rows(parts: Iterable[tuple[str, int]]) -> pa.Table:
+def read_rows(files: Iterable[tuple[str, int]]) -> pa.Table:
     """The token rows of several files, each given with the number of its rows, one after another.
 
     Raises:
         InputError: a file is damaged, has another number of rows or holds impossible values.
     """
-    listed = list(parts)
+    listed = list(files)
     with ThreadPoolExecutor(_READERS) as pool:
-        table = pa.concat_tables(pool.map(lambda part: _read_rows(*part), listed))
+        parts, receipts = zip(*pool.map(lambda part: _read_rows(*part), listed), strict=True)
+    table = pa.concat_tables(parts)
     # Once for all files: looking at the few rows of each takes longer than reading them.
     rows = pl.DataFrame(table).with_row_index("row")
     if impossible := rows.filter(~_POSSIBLE.fill_null(False)).head(1).rows(named=True):
@@ -123,17 +145,37 @@ def read_rows(parts: Iterable[tuple[str, int]]) -> pa.Table:
         path = next(path for (path, _), end in zip(listed, ends, strict=True) if row < end)
         with _damage_named(path):
             raise ValueError(f"impossible values: {impossible[0]}")
+    for (path, _), part, receipt in zip(listed, parts, receipts, strict=True):
+        with _damage_named(path):
+            if receipt.rows_checksum not in (None, _rows_checksum(pl.DataFrame(part))):
+                raise ValueError("its rows are not as they were written")
     return table
 
 
-def _read_rows(path: str, n_rows: int) -> pa.Table:
+def _read_rows(path: str, n_rows: int) -> tuple[pa.Table, Receipt]:
     with _damage_named(path), _parquet(path) as file:
+        receipt = Receipt.from_json(file.metadata.metadata[b"forecast"])
         table = file.read(use_threads=False).replace_schema_metadata(None)
         if pl.DataFrame(table.slice(0, 0)).schema != TOKEN_ROW:
             raise ValueError(f"its columns are {', '.join(table.column_names)}")
         if table.num_rows != n_rows:
             raise ValueError(f"it has {table.num_rows} rows, its receipt says {n_rows}")
-        return table
+        return table, receipt
+
+
+def _checksum(record: object) -> str:
+    return hashlib.blake2b(json.dumps(record, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _rows_checksum(rows: pl.DataFrame) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for column in rows.sort("expert", "instance_id", "position").iter_columns():  # their order means nothing
+        if column.dtype == pl.String:  # the same text for many rows
+            runs = column.rle().struct.unnest()
+            digest.update(json.dumps([column.name, runs["len"].to_list(), runs["value"].to_list()]).encode())
+        else:
+            digest.update(json.dumps([column.name, len(column)]).encode() + column.to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 # NaN and infinite numbers are no possible values either: comparisons alone would let some of them pass.

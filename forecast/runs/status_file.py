@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import AfterValidator, FiniteFloat
-from typing_extensions import TypedDict  # pydantic reads that of Python 3.11 no further
+from typing_extensions import TypedDict  # that of Python 3.11 is not for pydantic
 
 from forecast import storage
 from forecast.plan import Failure, Unit

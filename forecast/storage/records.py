@@ -12,8 +12,7 @@ from pydantic_core import from_json
 
 T = TypeVar("T")
 
-MOST_COUNT = 2**63 - 1  # the largest whole number of a table
-Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # as tables hold it
 UnixTime = Annotated[float, Field(ge=0, lt=253_402_300_800)]  # until the year 9999
 
 _MOST_BYTES = 1 << 28  # a state of a thousand runs with a thousand checkpoints each

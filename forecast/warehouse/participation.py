@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forecast.errors import NoDataError
+from forecast.config.sources import LARGEST
+from forecast.errors import NoDataError, shortened
 from forecast.lake.files import Receipt, unscored_failures
 from forecast.lake.receipt_cache import registered_receipts
 from forecast.plan import Failure, Plan, Unit
@@ -36,7 +37,7 @@ def participation(plan: Plan, failures: Sequence[Failure]) -> Participation:
     units = [unit for unit in plan.units if unit.candidate.candidate_id not in waiting]
     receipts = registered_receipts(plan, units)
     coverage = _coverage(units, receipts)
-    excluded = _excluded(coverage)
+    excluded = _excluded(coverage) | _beyond_tables(units, receipts)
     units = [unit for unit in units if unit.candidate.candidate_id not in excluded]
     complete = {unit.candidate.candidate_id for unit in units}
     # What an earlier run reported of a candidate that is complete by now does not hold any more.
@@ -92,6 +93,16 @@ def _excluded(coverage: Mapping[Group, _Coverage]) -> dict[str, str]:
         + next(iter(own.unread.values()))
         for (candidate_id, _, task), own in coverage.items()
         if len(own.unread) == len(own.given)
+    }
+
+
+def _beyond_tables(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> dict[str, str]:
+    """Candidates scored by an earlier version, whose header promised more than a table holds."""
+    return {
+        unit.candidate.candidate_id: f"is said to have {shortened(parameters)} parameters by "
+        f"{unit.address}.parquet of the lake; check the candidate's files, delete that one and score again"
+        for unit in units
+        if not 0 <= (parameters := receipts[unit.address].parameters) <= LARGEST
     }
 
 

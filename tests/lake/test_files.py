@@ -1,6 +1,8 @@
 """Files of the lake: what is written comes back, and nothing that cannot be is taken for truth."""
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +11,7 @@ import pytest
 from lakes import config_of, fill, solutions, tell
 
 from forecast.errors import InputError
-from forecast.lake.files import read_receipts, read_rows, unscored_failures
+from forecast.lake.files import Receipt, read_receipts, read_rows, unscored_failures
 from forecast.plan import Plan, Unit, make_plan
 from forecast.scoring import TOKEN_ROW
 
@@ -136,3 +138,87 @@ def test_no_flipped_bit_goes_unnoticed(plan: Plan) -> None:
         else:
             assert found.equals(rows), f"byte {at}"
     assert noticed > 20
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"vocab_size": 1000', b'"vocab_size": 9000'),
+        (b'"parameters": 1000', b'"parameters": 9000'),
+        (b'"device": "none"', b'"device": "some"'),
+        (b'"unscored": []', b'"unscored": {}'),
+    ],
+)
+def test_a_changed_receipt_is_refused(plan: Plan, old: bytes, new: bytes) -> None:
+    tell(plan, lambda unit, t: [{}])
+    unit = plan.units[0]
+    expected = read_receipts(plan, [unit])[unit.address]
+    metadata = dict(pq.read_metadata(plan.path(unit)).metadata)
+    assert old in metadata[b"forecast"]
+    table = pq.read_table(plan.path(unit))
+    changed = metadata[b"forecast"].replace(old, new)
+    pq.write_table(table.replace_schema_metadata({b"forecast": changed}), plan.path(unit))
+    with pytest.raises(InputError, match=r"not as it was written.*delete it and run `forecast score`"):
+        read_receipts(plan, [unit])
+    with pytest.raises(InputError, match="not as it was written"):  # also where a cache knew the receipt
+        read_rows([(plan.path(unit), expected.rows)])
+
+
+@pytest.mark.parametrize("column", ["logprob", "rank", "token_id", "instance_id", "position"])
+def test_changed_rows_are_refused(plan: Plan, column: str) -> None:
+    tell(plan, lambda unit, t: [{}, {"rank": 3}])
+    unit = plan.units[0]
+    rows = rows_of(plan, unit)
+    other = pl.col(column) + (pl.lit("x") if rows.schema[column] == pl.String else 1)
+    changed = rows.with_columns(other.cast(rows.schema[column]))
+    if column == "logprob":
+        changed = rows.with_columns(pl.col("logprob") - 1)  # still possible
+    rewrite(plan, unit, changed)
+    with pytest.raises(InputError, match="its rows are not as they were written"):
+        rows_of(plan, unit)
+
+
+def test_a_file_of_an_earlier_version_is_read(plan: Plan) -> None:
+    tell(plan, lambda unit, t: [{}])
+    unit = plan.units[0]
+    rows, receipt = rows_of(plan, unit), read_receipts(plan, [unit])[unit.address]
+    record = json.loads(receipt.to_json())
+    del record["checksum"], record["rows_checksum"]
+    table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    pq.write_table(table.replace_schema_metadata({b"forecast": json.dumps(record).encode()}), plan.path(unit))
+    assert rows_of(plan, unit).equals(rows)
+    assert read_receipts(plan, [unit])[unit.address] == replace(receipt, rows_checksum=None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": "x"},
+        {"rows": -1},
+        {"rows": 2**63},
+        {"vocab_size": 1},
+        {"vocab_size": 0},
+        {"vocab_size": 10**30},
+        {"seconds": "x"},
+        {"seconds": math.nan},
+        {"finished_at": 1e300},
+        {"unscored": 3},
+        {"unscored": [{"instance_id": "a"}]},
+        {"versions": []},
+        {"surprise": 1},
+        {"address": None},
+    ],
+)
+def test_receipts_of_other_types_are_refused(plan: Plan, change: dict[str, object]) -> None:
+    tell(plan, lambda unit, t: [{}])
+    unit = plan.units[0]
+    record = json.loads(read_receipts(plan, [unit])[unit.address].to_json())
+    del record["checksum"]
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Receipt.from_json(json.dumps({**record, **change}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "3", "[" * 100_000, '{"a":' * 9999])
+def test_texts_that_are_no_receipts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        Receipt.from_json(text)

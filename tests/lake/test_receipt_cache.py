@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from lakes import config_of, fill, solutions, tell
 
@@ -74,6 +75,37 @@ def test_a_damaged_register_costs_a_reading_and_no_more(plan: Plan, opened: list
     assert registered_receipts(plan, plan.units) == expected
     assert len(opened) == 12
     assert registered_receipts(plan, plan.units) == expected
+    assert len(opened) == 12
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pl.col("receipt").str.replace(r'"vocab_size": \d+', '"vocab_size": 7'),
+        pl.col("receipt").str.replace(r'"checksum": "\w+"', '"node": null'),
+        pl.col("receipt").shift(1).fill_null("{}"),
+        pl.col("address").reverse(),
+        pl.lit("[" * 9999).alias("receipt"),
+        pl.lit("").alias("checksum"),
+    ],
+)
+def test_a_changed_entry_is_not_believed(plan: Plan, opened: list[str], change: pl.Expr) -> None:
+    expected = registered_receipts(plan, plan.units)
+    path = Path(plan.config.output) / "receipts.parquet"
+    before = pl.read_parquet(path)
+    changed = before.with_columns(change)
+    assert not changed.equals(before)
+    changed.write_parquet(path)
+    assert registered_receipts(plan, plan.units) == expected
+    assert len(opened) == 12, "all were read from their files again"
+
+
+def test_a_register_of_an_earlier_version_is_replaced(plan: Plan, opened: list[str]) -> None:
+    expected = registered_receipts(plan, plan.units)
+    path = Path(plan.config.output) / "receipts.parquet"
+    pl.read_parquet(path).drop("checksum").write_parquet(path)
+    for _ in range(2):
+        assert registered_receipts(plan, plan.units) == expected
     assert len(opened) == 12
 
 

@@ -1,5 +1,6 @@
 """Building the warehouse: aggregation, direct evaluation, who takes part, what is left out and said so."""
 
+import json
 import math
 import random
 import statistics
@@ -446,3 +447,19 @@ def test_a_damaged_file_is_named_and_the_served_file_stays(tmp_path: Path, harm:
         build_warehouse(plan)
     assert served.read_bytes() == before
     assert [p.name for p in served.parent.iterdir() if p.is_file()] == [served.name], "no temporary is left"
+
+
+@pytest.mark.parametrize("parameters", [2**63, 10**40, -1])
+def test_a_count_of_parameters_that_no_table_holds_costs_its_candidate_alone(
+    tmp_path: Path, parameters: int
+) -> None:
+    plan = make_plan(config_of(tmp_path, {"t": solutions("1", "2")}, TWO))
+    fill(plan)
+    path = plan.path(plan.units[0])
+    metadata = json.loads(pl.read_parquet_metadata(path)["forecast"])
+    own = {**metadata, "parameters": parameters}
+    del own["checksum"]
+    pl.read_parquet(path).write_parquet(path, metadata={"forecast": json.dumps(own)})
+    (failure,) = build_warehouse(plan)
+    assert (failure.subject, failure.name) == ("candidate", "a") and "parameters" in failure.error
+    assert table(plan, "candidates", "candidate", "status") == [("a", "failed"), ("b", "complete")]
