@@ -5,10 +5,9 @@ So the base model that was read last is kept as it was read, and each variant is
 """
 
 import copy
-import functools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +15,12 @@ import transformers
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from forecast.engines import gguf_weights
 from forecast.engines.file_contents import check_contents, some_of, tensors_of
+from forecast.engines.gguf_config import configuration_of
+from forecast.engines.gguf_tokenizer import tokenizer_of
 from forecast.errors import CandidateError
+from forecast.inputs.models.gguf import read_header
 from forecast.inputs.models.resolve import Candidate, ModelFiles, locate_files
 from forecast.inputs.models.view import view_of
 
@@ -43,7 +46,7 @@ def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     settings = candidate.settings
-    with _gguf_read_once(settings.source), planned_files(candidate) as files:
+    with planned_files(candidate) as files:
         key = (candidate.files_digest, candidate.dtype, settings.allow_pickle, settings.allow_remote_code)
         if key not in _kept:
             forget_models()  # first, so that two base models never stand side by side
@@ -80,30 +83,6 @@ def forget_models() -> None:
     _kept.clear()
 
 
-@contextmanager
-def _gguf_read_once(source: str) -> Iterator[None]:
-    """Within the block a GGUF file is parsed once.
-
-    transformers parses it apiece for the tokenizer, the configuration and the weights (2 s each with 49,152
-    entries), and lays out the table of tensor names anew for each of a model's modules (2 s together).
-    Measured on SmolLM2-135M in fp32, one thread: first load 13 s without this and 5.5 s with it, a further
-    variant 0.5 s.
-    """
-    if not source.endswith(".gguf"):
-        yield
-        return
-    import gguf
-
-    original = gguf.GGUFReader, gguf.get_tensor_name_map
-    read = functools.lru_cache(maxsize=1)(gguf.GGUFReader)
-    gguf.GGUFReader = lambda path, *mode: read(os.fspath(path), *mode)
-    gguf.get_tensor_name_map = functools.lru_cache(maxsize=1)(gguf.get_tensor_name_map)
-    try:
-        yield
-    finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = original
-
-
 def load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
     """The candidate's tokenizer.
 
@@ -111,9 +90,10 @@ def load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
         CandidateError: it cannot be loaded.
     """
     with _named(candidate, files, "tokenizer"):
+        if files.gguf is not None:
+            return tokenizer_of(read_header(files.gguf, candidate.name))
         return AutoTokenizer.from_pretrained(
             files.folder,
-            gguf_file=files.gguf.name if files.gguf else None,
             trust_remote_code=candidate.settings.allow_remote_code,
             local_files_only=True,
         )
@@ -167,17 +147,27 @@ def check_weights(candidate: Candidate, files: ModelFiles) -> int:
 
 
 def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
-    if files.gguf is None:
-        # First without memory: config.json may ask for more than this machine has.
-        check_weights(candidate, files)
+    if files.gguf is not None:
+        return _load_gguf(candidate, files, files.gguf)
+    # First without memory: config.json may ask for more than this machine has.
+    check_weights(candidate, files)
     return _filled(candidate, files)
 
 
-def _filled(candidate: Candidate, files: ModelFiles, **placement: Any) -> Any:
+def _load_gguf(candidate: Candidate, files: ModelFiles, path: Path) -> Any:
+    """The model by what a GGUF file says, all of it."""
+    with gguf_weights.read_once(), _named(candidate, files, "weights"):
+        header = read_header(path, candidate.name)
+        how = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+        model = _filled(candidate, files, config=configuration_of(header), **how)
+        gguf_weights.check_weights_used(header, model)
+    return model
+
+
+def _filled(candidate: Candidate, files: ModelFiles, **how: Any) -> Any:
     # What was located and fingerprinted, and nothing that transformers might find beside it.
-    kind: dict[str, Any] = {"use_safetensors": files.weights[0].suffix == ".safetensors"}
-    if files.gguf is not None:
-        kind = {"gguf_file": files.gguf.name, "quantization_config": GgufConfig(dequantize=True)}
+    if files.gguf is None:
+        how["use_safetensors"] = files.weights[0].suffix == ".safetensors"
     with _named(candidate, files, "weights"), _bounded(candidate, files):
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
@@ -185,8 +175,7 @@ def _filled(candidate: Candidate, files: ModelFiles, **placement: Any) -> Any:
             trust_remote_code=candidate.settings.allow_remote_code,
             local_files_only=True,
             output_loading_info=True,
-            **kind,
-            **placement,
+            **how,
         )
     # transformers fills what the files lack with random numbers and only warns.
     if missing := report["missing_keys"]:

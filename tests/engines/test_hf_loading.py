@@ -184,13 +184,3 @@ def test_one_base_model_is_kept_at_most(
     load(tmp_path / "other")
     assert kept_while_reading == [0]
     assert len(hf_loading._kept) == 1
-
-
-def test_the_gguf_reader_is_put_back_after_an_error() -> None:
-    import gguf
-
-    before = gguf.GGUFReader, gguf.get_tensor_name_map
-    with pytest.raises(KeyError), hf_loading._gguf_read_once("model.gguf"):
-        assert gguf.GGUFReader is not before[0]
-        raise KeyError
-    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == before

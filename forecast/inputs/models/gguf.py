@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gguf
 
@@ -23,18 +23,21 @@ from forecast.errors import CandidateError, shortened
 _HEADER_BYTES = 1 << 26
 _ELEMENTS = 1 << 22  # of one array
 _NAME_LENGTH = 256
+_MOST = 1 << 31  # of any count
 _DIMENSIONS = 4  # of a tensor, in ggml
 _VERSIONS = (2, 3)
 _STRUCTS = {code: struct.Struct(f"<{code}") for code in "BbHhIifQqd?"}
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_Value = TypeVar("_Value", bool, int, float, str, list[Any])
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says of itself."""
+    """What a candidate's GGUF file says of itself."""
 
+    candidate: str
     path: Path
     metadata: Mapping[str, Any]  # key -> bool, int, float, str or a list of those
     tensors: Mapping[str, tuple[int, ...]]  # name -> shape, the slowest dimension first
@@ -43,6 +46,43 @@ class GgufHeader:
     def architecture(self) -> str:
         """Name of the architecture, by which the keys that shape the model begin."""
         return str(self.metadata["general.architecture"])
+
+    def get(self, key: str, expected: type[_Value], default: _Value) -> _Value:
+        """The value of a key, or the default where the file has none.
+
+        Raises:
+            CandidateError: it is of another type, or a number that is not finite; names the key.
+        """
+        value = self.metadata.get(key, default)
+        if type(value) is not expected or (isinstance(value, float) and not math.isfinite(value)):
+            raise self.refusal(key, f"is no {expected.__name__} that could be used")
+        return value
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """A number of the architecture; one written for each block counts where all blocks have the same.
+
+        Raises:
+            CandidateError: it is missing without a default, or no count.
+        """
+        full = f"{self.architecture}.{key}"
+        value = self.metadata.get(full, default)
+        if isinstance(value, list) and len(set(value)) == 1:
+            value = value[0]
+        if type(value) is not int or not 0 <= value < _MOST:
+            raise self.refusal(full, "is missing" if value is None else "is no number that could be used")
+        return value
+
+    def refusal(self, key: str, why: str) -> CandidateError:
+        """The error about something in this file that is not honoured.
+
+        Args:
+            key: of the metadata, or name of a tensor.
+        """
+        said = f"{key} = {shortened(self.metadata[key])}" if key in self.metadata else key
+        return CandidateError(
+            f"candidate {self.candidate!r}: {self.path.name}: {said} {why}; score the folder in Hugging Face "
+            "layout that the file was made from"
+        )
 
 
 def read_header(path: Path, name: str) -> GgufHeader:
@@ -60,7 +100,7 @@ def read_header(path: Path, name: str) -> GgufHeader:
         ) from None
     if refusal := _of_parts(path, metadata) or _of_another_kind(metadata, tensors):
         raise CandidateError(f"candidate {name!r}: {path} {refusal}")
-    return GgufHeader(path, metadata, tensors)
+    return GgufHeader(name, path, metadata, tensors)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
