@@ -9,6 +9,7 @@ read against them (a path).
 Legend: L tokens of a row, P tokens of the path before it, n nodes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -67,6 +68,11 @@ class Costs:
 
     pair: float  # one token looking at another
     call: float  # a further call of the body, with its poor use of small batches
+    longest: float = math.inf  # the most tokens of a row, with what comes before it
+
+    def allow(self, tokens: int, before: int) -> bool:
+        """Whether so many tokens may stand in one row after so many others."""
+        return tokens <= _LONGEST_ROW and before + tokens <= self.longest
 
     def row(self, tokens: int, before: int) -> float:
         """Tokens with a mask of their own after so many others."""
@@ -105,7 +111,7 @@ def _cheapest(node: Node, costs: Costs, found: dict[int, _Against]) -> tuple[flo
         return costs.causal(len(node)), PrefixPlan(alone=node.members)
     parted = [_cheapest(part, costs, found) for part in _parted(node)]
     best = sum(cost for cost, _ in parted), _joined([plan for _, plan in parted])
-    if node.tokens <= _LONGEST_ROW and (cost := costs.row(node.tokens, 0)) < best[0]:
+    if costs.allow(node.tokens, 0) and (cost := costs.row(node.tokens, 0)) < best[0]:
         best = cost, PrefixPlan(trees=(node,))
     if node.children:
         after, packs, paths = _after(node, costs, found)
@@ -139,7 +145,7 @@ def _against(nodes: Sequence[Node], before: int, costs: Costs, found: dict[int, 
         kept = costs.call + costs.row(len(node), before) + inner
         parts = _parted(node)
         apart = sum(costs.call + costs.row(part.tokens, before) for part in parts)
-        if node.tokens <= _LONGEST_ROW and whole <= min(kept, apart):
+        if costs.allow(node.tokens, before) and whole <= min(kept, apart):
             packed.append(node)
         elif kept <= apart:
             total += kept
@@ -151,7 +157,7 @@ def _against(nodes: Sequence[Node], before: int, costs: Costs, found: dict[int, 
     for node in sorted(packed, key=lambda one: one.tokens):
         # Neighbours in a row look at each other in vain, which small ones may, for one call less.
         joins = bool(rows) and 2 * costs.pair * filled * node.tokens < costs.call
-        if joins and filled + node.tokens <= _LONGEST_ROW:
+        if joins and costs.allow(filled + node.tokens, before):
             rows[-1].append(node)
             filled += node.tokens
         else:

@@ -1,17 +1,19 @@
 """Engine on torch and transformers: each common beginning read once, output head at scored positions only.
 
 That the model is causal, that its output head is understood, and whether beginnings can be shared, is checked
-when it is loaded. How sequences are batched and shared: `forecast.engines.prefix_reader`.
+when it is loaded. How sequences are batched and shared: `forecast.engines.prefix_reader`. Whether that and
+the attention in use leave the numbers as they are is checked then, and again with each text that is longer
+than all before it, for windows show in long texts only: `forecast.engines.plain_reading`.
 """
 
 import gc
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 from torch import nn
 
 from forecast.config.schema import EngineConfig
@@ -19,12 +21,19 @@ from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.checks import check_finite, check_ids, real_vocab_size
 from forecast.engines.encode import Encoded
 from forecast.engines.hf_loading import load_candidate
-from forecast.engines.prefix_reader import PredictorStates, PrefixReader, can_share, out_of_memory
+from forecast.engines.lengths import context_length, depends_on_the_batch, forget_longest, reach
+from forecast.engines.plain_reading import LogProbs, PlainReading
+from forecast.engines.prefix_reader import (
+    PrefixReader,
+    can_share,
+    fits_no_table,
+    out_of_memory,
+)
 from forecast.engines.prefix_tree import Costs, Tokens
 from forecast.engines.variants import make_variant
 from forecast.errors import CandidateError
 from forecast.inputs.models.resolve import Candidate
-from forecast.tokenstats import token_stats
+from forecast.tokenstats import TokenStats, token_stats
 from forecast.tokenstats.onednn_linear import speed_up
 
 # Tokens of one batch, padding included. On CPUs small batches win: SmolLM2-135M on GSM8K solutions of about
@@ -39,12 +48,17 @@ _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 # GFLOP/s, attention with a mask 87 and 84. (GPUs: guessed.)
 _ATTENTION_SLOWNESS = {("cpu", torch.float32): 2.2, ("cpu", torch.bfloat16): 5.8}
 _CALL_TOKENS = {"cpu": 24, "cuda": 500}
-_PROBE_TOKENS = 7
+_PROBE_TOKENS, _LEAST_PROBE = 64, 7
 _DTYPES = (np.float32, np.float32, np.int32, np.int32, np.float32)  # of the statistics, in their order
 # The self-check compares two computations of the same numbers, relative to the largest: rounding only.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-# Names that transformers gives to tables of learned positions.
-_POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings"}
+
+
+class _Checked(NamedTuple):
+    """Of what was compared with plain numbers: the longest text, and the farthest place in a shared row."""
+
+    text: int = 0
+    row: int = 0
 
 
 class TorchEngine:
@@ -79,12 +93,18 @@ class TorchEngine:
         self.facts = EngineFacts(
             vocab_size=vocab_size,
             parameters=sum(p.numel() for p in self._model.parameters()),
-            context_length=_context_length(candidate, self._body, text_config),
+            context_length=context_length(
+                self._name, candidate.settings.context_length, self._body, text_config
+            ),
             device=str(self._device),
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )
         self._check_model()
-        self._reader: PrefixReader | None = self._make_reader(text_config)
+        self._plain: Any = PlainReading(self._model, self._logprobs)
+        self._checked = _Checked()
+        self._by_length = depends_on_the_batch(text_config)
+        self._reader: PrefixReader | None = None
+        self._make_reader(text_config)
 
     def score(self, sequences: Sequence[Encoded]) -> list[SequenceStats]:
         """See `Engine.score`; the order of the sequences changes nothing.
@@ -97,26 +117,90 @@ class TorchEngine:
             raise RuntimeError("the engine is closed")
         if not sequences:
             return []
-        counts = [len(one.n_bytes) for one in sequences]
-        begins = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        firsts = np.asarray([one.first_scored for one in sequences], dtype=np.int64)
-        flat = [np.full(begins[-1], np.nan if dtype is np.float32 else 0, dtype) for dtype in _DTYPES]
-        ids = [one.input_ids for one in sequences]
-        while True:
-            try:
-                with torch.inference_mode():
-                    for found in self._reader.read(ids, firsts.tolist()):
-                        places = begins[found.sequence] + found.position - firsts[found.sequence]
-                        self._fill(flat, places, found, ids)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                self._read_less_at_once(max(map(len, ids)), error)
-        parts = [np.split(array, begins[1:-1]) for array in flat]
-        results = [SequenceStats(*arrays) for arrays in zip(*parts, strict=True)]
+        results = self._read([one.input_ids for one in sequences], [one.first_scored for one in sequences])
         check_finite(self._name, sequences, results)
         return results
+
+    def _read(self, ids: Sequence[Tokens], firsts: Sequence[int]) -> list[SequenceStats]:
+        """Statistics of `ids[i][firsts[i]:]`, read the fastest way that gives the model's own numbers.
+
+        Raises:
+            CandidateError: the texts cannot be read, or get other numbers each time.
+        """
+        assert self._reader is not None
+        while True:
+            try:
+                results = self._read_once(ids, firsts)
+            except Exception as error:  # what a model's code raises
+                self._after(error, max(map(len, ids)))
+                continue
+            longest = max(range(len(ids)), key=lambda i: len(ids[i]))
+            place, farthest = self._reader.farthest
+            lengths = _Checked(len(ids[longest]), place)
+            check = set()
+            if lengths.text > self._checked.text:
+                self._check_what_follows(ids[longest])
+                check.add(longest)
+            if lengths.row > self._checked.row:
+                check.add(farthest)
+            off = max(
+                (self._plain.difference(ids[i], firsts[i], results[i].logprob) for i in check), default=0
+            )
+            if off == 0:
+                self._checked = _Checked(*map(max, zip(lengths, self._checked, strict=True)))
+                return results
+            if not (self._reader.stop_sharing() or self._plain.adopt() or self._reader.stop_batching()):
+                raise CandidateError(
+                    f"candidate {self._name!r}: its log-probabilities of one text differ by up to {off:.2g} "
+                    "nats from one reading to the next; only models that compute the same again can be scored"
+                )
+
+    def _check_what_follows(self, ids: Tokens) -> None:
+        """Refuse a model whose numbers for a token are others when the text goes on.
+
+        Those that encode positions by the length of a text are read as they are meant.
+        """
+        off = 0.0 if self._by_length else self._plain.change_by_what_follows(ids)
+        if off > 0:
+            raise CandidateError(
+                f"candidate {self._name!r}: {type(self._model).__name__} gives a token other probabilities "
+                f"when other text follows it (by up to {off:.2g} nats in a text of {len(ids)} tokens); set "
+                "its context_length lower, to score shorter texts only"
+            )
+
+    def _read_once(self, ids: Sequence[Tokens], firsts: Sequence[int]) -> list[SequenceStats]:
+        assert self._reader is not None
+        counts = [len(own) - first for own, first in zip(ids, firsts, strict=True)]
+        begins = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        first = np.asarray(firsts, dtype=np.int64)
+        flat = [np.full(begins[-1], np.nan if dtype is np.float32 else 0, dtype) for dtype in _DTYPES]
+        with torch.inference_mode():
+            for found in self._reader.read(ids, firsts):
+                where = zip(found.sequence, found.position, strict=True)
+                targets = np.fromiter((ids[i][p] for i, p in where), np.int64, len(found.position))
+                places = begins[found.sequence] + found.position - first[found.sequence]
+                for array, tensor in zip(flat, self._statistics(found.hidden, targets), strict=True):
+                    array[places] = tensor.cpu().numpy()
+        parts = [np.split(array, begins[1:-1]) for array in flat]
+        return [SequenceStats(*arrays) for arrays in zip(*parts, strict=True)]
+
+    def _after(self, error: Exception, longest: int) -> None:
+        """Prepare to read once more, more modestly.
+
+        Raises:
+            CandidateError: the texts cannot be read.
+            Exception: the error itself, where the candidate may not be at fault.
+        """
+        assert self._reader is not None
+        if out_of_memory(error):
+            self._read_less_at_once(longest, error)
+        elif not self._reader.stop_sharing():
+            if not fits_no_table(error):
+                raise error
+            raise CandidateError(
+                f"candidate {self._name!r}: it cannot read a text of {longest} tokens "
+                f"({type(error).__name__}: {error}); set its context_length to what it can read"
+            ) from error
 
     def _read_less_at_once(self, longest: int, error: BaseException) -> None:
         """Half the batch from now on, then nothing shared; after that nothing smaller is left to try.
@@ -137,22 +221,24 @@ class TorchEngine:
                 "with tensor parallelism"
             )
 
-    def _fill(
-        self, flat: list[NDArray[Any]], places: NDArray[np.int64], found: PredictorStates, ids: list[Tokens]
-    ) -> None:
-        """Statistics of predicted tokens, put where they belong."""
-        where = zip(found.sequence, found.position, strict=True)
-        targets = np.fromiter((ids[i][p] for i, p in where), np.int64, len(found.position))
-        stats = token_stats(
-            found.hidden,
+    def _statistics(self, hidden: torch.Tensor, targets: Tokens) -> TokenStats:
+        return token_stats(
+            hidden,
             self._head,
             torch.from_numpy(targets).to(self._device),
             bias=self._bias,
             logit_scale=self._logit_scale,
             softcap=self._softcap,
         )
-        for array, tensor in zip(flat, stats, strict=True):
-            array[places] = tensor.cpu().numpy()
+
+    def _logprobs(self, hidden: torch.Tensor, targets: Tokens) -> LogProbs:
+        """Of prompts too, whose tokens the output head may not have."""
+        known = targets < len(self._head)
+        found = np.zeros(len(targets), np.float32)
+        found[known] = self._statistics(hidden[torch.from_numpy(known).to(hidden.device)], targets[known])[
+            0
+        ].cpu()
+        return found
 
     @torch.inference_mode()
     def _check_model(self) -> None:
@@ -183,23 +269,30 @@ class TorchEngine:
             )
 
     @torch.inference_mode()
-    def _make_reader(self, text_config: Any) -> PrefixReader:
+    def _make_reader(self, text_config: Any) -> None:
         """A reader that shares common beginnings where that leaves the model's numbers as they are."""
-        if _depends_on_the_batch(text_config):
-            self._body.register_forward_pre_hook(_forget_longest)
-            return PrefixReader(self._body, self._device, batch_tokens=1)
-        probe = np.arange(_PROBE_TOKENS, dtype=np.int64)
-        fits = min(self.facts.vocab_size, self.facts.context_length or _PROBE_TOKENS) >= _PROBE_TOKENS
-        reach = _reach(text_config)
-        fits &= reach is None or reach >= _PROBE_TOKENS
-        shares = self._share_prefixes and fits
-        shares = shares and can_share(self._body, self._device, probe, _TOLERANCE[self._head.dtype])
-        costs = _costs(self._body, text_config, self._device) if shares else None
-        return PrefixReader(self._body, self._device, self._batch_tokens, costs, reach)
+        limits = [limit for limit in (reach(text_config), self.facts.context_length) if limit is not None]
+        if self._by_length:
+            self._body.register_forward_pre_hook(forget_longest)
+        self._reader = PrefixReader(self._body, self._device, 1 if self._by_length else self._batch_tokens)
+        vocabulary = min(self.facts.vocab_size, self._input_rows)
+        length = min(_PROBE_TOKENS, vocabulary, self.facts.context_length or _PROBE_TOKENS)
+        probe = np.random.default_rng(0).permutation(vocabulary)[:length].astype(np.int64)
+        if length > 2:
+            self._read([probe, probe[: length // 2 : -1]], [1, 1])
+        # A fork of the probe, see `can_share`, makes a row half as long again.
+        probe = probe[: min([length, *(limit * 2 // 3 for limit in limits)])]
+        if self._by_length or not self._share_prefixes or len(probe) < _LEAST_PROBE:
+            return
+        if can_share(self._body, self._device, probe, _TOLERANCE[self._head.dtype]):
+            costs = _costs(self._body, text_config, self._device, min(limits, default=math.inf))
+            self._reader = PrefixReader(
+                self._body, self._device, self._reader.batch_tokens, costs, reach(text_config)
+            )
 
     def close(self) -> None:
         """Give the memory back; a small base model stays for further variants, see `load_candidate`."""
-        self._model = self._body = self._head = self._bias = None
+        self._model = self._body = self._head = self._bias = self._plain = None
         self._reader = None
         self._collect()
 
@@ -215,28 +308,6 @@ def _device(requested: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _context_length(candidate: Candidate, body: nn.Module, text_config: Any) -> int | None:
-    """The longest sequence: as configured, else by the model's own configuration; None without a limit."""
-    tables = [
-        module.num_embeddings
-        for name, module in body.named_modules()
-        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES
-    ]
-    wanted = candidate.settings.context_length
-    if wanted is not None and tables and wanted > min(tables):
-        raise CandidateError(
-            f"candidate {candidate.name!r}: context_length {wanted} is more than its table of positions "
-            f"has ({min(tables)})"
-        )
-    if wanted is not None:
-        return wanted
-    for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length"):
-        value = getattr(text_config, key, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
-
-
 def _logit_scale(text_config: Any) -> float:
     """Product of the factors that models put on their logits (Cohere, Falcon-H1; Granite divides)."""
     scale = 1.0
@@ -247,7 +318,7 @@ def _logit_scale(text_config: Any) -> float:
     return scale
 
 
-def _costs(body: nn.Module, text_config: Any, device: torch.device) -> Costs:
+def _costs(body: nn.Module, text_config: Any, device: torch.device, longest: float) -> Costs:
     """Attention takes four operations per pair of tokens and channel, all else two per weight and token."""
     layers = text_config.num_hidden_layers
     embedded = sum(m.weight.numel() for m in body.modules() if isinstance(m, nn.Embedding))
@@ -256,31 +327,8 @@ def _costs(body: nn.Module, text_config: Any, device: torch.device) -> Costs:
     return Costs(
         pair=slowness * 4 * text_config.hidden_size * layers / (2 * max(weights, 1)),
         call=_CALL_TOKENS.get(device.type, 100),
+        longest=longest,
     )
-
-
-def _reach(text_config: Any) -> int | None:
-    """Up to which length every token sees all before it; None without a limit, 0 where that is not known."""
-    kinds = set(getattr(text_config, "layer_types", None) or ["full_attention"])
-    limits = [getattr(text_config, key, None) for key in ("sliding_window", "attention_chunk_size")]
-    known = [limit for limit in limits if isinstance(limit, int)]
-    if kinds - {"full_attention"} and not known:
-        return 0
-    return min(known, default=None)
-
-
-def _depends_on_the_batch(text_config: Any) -> bool:
-    """Whether positions are encoded by the longest of a batch, as transformers does for these kinds."""
-    found = str(getattr(text_config, "rope_parameters", None) or getattr(text_config, "rope_scaling", None))
-    return any(kind in found for kind in ("'dynamic'", "'longrope'"))
-
-
-def _forget_longest(body: nn.Module, _: Any) -> None:
-    """Let positions be encoded by the next sequence alone, not by the longest that was read before it."""
-    for module in body.modules():
-        for key in list(vars(module)):
-            if key.endswith("max_seq_len_cached"):
-                setattr(module, key, 0)
 
 
 def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:

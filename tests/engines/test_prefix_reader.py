@@ -27,6 +27,7 @@ class Body(torch.nn.Module):
         shape = (TOKENS + 5, LONGEST, WIDTH)
         self.table = torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64))
         self.calls: list[tuple[int, int]] = []  # rows and length of each
+        self.farthest = 0  # place in a row
         self.blind = False  # to what the mask says
 
     def forward(
@@ -40,6 +41,7 @@ class Body(torch.nn.Module):
         rows, length = input_ids.shape
         self.calls.append((rows, length))
         before = past_key_values.get_seq_length() if past_key_values is not None else 0
+        self.farthest = max(self.farthest, before + length)
         if position_ids is None:
             position_ids = torch.arange(before, before + length).expand(rows, length)
         values = self.table[input_ids, position_ids][:, None]
@@ -85,7 +87,11 @@ def reading_cases(draw: st.DrawFn) -> tuple[list[np.ndarray], list[int], Costs, 
         ids = [*beginning, *draw(st.lists(token, max_size=8))][:LONGEST]
         sequences.append(ids if len(ids) > 1 else [*ids, 0, 1])
     firsts = [draw(st.integers(1, len(ids) - 1)) for ids in sequences]
-    costs = Costs(pair=draw(st.sampled_from([0, 1e-3, 0.1, 1])), call=draw(st.sampled_from([-100, 0, 1, 10])))
+    costs = Costs(
+        pair=draw(st.sampled_from([0, 1e-3, 0.1, 1])),
+        call=draw(st.sampled_from([-100, 0, 1, 10])),
+        longest=max(map(len, sequences)) + draw(st.sampled_from([0, 3, 1000])),
+    )
     batch_tokens, reach = draw(st.integers(1, 60)), draw(st.sampled_from([None, 0, 6, 100]))
     return [np.asarray(ids, dtype=np.int64) for ids in sequences], firsts, costs, batch_tokens, reach
 
@@ -101,6 +107,7 @@ def test_every_token_sees_its_own_past_only(
     reader = PrefixReader(body, torch.device("cpu"), batch_tokens, costs, reach)
     assert_right(reader, body, sequences, firsts)
     assert_right(reader, body, sequences[::-1], firsts[::-1])  # with what was kept from the first time
+    assert body.farthest <= costs.longest
 
 
 def arrays(*sequences: Sequence[int]) -> list[np.ndarray]:
