@@ -15,7 +15,7 @@ from forecast.config.candidates import CandidateConfig, CandidateSettings
 from forecast.config.nightly import RULES
 from forecast.config.schema import Config
 from forecast.config.sources import LARGEST
-from forecast.errors import ConfigError, did_you_mean
+from forecast.errors import ConfigError, described, did_you_mean
 
 DEFAULTS_KEY = "candidate_defaults"
 
@@ -95,13 +95,15 @@ class _StrictLoader(yaml.SafeLoader):
             value = super().construct_object(node, deep)
             if isinstance(value, int) and abs(value) > LARGEST:
                 raise ValueError(f"a whole number beyond {LARGEST} does not fit the tables of results")
-        except ValueError as error:  # no such day, thousands of digits
-            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # no such day, thousands of digits, a tag that does not fit
+            raise yaml.constructor.ConstructorError(None, None, described(error), node.start_mark) from None
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
                 continue  # the loader itself refuses lists and mappings as keys
             if key.value in seen:

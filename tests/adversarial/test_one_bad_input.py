@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from house import House
 from lakes import config_of, solutions
-from training_runs import MARKER, stub_checkpoint
+from training_runs import MARKER, stub_checkpoint, truncate
 
 from forecast.config.loader import load_config
 from forecast.config.nightly import NightlyConfig, WatchConfig
@@ -188,6 +189,10 @@ def test_bad_rows_are_their_tasks_failure(tmp_path: Path, text: str) -> None:
         ("seed: 99999999999999999999", 1),
         ("a: 1\nstep: " + 5000 * "9", 2),
         ("a: 2024-13-45", 1),
+        ("a: 1\nb: !!timestamp x", 2),
+        ("a: !!bool x", 1),
+        ("a: 1\nb: !!map x", 2),
+        ("a: 1\nb: !!set [x]", 2),
         ("a: ~nobody\nb: [1, 0x8000000000000000]", 2),
         (10_000 * "[", None),
         (10_000 * "{a: ", None),
@@ -269,3 +274,28 @@ def test_hub_tag_that_no_result_can_hold_is_named_and_left_out() -> None:
     sight = look(watch, lambda _: {"step1": "c1", f"step{10**30}": "c2"})
     assert [one.checkpoint.step for one in sight.found] == [1]
     assert f"org/name@step{10**30}" in sight.unusable[0].error
+
+
+def test_nights_go_on_beside_bad_checkpoints_and_name_them(tmp_path: Path) -> None:
+    house = House(tmp_path, watch={"pattern": "step_{step}*"})
+    house.arrive(100, 200, LARGEST)
+    unnamed = ["step_" + 100 * "9", f"step_150-{NOT_UTF8}"]
+    for name in unnamed:
+        stub_checkpoint(house.run / name)
+    truncate(stub_checkpoint(house.run / "step_110"))
+    BAD_FOLDERS["weights a device"](stub_checkpoint(house.run / "step_120"))
+    BAD_FOLDERS["config nested"](stub_checkpoint(house.run / "step_130"))
+    BAD_FOLDERS["shape NaN"](stub_checkpoint(house.run / "step_140"))
+    (house.run / "step_160").symlink_to("step_160")
+    for date, new in (("2026-03-01", [100, 200, LARGEST]), ("2026-03-02", [])):
+        night = house.spend(date).night
+        assert [one.step for one in night.new] == new
+        assert [one.checkpoint.step for one in night.broken] == [110, 130, 140]
+        assert [one.checkpoint.step for one in night.waiting] == [120]
+        assert night.runs[0].steps == (100, 200, LARGEST)
+        named = [failed["error"] for failed in night.failed]
+        assert len(named) == 2 and all("rename or remove it" in error for error in named)
+    report = json.loads((tmp_path / "out" / "reports" / "2026-03-02" / "night.json").read_text())
+    assert {str(house.run / "step_110"), str(house.run / "step_140")} <= {
+        one["checkpoint"]["source"] for one in report["broken"]
+    }

@@ -23,7 +23,7 @@ from forecast.analysis.diagnostics.selection import Selection, select
 from forecast.analysis.diagnostics.ties import TieShare, tie_share
 from forecast.analysis.diagnostics.tokenizer_effect import TokenizerEffect, tokenizer_effect
 from forecast.config.schema import Config
-from forecast.errors import ForecastError, fault_of
+from forecast.errors import fault_of
 from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_sources
 from forecast.report.records import record_of
 from forecast.runs.progress import WorkProgress
@@ -176,9 +176,10 @@ def _contamination(
             found = contamination(
                 trajectories, pieces, done, options.ngram, options.unit, population, selection
             )
-    except ForecastError as error:
-        failed.append({"corpus": ", ".join(options.corpus), "error": str(error)})
-        return not_searched(str(error)), failed
+    except BaseException as error:
+        corpus = ", ".join(options.corpus)
+        failed.append({"corpus": corpus, "error": fault_of(error, corpus)})
+        return not_searched(failed[-1]["error"]), failed
     return found, failed
 
 

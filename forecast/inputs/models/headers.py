@@ -15,6 +15,7 @@ from forecast.errors import CandidateError, shortened
 _COUNTS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "num_labels")
 _MOST = 100_000
 _MAY_HAVE_HOLES = 1 << 30  # bytes; file systems that compress leave holes for zeros in small files
+_MOST_JSON_BYTES = 64 << 20  # an index of 100,000 tensors has ten million
 
 
 def safetensors_shapes(path: Path, name: str) -> dict[str, tuple[int, ...]]:
@@ -85,9 +86,11 @@ def json_object(place: str, data: bytes, name: str) -> dict[str, Any]:
         place: the file, as messages name it.
 
     Raises:
-        CandidateError: it holds something else, or is nested deeper than can be read.
+        CandidateError: it holds something else, or is longer or nested deeper than can be read.
     """
     try:
+        if len(data) > _MOST_JSON_BYTES:
+            raise ValueError(f"it has {len(data)} bytes, expected at most {_MOST_JSON_BYTES}")
         found = json.loads(data)
         if not isinstance(found, dict):
             raise ValueError(f"expected an object, got {shortened(found)}")
