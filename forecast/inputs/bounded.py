@@ -6,6 +6,7 @@ importing a library takes seconds, and replaced once it had to be ended.
 """
 
 import atexit
+import contextlib
 import math
 import os
 import pickle
@@ -26,6 +27,7 @@ from forecast.errors import ForecastError, described
 SECONDS = 60.0
 MEMORY = 4 << 30  # bytes, above what the helper process holds already
 _START_SECONDS = 300.0  # to start the helper and import the function's module, on a machine that is busy
+_END_SECONDS = 10.0
 
 _T = TypeVar("_T")
 
@@ -96,12 +98,24 @@ class _Helper:
             found: tuple[str, Any] = self._connection.recv()
             return found
         except (EOFError, ConnectionError):
-            raise BoundedError(_cause_of_death(self._process.wait())) from None
+            raise BoundedError(self._cause_of_death()) from None
 
     def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        """End the process and what it may have started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in a file system that does not answer
+            self._process.wait(_END_SECONDS)
         self._connection.close()
+
+    def _cause_of_death(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        status = self._process.returncode
+        if status is None or status >= 0:
+            return f"the process that read it ended with exit code {status}"
+        also = "; it may have run out of memory" if -status in (signal.SIGKILL, signal.SIGABRT) else ""
+        return f"the process that read it was ended by {signal.Signals(-status).name}{also}"
 
 
 _lock = threading.Lock()
@@ -113,13 +127,6 @@ def _running() -> _Helper:
     if _helper is None or not _helper.alive:
         _helper = _Helper()
     return _helper
-
-
-def _cause_of_death(status: int) -> str:
-    if status >= 0:
-        return f"the process that read it ended with exit code {status}"
-    also = "; it may have run out of memory" if -status in (signal.SIGKILL, signal.SIGABRT) else ""
-    return f"the process that read it was ended by {signal.Signals(-status).name}{also}"
 
 
 @atexit.register
