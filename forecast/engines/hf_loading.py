@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 import transformers
-from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from forecast.engines import gguf_weights
 from forecast.engines.file_contents import check_contents, some_of, tensors_of
 from forecast.engines.gguf_config import configuration_of
 from forecast.engines.gguf_tokenizer import tokenizer_of
+from forecast.engines.size_limits import limited_size
 from forecast.errors import CandidateError
 from forecast.inputs.models.gguf import read_header
 from forecast.inputs.models.resolve import Candidate, ModelFiles, locate_files
@@ -28,9 +28,6 @@ from forecast.inputs.models.view import view_of
 KEEP_BYTES = 2 << 30
 # Reads no weights; shapes that do not fit are in the report, and not in a log that nobody sees.
 _SHAPES_ALONE = {"device_map": "meta", "ignore_mismatched_sizes": True}
-# Parameters that a model may have, by the tensors in its files: experts stand apart in some and together in
-# others, and each parameter counts twice, when it is made and when it is filled.
-_SPARE_PARAMETERS, _PARAMETERS_PER_TENSOR, _MOST_PARAMETERS = 2_000, 20, 1_000_000
 _kept: dict[tuple[object, ...], tuple[Any, Any]] = {}  # one base model and its tokenizer, as read
 
 
@@ -113,29 +110,6 @@ def _named(candidate: Candidate, files: ModelFiles, what: str) -> Iterator[None]
         ) from error
 
 
-@contextmanager
-def _bounded(candidate: Candidate, files: ModelFiles) -> Iterator[None]:
-    """Within the block no model grows far beyond what its files hold; a million layers would take hours."""
-    tensors = len(tensors_of(files))
-    limit = _SPARE_PARAMETERS + _PARAMETERS_PER_TENSOR * tensors if tensors else _MOST_PARAMETERS
-    made = 0
-
-    def count(*_: object) -> None:
-        nonlocal made
-        made += 1
-        if made > limit:
-            raise CandidateError(
-                f"candidate {candidate.name!r}: missing weights: config.json asks for more than {limit} of "
-                f"them, the files hold {tensors or 'far fewer'}; correct config.json"
-            )
-
-    handle = register_module_parameter_registration_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def check_weights(candidate: Candidate, files: ModelFiles) -> int:
     """Number of parameters of a model whose files are complete, found without reading the weights.
 
@@ -168,7 +142,7 @@ def _filled(candidate: Candidate, files: ModelFiles, **how: Any) -> Any:
     # What was located and fingerprinted, and nothing that transformers might find beside it.
     if files.gguf is None:
         how["use_safetensors"] = files.weights[0].suffix == ".safetensors"
-    with _named(candidate, files, "weights"), _bounded(candidate, files):
+    with _named(candidate, files, "weights"), limited_size(candidate.name, len(tensors_of(files))):
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
             dtype=getattr(torch, candidate.dtype),

@@ -224,6 +224,12 @@ class TestBounds:
         change_config(folder, num_hidden_layers=99_999)
         assert all("config.json asks for more than 2" in message for message in complaints(folder))
 
+    @pytest.mark.parametrize("kind", ["gptj", "codegen"])
+    def test_tables_of_terabytes(self, kind: str, make: Callable[[str], Path]) -> None:
+        folder = make(kind)
+        change_config(folder, n_positions=1 << 33)
+        assert all("config.json asks for tables of" in message for message in complaints(folder))
+
     @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "intermediate_size"])
     def test_a_matrix_of_terabytes(self, key: str, folder: Path) -> None:
         change_config(folder, **{key: 1 << 33})
