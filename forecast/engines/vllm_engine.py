@@ -162,7 +162,7 @@ class VllmEngine:
                 rank, ties = np.frombuffer(counts, np.int32).reshape(2, -1)
                 found[index] = SequenceStats(logprob, entropy, rank, ties, top1)
             # Scored tokens that were in the cache already, from a text that begins the same, never passed by.
-            waiting = [i for i in waiting if (one := found[i]) is None or not bool((one.rank > 0).all())]
+            waiting = [i for i in waiting if (one := found[i]) is None or not bool((one.rank >= 0).all())]
             if not waiting:
                 return [one for one in found if one is not None]
         raise CandidateError(
@@ -191,7 +191,7 @@ class VllmEngine:
         """What the workers have collected; of tensor-parallel ranks, from the one that saw logits."""
         by_rank: list[list[tuple[int, bytes, bytes]]] = self._llm.collective_rpc("forecast_take")
         for entries in by_rank:
-            if any(np.frombuffer(counts, np.int32).any() for _, _, counts in entries):
+            if any((np.frombuffer(counts, np.int32) >= 0).any() for _, _, counts in entries):
                 return entries
         return by_rank[0]
 

@@ -29,7 +29,7 @@ ComputeLogits = Callable[[torch.Tensor], torch.Tensor | None]
 
 @dataclass
 class RequestStats:
-    """Statistics of one request; a rank of 0 marks a token whose hidden state has not passed by."""
+    """Statistics of one request; a rank of -1 marks a token whose hidden state has not passed by."""
 
     floats: NDArray[np.float32]  # [3, S]: logprob, entropy, top1_logprob
     counts: NDArray[np.int32]  # [2, S]: rank, ties
@@ -70,7 +70,7 @@ class Collector:
             begin, end = max(first, span.start), min(first + len(own), span.start + span.size)
             if index not in self._found:
                 self._found[index] = RequestStats(
-                    np.full((3, len(own)), np.nan, np.float32), np.zeros((2, len(own)), np.int32)
+                    np.full((3, len(own)), np.nan, np.float32), np.full((2, len(own)), -1, np.int32)
                 )
             if begin < end:
                 rows.append(np.arange(begin, end) - span.start + span.offset)
@@ -85,7 +85,10 @@ class Collector:
         for i in range(0, len(row_N), block):
             logits = compute_logits(hidden[row_N[i : i + block]])
             if logits is not None:
+                # A soft-cap may have made finite logits of an infinite state.
+                broken = ~hidden[row_N[i : i + block]].isfinite().all(1, keepdim=True)
                 real = logits[:, : self._vocab_size]
+                real = real.masked_fill(broken, torch.nan) if bool(broken.any()) else real
                 parts.append(logit_stats(real, target_N[i : i + block], budget_bytes=_BLOCK_BYTES))
         if not parts:  # another rank has them
             return

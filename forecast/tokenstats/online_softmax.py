@@ -78,16 +78,17 @@ def finish(whole: Partials, target_N: torch.Tensor, vocab_size: int) -> TokenSta
 
     Returns:
         TokenStats; NaN in logprob, entropy and top1_logprob where a logit was NaN or +inf, or where all were
-        masked.
+        masked, and 0 in rank and ties, which no token with a distribution has as its rank.
     """
     seen = whole.max > -math.inf
     sum_exp = torch.where(seen, whole.sum_exp.clamp(min=1.0), math.nan)
     log_sum = sum_exp.log()
+    known = ~log_sum.isnan()
     return TokenStats(
         logprob=(target_N - whole.max) - log_sum,
         # -sum p log p = log s - w / s; rounding must not carry it out of its range
         entropy=(log_sum - whole.weighted / sum_exp).clamp(0, math.log(vocab_size)),
-        rank=whole.greater + 1,
-        ties=whole.equal - 1,
+        rank=(whole.greater + 1) * known,
+        ties=(whole.equal - 1) * known,
         top1_logprob=-log_sum,
     )

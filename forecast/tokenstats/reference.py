@@ -16,10 +16,11 @@ def reference_stats(logits: torch.Tensor, targets: torch.Tensor) -> TokenStats:
     x_N = x_NV.gather(1, targets[:, None].long()).squeeze(1)
     p_NV = torch.softmax(x_NV, dim=1)
     log_p_NV = torch.log_softmax(x_NV, dim=1)
+    known = ~log_p_NV.isnan().any(dim=1)
     return TokenStats(
         logprob=log_p_NV.gather(1, targets[:, None].long()).squeeze(1),
         entropy=-torch.where(p_NV == 0, 0.0, p_NV * log_p_NV).sum(dim=1),
-        rank=1 + (x_NV > x_N[:, None]).sum(dim=1),
-        ties=(x_NV == x_N[:, None]).sum(dim=1) - 1,
+        rank=known * (1 + (x_NV > x_N[:, None]).sum(dim=1)),
+        ties=known * ((x_NV == x_N[:, None]).sum(dim=1) - 1),
         top1_logprob=log_p_NV.max(dim=1).values,
     )

@@ -42,7 +42,8 @@ def transformed(x, scale, softcap, HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.cons
     if HAS_SCALE:
         x = x * scale
     if HAS_SOFTCAP:
-        x = tanh(x / softcap) * softcap
+        # The cap would hide that infinite ones are no numbers.
+        x = tl.where(tl.abs(x) == float("inf"), float("nan"), tanh(x / softcap) * softcap)
     return x
 
 

@@ -1,5 +1,6 @@
 """The records that statistics come in, and what lies between a product and its logits."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,8 @@ class TokenStats(NamedTuple):
     rank: `1 + #{v : l[v] > l[y]}`, strictly greater, best is 1, int32.
     ties: `#{v != y : l[v] == l[y]}`, int32.
     top1_logprob: `max l - logsumexp(l)`, nats, <= 0, float32.
+
+    Where the logits are no distribution the nats are NaN, and rank and ties 0.
     """
 
     logprob: torch.Tensor
@@ -37,5 +40,6 @@ class LogitTransform(NamedTuple):
         if self.scale != 1.0:
             logits.mul_(self.scale)
         if self.softcap is not None:
-            logits.div_(self.softcap).tanh_().mul_(self.softcap)
+            infinite = logits.isinf()  # the cap would hide that these are no numbers
+            logits.div_(self.softcap).tanh_().mul_(self.softcap).masked_fill_(infinite, math.nan)
         return logits

@@ -181,7 +181,20 @@ def test_a_rank_without_logits_takes_part_and_has_nothing() -> None:
     collector.collect([Span(wanted("a"), 0, 0, 8)], states("a"), elsewhere)
     assert sum(calls) == 6
     (_, counts) = taken(collector)[ord("a")]
-    assert not counts.any()
+    assert (counts == -1).all()
+
+
+def test_infinite_states_have_no_rank_even_under_a_cap() -> None:
+    hidden = states("a")
+    hidden[4, 0] = torch.inf
+    collector = Collector(VOCABULARY)
+    collector.collect([Span(wanted("a"), 0, 0, 8)], hidden, lambda h: torch.tanh(logits_of(h)) * 3)
+    floats, counts = taken(collector)[ord("a")]
+    assert (
+        np.isnan(floats).all(0).tolist()
+        == (counts == 0).all(0).tolist()
+        == [False, False, True] + 3 * [False]
+    )
 
 
 def test_blocks_of_the_head_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,17 @@ def test_broken_logits_give_nan(bad: float, column: int) -> None:
     bias[column] = bad
     stats = token_stats(integers(9, 16, seed=1), integers(507, 16, seed=2), targets_of(9, 507), bias=bias)
     assert all(t.isnan().all() for t in (stats.logprob, stats.entropy, stats.top1_logprob))
+    assert not stats.rank.any() and not stats.ties.any()
+
+
+@pytest.mark.parametrize("bad", [math.nan, INF, -INF])
+@pytest.mark.parametrize("softcap", [None, 30.0])
+def test_broken_states_give_nan(bad: float, softcap: float | None) -> None:
+    hidden, head, targets = integers(3, 16, seed=1), integers(507, 16, seed=2), targets_of(3, 507)
+    hidden[1, 5], head[:, 5] = bad, head[:, 5].abs() + 1  # all products infinite, none NaN
+    stats = token_stats(hidden, head, targets, softcap=softcap)
+    assert stats.logprob.isnan().tolist() == stats.entropy.isnan().tolist() == [False, True, False]
+    assert (stats.rank == 0).tolist() == [False, True, False] and stats.ties[1] == 0
 
 
 def test_a_broken_row_leaves_the_others_alone() -> None:

@@ -160,6 +160,17 @@ def test_broken_logits_give_nan(bad: float, column: int) -> None:
         of_products(torch.eye(5), logits.T.contiguous(), targets, bias),
     ):
         assert all(t.isnan().all() for t in (stats.logprob, stats.entropy, stats.top1_logprob))
+        assert not stats.rank.any() and not stats.ties.any()
+
+
+@pytest.mark.parametrize("bad", [math.nan, INF, -INF])
+@pytest.mark.parametrize("softcap", [None, 30.0])
+def test_broken_states_give_nan(bad: float, softcap: float | None) -> None:
+    hidden, head, targets = integers(3, 16, seed=1), integers(123, 16, seed=2), targets_of(3, 123)
+    hidden[1, 5], head[:, 5] = bad, head[:, 5].abs() + 1  # all products infinite, none NaN
+    stats = of_products(hidden, head, targets, transform=LogitTransform(softcap=softcap))
+    assert stats.logprob.isnan().tolist() == stats.entropy.isnan().tolist() == [False, True, False]
+    assert (stats.rank == 0).tolist() == [False, True, False]
 
 
 def test_a_broken_row_leaves_the_others_alone() -> None:
