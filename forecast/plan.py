@@ -108,6 +108,23 @@ class Plan:
         paths = ((unit.address, f"{folders[unit.shard.kind]}/{unit.relative_path}") for unit in self.units)
         return {address: present[path] for address, path in paths if path in present} if present else {}
 
+    def notes(self) -> list[str]:
+        """What a user should know of texts that can be scored."""
+        raw = any(candidate.prompt_form == "raw" for candidate in self.candidates)
+        texts = {task: list(own) for task, own in self.trajectories.items() if raw}
+        for task, items in self.choices.items():
+            texts.setdefault(task, []).extend(option for item in items for option in item.trajectories())
+        found = []
+        for task, own in texts.items():
+            n = sum(t.prompt.endswith((" ", "\t")) and not t.solution[:1].isspace() for t in own)
+            if n:
+                found.append(
+                    f"task {task!r}: {n} of {len(own)} prompts end in a space; tokenizers that join it with "
+                    "the word behind it leave the first token of that solution or option unscored: begin it "
+                    "with the space instead"
+                )
+        return found
+
     def select(self, kind: Kind) -> Iterator[Unit]:
         """Units of one kind."""
         return (u for u in self.units if u.shard.kind == kind)

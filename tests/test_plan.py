@@ -262,3 +262,10 @@ def test_estimates_know_what_they_do_not_know(tmp_path: Path) -> None:
 
     assert estimated_flops(sized(parameters=1000)) == 2 * 1000 * 100
     assert estimated_flops(sized(parameters=1000, active_parameters=10)) == 2 * 10 * 100
+
+
+def test_prompts_that_end_in_a_space_are_noted(tmp_path: Path) -> None:
+    lines = [("Say: ", "ok"), ("Say:", " ok"), ("Say:\n", "ok"), ("Say: ", "  ok")]
+    rows = [{"id": str(i), "prompt": p, "solution": s, "expert": "a"} for i, (p, s) in enumerate(lines)]
+    (note,) = make_plan(config_of(tmp_path, {"t": rows}, {"a": "fake://1"}, CHOICES)).notes()
+    assert note.startswith("task 't': 1 of 4 prompts end in a space")

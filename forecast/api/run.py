@@ -103,6 +103,8 @@ class Run:
         failures = [*plan.failures, *(aside[id_].failure() for id_ in ids if id_ in aside)]
         for failure in failures:
             tell({"event": "failed", **failure.as_record()})
+        for note in plan.notes():
+            tell({"event": "note", "note": note})
         if waiting := [unit for unit in waiting if unit.candidate.candidate_id not in aside]:
             from actors.cluster import connected
             from actors.scheduler import score_plan

@@ -46,6 +46,8 @@ def print_event(event: Event) -> None:
         err.print(f"{event['setup']}: {event['label']}", markup=False)
     elif kind == "failed":
         err.print(event["error"], style="red", markup=False)
+    elif kind == "note":
+        err.print("note: " + event["note"], style="yellow", markup=False, soft_wrap=True)
     elif kind == "trouble":
         err.print(event["error"], style="yellow", markup=False, soft_wrap=True)
     elif _log_is_json():

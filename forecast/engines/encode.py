@@ -143,13 +143,20 @@ def _split(
 ) -> Encoded | Unscored:
     # What closes the sequence (</s>, [SEP]) stands for no text of the expert.
     length = len(ids) - _run_length(added[::-1])
-    ids, spans, added = ids[:length], spans[:length], added[:length]
+    # A prompt that begins with the text of the start token has it: no second one is put before it.
+    begin = _run_length(added)
+    twice = 0 < begin < length and ids[begin - 1] == ids[begin] and spans[begin, 1] <= len(prompt)
+    keep = np.delete(np.arange(length), [begin - 1] if twice else [])
+    ids, spans, added = ids[keep], spans[keep], added[keep]
     ends = np.maximum.accumulate(np.concatenate([[0], spans[:, 1]]))[:-1]  # of all tokens before each
     begins = np.maximum(ends, len(prompt))  # where a token must start to be the first of the solution
     in_solution = (spans[:, 0] >= begins) & ~added
     in_solution[:1] = False  # nothing precedes the first token: no model gives it a probability
     if not in_solution.any():
-        return Unscored(trajectory, "no token starts inside the solution")
+        reason = "no token starts inside the solution"
+        if prompt.endswith((" ", "\t")):
+            reason += "; the prompt ends in a space: begin the solution with the space instead"
+        return Unscored(trajectory, reason)
     first = int(np.argmax(in_solution))
     counts = byte_counts(prompt + trajectory.solution, int(begins[first]), spans[first:])
     counts = _within_characters(counts, spans[first:], ids[first:], tokenizer)

@@ -13,7 +13,7 @@ from forecast.errors import InputError
 from forecast.lake.files import unscored_failures
 from forecast.lake.receipt_cache import registered_receipts
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
-from forecast.report.document import Column, Document, Paragraph, Part, Section, Table
+from forecast.report.document import Column, Document, Paragraph, Part, Section, Table, Warning
 from forecast.report.format import COUNT, INTEGER, TEXT, Format
 from forecast.storage.records import checked, parsed_json
 
@@ -62,6 +62,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "tasks": {task: len(found) for task, found in plan.trajectories.items()},
         "direct_evaluation": {task: len(items) for task, items in plan.choices.items()},
         "candidates": candidates,
+        "notes": plan.notes(),
         "failed": [failure.as_record() for failure in plan.failures],
     }
 
@@ -76,6 +77,7 @@ def plan_document(record: dict[str, Any]) -> Document:
     lines += [f"direct evaluation: {direct}"] if direct else []
     lines += [f"output: {record['output']}"]
     parts: list[Part] = [Table(frame, _COLUMNS, title), *(Paragraph(line) for line in lines)]
+    parts += [Warning(note) for note in record["notes"]]
     return Document(title, "", (Section("", tuple(parts)),))
 
 
@@ -98,6 +100,7 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
             {"candidate": c.name, "candidate_id": c.candidate_id, **counts(by_candidate[c.candidate_id])}
             for c in plan.candidates
         ],
+        "notes": plan.notes(),
         "failed": [f.as_record() for f in [*failures, *unscored_failures(plan.units, receipts)]],
         "direct_evaluation": {"path": plan.folder("choices"), **counts(options)},
         "tokens_read": sum(r.tokens_read for r in receipts.values()),

@@ -304,6 +304,23 @@ def test_a_solution_within_the_prompts_last_token_is_reported() -> None:
     one = encode_one("hel", "lo", byte_level())
     assert isinstance(one, Unscored)
     assert one.reason == "no token starts inside the solution"
+    spaced = encode_one("hello ", "world", byte_level())
+    assert isinstance(spaced, Unscored) and spaced.reason.endswith(
+        "begin the solution with the space instead"
+    )
+
+
+@pytest.mark.parametrize("special", ["<s> $A </s>", "<s> $A", ""])
+def test_the_start_token_is_not_put_before_its_own_text(special: str) -> None:
+    tokenizer = byte_level(special=special)
+    without, own, inside = (
+        encoded(prompt, " is 42", tokenizer) for prompt in ("the answer", "<s>the answer", "the <s>")
+    )
+    assert own.input_ids.tolist() == [0, *without.input_ids[bool(special) :]]
+    assert own.n_bytes.tolist() == without.n_bytes.tolist()
+    assert inside.input_ids.tolist().count(0) == 1 + bool(special)
+    alone = encoded("", "<s>the answer", byte_level())
+    assert alone.input_ids.tolist()[:2] == [0, 0] and alone.first_scored == 1
 
 
 # -- windows --

@@ -37,6 +37,7 @@ PLAN = {
     "tasks": {"t": 40},
     "direct_evaluation": {},
     "candidates": [A, B],
+    "notes": [],
 }
 
 
