@@ -74,6 +74,7 @@ def converted(folder: Path, architecture: str, pre: str = "gpt-2") -> File:
     }
     for field, key in (
         ("rms_norm_eps", "layer_norm_rms_epsilon"),
+        ("norm_eps", "layer_norm_epsilon"),
         ("norm_epsilon", "layer_norm_epsilon"),
         ("layer_norm_eps", "layer_norm_epsilon"),
     ):
@@ -137,7 +138,7 @@ def _tensors(model: Any, architecture: str) -> dict[str, np.ndarray]:
             values = _interleaved(values, config.num_attention_heads)
         if architecture == "llama" and ".k_proj." in name:
             values = _interleaved(values, config.num_key_value_heads)
-        if architecture in ("gemma2", "gemma3") and name.endswith("norm.weight"):
+        if architecture in ("gemma2", "gemma3", "nemotron") and name.endswith("norm.weight"):
             values = values + 1
         if name.endswith("experts.gate_up_proj"):
             block = name.split(".")[2]

@@ -60,13 +60,17 @@ _EXPERTS: dict[str, tuple[str, Any]] = {
 
 def _gemma(header: GgufHeader, values: dict[str, Any], pattern: int, layers_27b: int) -> set[str]:
     """Windows, and the scale of the queries, which llama.cpp knows by the size of the model."""
-    keys = {"attention.sliding_window", "attention.scale"}
-    window = header.count("attention.sliding_window", 4096)
     layers = values["num_hidden_layers"]
-    values["sliding_window"] = window
-    values["layer_types"] = [
-        "full_attention" if (layer + 1) % pattern == 0 else "sliding_attention" for layer in range(layers)
-    ]
+    values["sliding_window"] = header.count("attention.sliding_window", 4096)
+    name = f"{header.architecture}.attention.sliding_window"
+    if not values["sliding_window"]:
+        raise header.refusal(name, "leaves nothing to attend to")
+    slides = header.metadata.get(f"{name}_pattern", pattern)  # period, or whether each layer has the window
+    if isinstance(slides, int) and slides > 0:
+        slides = [(layer + 1) % slides != 0 for layer in range(layers)]
+    if not isinstance(slides, list) or len(slides) != layers:
+        raise header.refusal(f"{name}_pattern", f"says nothing of {layers} layers")
+    values["layer_types"] = ["sliding_attention" if one else "full_attention" for one in slides]
     name = f"{header.architecture}.attention.scale"
     head = values["head_dim"]
     if scale := header.get(name, float, 0.0):
@@ -81,7 +85,7 @@ def _gemma(header: GgufHeader, values: dict[str, Any], pattern: int, layers_27b:
         values["query_pre_attn_scalar"] = head
     else:
         raise header.refusal(name, f"is missing, and heads of {head} are those of no published size")
-    return keys
+    return {"attention.sliding_window", "attention.sliding_window_pattern", "attention.scale"}
 
 
 def _gemma2(header: GgufHeader, values: dict[str, Any]) -> set[str]:
@@ -139,8 +143,15 @@ _ARCHITECTURES = {
     "starcoder2": _Architecture(
         "starcoder2",
         ("attention.layer_norm_epsilon", "norm_epsilon"),
-        fixed={"sliding_window": None},
+        fixed={"sliding_window": 4096},  # of all published sizes, and in no key
         biases={"attn_q.bias": "use_bias"},
+    ),
+    "nemotron": _Architecture(
+        "nemotron",
+        ("attention.layer_norm_epsilon", "norm_eps"),
+        biases={"attn_q.bias": "attention_bias", "ffn_up.bias": "mlp_bias"},
+        scalings=("linear",),
+        partial=True,
     ),
     "stablelm": _Architecture(
         "stablelm",
@@ -176,7 +187,7 @@ def configuration_of(header: GgufHeader) -> Any:
     keys |= rope_keys
     if architecture.finish is not None:
         keys |= architecture.finish(header, values)
-    _refuse_other_keys(header, keys, values["head_dim"])
+    _refuse_other_keys(header, keys, values)
     return AutoConfig.for_model(architecture.model_type, **values)
 
 
@@ -233,17 +244,23 @@ def _sizes(header: GgufHeader, architecture: _Architecture) -> tuple[dict[str, A
     return values, read | architecture.more.keys()
 
 
-def _refuse_other_keys(header: GgufHeader, keys: set[str], head: int) -> None:
+def _refuse_other_keys(header: GgufHeader, keys: set[str], values: Mapping[str, Any]) -> None:
     """Keys of other names than an architecture's belong to the tools that wrote the file."""
     for key, value in header.metadata.items():
         space, _, name = key.partition(".")
-        if space not in gguf.MODEL_ARCH_NAMES.values() or (
-            space == header.architecture and (name in keys | _HARMLESS or value in _NEUTRAL.get(name, ()))
-        ):
+        if space not in gguf.MODEL_ARCH_NAMES.values():
             continue
-        default_scale = (0.0, head**-0.5)
-        if name == "attention.scale" and any(
-            math.isclose(value, scale, rel_tol=1e-6) for scale in default_scale
+        if space == header.architecture and (
+            name in keys | _HARMLESS or _changes_nothing(name, value, values)
         ):
             continue
         raise header.refusal(key, "may change the numbers and is not honoured")
+
+
+def _changes_nothing(name: str, value: Any, values: Mapping[str, Any]) -> bool:
+    if value in _NEUTRAL.get(name, ()):
+        return True
+    if name == "attention.sliding_window":
+        return type(value) is int and value >= values["max_position_embeddings"]
+    is_scale = name == "attention.scale" and isinstance(value, float)
+    return is_scale and (value == 0 or math.isclose(value, values["head_dim"] ** -0.5, rel_tol=1e-6))

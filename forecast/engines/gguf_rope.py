@@ -33,6 +33,13 @@ def rope_parameters(
         header.get(f"{prefix}scaling.factor", float, header.get(f"{prefix}scale_linear", float, 1.0)) or 1.0
     )
     attention = header.get(f"{prefix}scaling.attn_factor", float, 1.0)
+    for key, value in (
+        ("freq_base", rope["rope_theta"]),
+        ("scaling.factor", factor),
+        ("scaling.attn_factor", attention),
+    ):
+        if value <= 0:
+            raise header.refusal(f"{prefix}{key}", "is not positive")
     factors = [f"rope_factors_{size}.weight" for size in ("short", "long")]
     has_factors = not header.tensors.keys().isdisjoint(factors)
 

@@ -42,6 +42,8 @@ _LLAMA3 = (
 # They begin with BOS, and a word that is an entry is one token, whatever the merges say.
 _LIKE_LLAMA3 = {*_LLAMA3, "tekken"}
 
+_COMPOSED = {"qwen2", "qwen35"}  # the tokenizers of that name compose accents with their letters first
+
 _HONOURED = {
     *("model", "pre", "tokens", "token_type", "scores", "merges", "add_bos_token", "add_eos_token"),
     *("add_space_prefix", "bos_token_id", "eos_token_id", "unknown_token_id", "padding_token_id"),
@@ -79,7 +81,7 @@ def tokenizer_of(header: GgufHeader) -> Any:
         backend = _byte_level(header, tokens)
     else:
         backend = _sentencepiece(header, tokens, types, special["unk"])
-    _add_tokens(backend, tokens, types)
+    _add_tokens(backend, tokens, types, header.architecture == "phi3" and kind == "llama")
     begin = header.get(f"{_KEY}add_bos_token", bool, kind == "llama" or _pre(header) in _LIKE_LLAMA3)
     end = header.get(f"{_KEY}add_eos_token", bool, False)
     around: list[str] = ["$A"]
@@ -142,6 +144,15 @@ def _ids(tokens: Iterable[str]) -> dict[str, int]:
     return {token: number for number, token in enumerate(tokens)}
 
 
+def _pairs(header: GgufHeader, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+    """The merges of the file, none where it has none."""
+    merges = header.get(f"{_KEY}merges", list, [])
+    pairs = [(left, right) for left, _, right in (str(merge).partition(" ") for merge in merges)]
+    if not all({left, right, left + right} <= vocabulary.keys() for left, right in pairs):
+        raise header.refusal(f"{_KEY}merges", "is no list of pairs of tokens that make a token")
+    return pairs
+
+
 def _byte_level(header: GgufHeader, tokens: list[str]) -> Tokenizer:
     """Byte-level BPE: words by regular expressions, merges in the order of the file."""
     pre = _pre(header)
@@ -152,10 +163,9 @@ def _byte_level(header: GgufHeader, tokens: list[str]) -> Tokenizer:
     if header.get(f"{_KEY}add_space_prefix", bool, False):
         raise header.refusal(f"{_KEY}add_space_prefix", "is not honoured with byte-level vocabularies")
     vocabulary = _ids(tokens)
-    merges = header.get(f"{_KEY}merges", list, [])
-    pairs = [(left, right) for left, _, right in (str(merge).partition(" ") for merge in merges)]
-    if not pairs or not all({left, right, left + right} <= vocabulary.keys() for left, right in pairs):
-        raise header.refusal(f"{_KEY}merges", "are not pairs of tokens that make a token")
+    pairs = _pairs(header, vocabulary)
+    if not pairs:
+        raise header.refusal(f"{_KEY}merges", "is missing")
     splits = _SPLITS[pre]
     # Merges with digits were learned from text in which digits are not apart, whatever the name says: the
     # vocabularies that llama.cpp means by these names have none.
@@ -166,24 +176,25 @@ def _byte_level(header: GgufHeader, tokens: list[str]) -> Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
+    if pre in _COMPOSED:
+        backend.normalizer = normalizers.NFC()
     backend.decoder = decoders.ByteLevel()
     return backend
 
 
 def _sentencepiece(header: GgufHeader, tokens: list[str], types: list[int], unknown: int) -> Tokenizer:
     """Sentencepiece's BPE: the pair that makes the token of the highest score is merged first."""
-    if "tokenizer.ggml.merges" in header.metadata:
-        raise header.refusal(f"{_KEY}merges", "are not honoured with a vocabulary that has scores")
     scores = _list_of(header, "scores", float, [], len(tokens))
     prefix = header.get(f"{_KEY}add_space_prefix", bool, True)
     normal = {
         token: score for token, score, kind in zip(tokens, scores, types, strict=True) if kind == _NORMAL
     }
     vocabulary = _ids(tokens)
+    merges = _pairs(header, vocabulary) or generate_merges({t: vocabulary[t] for t in normal}, normal)
     backend = Tokenizer(
         models.BPE(
             vocabulary,
-            generate_merges({token: vocabulary[token] for token in normal}, normal),
+            merges,
             unk_token=tokens[unknown],
             fuse_unk=True,
             byte_fallback=_BYTE in types,
@@ -223,11 +234,19 @@ def _by_sentencepiece(
     return list(sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString()).encode(_PROBE))
 
 
-def _add_tokens(backend: Tokenizer, tokens: list[str], types: list[int]) -> None:
-    """Tokens that are found in a text before it is cut: never made from pieces, nor cut into them."""
+def _add_tokens(backend: Tokenizer, tokens: list[str], types: list[int], is_phi3: bool) -> None:
+    """Tokens that are found in a text before it is cut: never made from pieces, nor cut into them.
+
+    Those of Phi-3 take the spaces behind them away, which no key says.
+    """
     for wanted, is_special in ((_CONTROL, True), (_USER_DEFINED, False)):
         found = [
-            AddedToken(token, normalized=False, special=is_special)
+            AddedToken(
+                token,
+                normalized=False,
+                special=is_special,
+                rstrip=is_phi3 and is_special and token not in ("<s>", "<unk>", "<|endoftext|>"),
+            )
             for token, kind in zip(tokens, types, strict=True)
             if kind == wanted and token
         ]

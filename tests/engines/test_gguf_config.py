@@ -12,6 +12,7 @@ from gguf_files import File, converted
 from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
+    NemotronConfig,
     Phi3Config,
     Qwen2Config,
     Qwen2MoeConfig,
@@ -229,6 +230,30 @@ EQUAL: dict[str, tuple[str, Any, Change]] = {
         nothing,
     ),
     "starcoder2, no biases": ("starcoder2", Starcoder2Config(**tiny.shape(use_bias=False)), nothing),
+    "nemotron": ("nemotron", NemotronConfig(**tiny.shape()), nothing),
+    "nemotron, half of each head": (
+        "nemotron",
+        NemotronConfig(
+            **tiny.shape(attention_bias=True, norm_eps=1e-3),
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+        ),
+        nothing,
+    ),
+    "gemma3, another pattern": (
+        "gemma3",
+        Gemma3TextConfig(**{**GEMMA2, "num_hidden_layers": 4}, sliding_window_pattern=2),
+        lambda file: file.set(attention__sliding_window=16, attention__sliding_window_pattern=2),
+    ),
+    "gemma2, the window of each layer": (
+        "gemma2",
+        Gemma2Config(**GEMMA2, layer_types=["full_attention", "sliding_attention"]),
+        lambda file: file.set(attention__sliding_window=16, attention__sliding_window_pattern=[False, True]),
+    ),
+    "llama, a window that hides nothing": (
+        "llama",
+        tiny.llama(),
+        lambda file: file.set(attention__sliding_window=256),
+    ),
     "stablelm": ("stablelm", StableLmConfig(**tiny.shape()), nothing),
     "stablelm, half of each head": (
         "stablelm",
@@ -325,6 +350,13 @@ REFUSED: dict[str, tuple[str, Any, Change]] = {
     "rope_factors_short.weight": ("phi3", Phi3Config(**tiny.shape()), tensor("rope_factors_long.weight", 4)),
     "phi3.rope.scaling.type": ("phi3", Phi3Config(**tiny.shape()), yarn),
     "gemma2.attention.scale": ("gemma2", Gemma2Config(**{**GEMMA2, "head_dim": 8}), nothing),
+    "gemma2.attention.sliding_window": ("gemma2", Gemma2Config(**GEMMA2), keys(attention__sliding_window=0)),
+    "gemma2.attention.sliding_window_pattern": (
+        "gemma2",
+        Gemma2Config(**GEMMA2),
+        keys(attention__sliding_window_pattern=[True]),
+    ),
+    "llama.rope.scaling.factor": ("llama", tiny.llama(), keys(rope__scaling__factor=-2.0)),
     "gemma3.rope.scaling.type": ("gemma3", Gemma3TextConfig(**GEMMA2), yarn),
     "gemma3.attn_logit_softcapping": (
         "gemma3",

@@ -1,5 +1,6 @@
 """Tokenizers from GGUF files give the ids of the folder, or are refused by the key's name."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,7 @@ SENTENCEPIECE: dict[str, tuple[str, Any]] = {
     "no scores": ("scores", None),
     "too few scores": ("scores", [0.0]),
     "scores that are whole numbers": ("scores", [1, 2]),
-    "merges": ("merges", ["a b"]),
+    "merges of what is no token": ("merges", ["? !", "東 京"]),
     "spaces removed": ("remove_extra_whitespaces", True),
     "characters mapped": ("precompiled_charsmap", [1, 2, 3]),
     "unknown token beyond the tokens": ("unknown_token_id", 10**6),
@@ -249,6 +250,27 @@ def test_bos_that_is_asked_for_and_unknown_is_refused(tmp_path: Path) -> None:
     file = file_of(save_byte_level(tmp_path / "folder", (GPT2,)), add_bos_token=True, bos_token_id=None)
     with pytest.raises(CandidateError, match=r"tokenizer\.ggml\.bos_token_id is missing"):
         read(file, tmp_path)
+
+
+def test_merges_beside_scores_are_those_of_the_folder(tmp_path: Path) -> None:
+    folder = save_sentencepiece(tmp_path / "folder")
+    merges = [" ".join(pair) for pair in json.loads(folder.backend_tokenizer.to_str())["model"]["merges"]]
+    assert ids(read(file_of(folder, merges=merges), tmp_path)) == ids(folder)
+    with pytest.raises(CandidateError, match=r"tokenizer\.ggml\.scores"):
+        read(file_of(folder, merges=merges[::-1]), tmp_path)
+
+
+def test_accents_are_composed_as_qwen_does(tmp_path: Path) -> None:
+    found = read(file_of(save_byte_level(tmp_path / "folder", (QWEN2,)), "qwen2"), tmp_path)
+    assert found("e\u0301").input_ids == found("\u00e9").input_ids
+
+
+def test_special_tokens_of_phi_3_take_the_line_end_behind_them(tmp_path: Path) -> None:
+    file = file_of(save_sentencepiece(tmp_path / "folder"))
+    file.architecture = "phi3"
+    found = read(file, tmp_path)
+    assert found("</s>\nSay").input_ids == found("</s>Say").input_ids
+    assert found("<s>\nSay").input_ids != found("<s>Say").input_ids
 
 
 def test_scores_that_merges_cannot_follow_are_refused(tmp_path: Path) -> None:
