@@ -178,7 +178,9 @@ class MeasuredSource(Frozen):
 
     `csv`: columns candidate, task, metric, value and optionally stderr, source. `lm_eval`: a result JSON of
     lm-evaluation-harness for the one `candidate` named here. `tasks` takes only these from the file; `metric`
-    chooses one where the file has several.
+    chooses one where the file has several. A group of tasks counts once: by `count_by: asked` (the default)
+    with the score of what was asked for, by `leaves` with those of its tasks. `higher_is_better` is needed
+    where neither the file nor the metric's name says so.
     """
 
     format: Literal["csv", "lm_eval"]
@@ -186,6 +188,8 @@ class MeasuredSource(Frozen):
     candidate: str | None = None
     tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
     metric: str | None = None
+    count_by: Literal["asked", "leaves"] = "asked"
+    higher_is_better: bool | None = None
 
     @model_validator(mode="after")
     def _candidate_named(self) -> "MeasuredSource":

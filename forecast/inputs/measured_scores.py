@@ -1,16 +1,22 @@
 """Measured downstream scores, imported from files that other programs wrote; nothing is ever filled in."""
 
-import json
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from forecast.config.sources import MeasuredSource
-from forecast.errors import InputError, did_you_mean
+from forecast.errors import did_you_mean
 from forecast.inputs.columns import text_at
-from forecast.inputs.files import Problems, read_file
+from forecast.inputs.files import Problems
 from forecast.inputs.literals import number_of
+from forecast.inputs.lm_eval_results import (
+    ScoreEntry,
+    chosen_tasks,
+    is_error_rate,
+    is_no_value,
+    lm_eval_entries,
+    lower_is_better,
+)
 from forecast.inputs.long_table import is_repeat, read_long_table
 
 _CSV_COLUMNS = ("candidate", "task", "metric", "value")
@@ -28,20 +34,6 @@ class MeasuredScore:
     source: str
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A score as its file has it, numbers unchecked."""
-
-    where: str
-    candidate: str
-    task: str
-    metric: str
-    value: Any
-    stderr: Any
-    source: str
-    lower_is_better: bool = False
-
-
 def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[MeasuredScore]:
     """The scores of one source, in file order.
 
@@ -54,8 +46,8 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
             the key.
     """
     problems = Problems()
-    entries = _csv_entries(source, problems) if source.format == "csv" else _lm_eval_entries(source)
-    entries = _of_chosen_metric(_of_chosen_tasks(entries, source), source, problems)
+    entries = _csv_entries(source, problems) if source.format == "csv" else lm_eval_entries(source)
+    entries = _of_chosen_metric(entries, source, problems)
     scores: list[MeasuredScore] = []
     places: dict[tuple[object, ...], str] = {}
     for entry in entries:
@@ -66,14 +58,11 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
         key = (entry.candidate, entry.task, entry.metric)
         if is_repeat(key, entry.where, places, problems):
             continue
-        if entry.lower_is_better:
-            fix = "choose another metric, or leave the task out with tasks"
-            problems.add(
-                entry.where, f"lower is better for {entry.metric!r}, forecasts take higher as better; {fix}"
-            )
+        if entry.fault is not None:
+            problems.add(entry.where, entry.fault)
             continue
         value = number_of(entry.value)
-        stderr = None if entry.stderr is None else number_of(entry.stderr)
+        stderr = None if is_no_value(entry.stderr) else number_of(entry.stderr)
         if not math.isfinite(value):
             fix = "remove the score if it is not known"
             problems.add(entry.where, f"value {entry.value!r} is not a finite number; {fix}")
@@ -86,71 +75,24 @@ def load_scores(source: MeasuredSource, candidates: Collection[str]) -> list[Mea
     return scores
 
 
-def _csv_entries(source: MeasuredSource, problems: Problems) -> list[_Entry]:
+def _csv_entries(source: MeasuredSource, problems: Problems) -> list[ScoreEntry]:
     entries = []
     for row in read_long_table(source.path, _CSV_COLUMNS, ("stderr", "source")):
         candidate, task, metric = (text_at(row, column, problems) for column in _CSV_COLUMNS[:3])
         if candidate is not None and task is not None and metric is not None:
             value, stderr = row.data["value"], row.data.get("stderr")
             origin = row.data.get("source") or source.path
-            entries.append(_Entry(row.where, candidate, task, metric, value, stderr, origin))
-    return entries
+            fault = lower_is_better(metric) if is_error_rate(metric) else None
+            entries.append(ScoreEntry(row.where, candidate, task, metric, value, stderr, origin, fault))
+    tasks = chosen_tasks(source, dict.fromkeys(entry.task for entry in entries))
+    return [entry for entry in entries if entry.task in tasks]
 
 
-def _lm_eval_entries(source: MeasuredSource) -> list[_Entry]:
-    """Entries of `results`: task -> `METRIC,FILTER`; the filter `none` is left out of the metric's name."""
-    try:
-        data = json.loads(read_file(source.path))
-        tasks = {task: dict(entry) for task, entry in data["results"].items()}
-        directions = data.get("higher_is_better") or {}
-        lower_is_better = {
-            (t, m) for t, of_task in directions.items() for m, higher in of_task.items() if higher is False
-        }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"{source.path}: not a result file of lm-evaluation-harness ({error!r}); "
-            "expected an object whose key `results` holds the tasks"
-        ) from None
-    entries = []
-    for task, entry in tasks.items():
-        for key, value in entry.items():
-            metric, has_filter, filter_name = key.partition(",")
-            if not has_filter or metric.endswith("_stderr"):
-                continue  # alias, sample_len and the like
-            stderr = entry.get(f"{metric}_stderr,{filter_name}")
-            entries.append(
-                _Entry(
-                    where=f"{source.path}: results.{task}.{key}",
-                    candidate=str(source.candidate),
-                    task=task,
-                    metric=key.removesuffix(",none"),
-                    value=value,
-                    stderr=None if stderr == "N/A" else stderr,
-                    source=source.path,
-                    lower_is_better=(task, metric) in lower_is_better,
-                )
-            )
-    if not entries:
-        raise InputError(
-            f"{source.path}: `results` has no key like `acc,none`; "
-            "expected a file of lm-evaluation-harness 0.4 or later"
-        )
-    return entries
-
-
-def _of_chosen_tasks(entries: list[_Entry], source: MeasuredSource) -> list[_Entry]:
-    if source.tasks is None:
-        return entries
-    known = dict.fromkeys(entry.task for entry in entries)
-    for task in source.tasks:
-        if task not in known:
-            raise InputError(f"{source.path}: no scores of the task {task!r}; {did_you_mean(task, known)}")
-    return [entry for entry in entries if entry.task in source.tasks]
-
-
-def _of_chosen_metric(entries: list[_Entry], source: MeasuredSource, problems: Problems) -> list[_Entry]:
+def _of_chosen_metric(
+    entries: list[ScoreEntry], source: MeasuredSource, problems: Problems
+) -> list[ScoreEntry]:
     """One metric per task: the only one there is, or the one that `metric` names."""
-    chosen: list[_Entry] = []
+    chosen: list[ScoreEntry] = []
     for task in dict.fromkeys(entry.task for entry in entries):
         own = matching = [entry for entry in entries if entry.task == task]
         if source.metric is not None:

@@ -153,7 +153,10 @@ def test_csv_rows_that_are_refused(text: str, expected: str, tmp_path: Path) -> 
         ({"results": {"a": {"acc,none": True}}}, "value True is not a finite number"),
         ('{"results": {"a": {"acc,none": NaN}}}', "value nan is not a finite number"),
         ({"results": {"a": {"acc,none": 1, "acc_stderr,none": "?"}}}, "stderr '?' is not a finite number"),
-        ({"results": {"a": {"acc": 0.5}}}, "results.json: `results` has no key like `acc,none`"),
+        (
+            {"results": {"a": {"alias": "a"}}},
+            "results.json: `results` has no score, i.e. no number under a key",
+        ),
         (
             {"results": {"a": {"ppl,none": 9}}, "higher_is_better": {"a": {"ppl": False}}},
             "results.json: results.a.ppl,none: lower is better for 'ppl'",

@@ -15,7 +15,6 @@ from forecast.analysis.corpora.budget_choice import BudgetChoice, BudgetChooser
 from forecast.analysis.corpora.compute_cost import Accounting, accounting_of
 from forecast.analysis.corpora.corpora_result import CorporaOptions, CorporaResult
 from forecast.analysis.corpora.decision_accuracy import Array
-from forecast.analysis.corpora.metric_direction import directions, is_accuracy, is_generic_loss
 from forecast.analysis.corpora.noise_ceiling import ceiling_of
 from forecast.analysis.corpora.observation_arrays import Point, panel_of
 from forecast.analysis.corpora.observations_from_file import MEAN, Tables
@@ -25,6 +24,7 @@ from forecast.analysis.corpora.scaling_law_rows import LawRow, laws_of
 from forecast.analysis.corpora.targets import Target, targets_of
 from forecast.analysis.corpora.task_matching import matching_words, series_of
 from forecast.errors import InputError
+from forecast.proxies.metric_direction import directions, is_accuracy, is_generic_loss
 
 BUDGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of one target run, asked about where none is named
 _SEED_DRAWS = 200

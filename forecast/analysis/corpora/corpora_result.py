@@ -9,13 +9,13 @@ import polars as pl
 from forecast.analysis.corpora.bootstrap import BestOfMany
 from forecast.analysis.corpora.budget_choice import BudgetChoice
 from forecast.analysis.corpora.compute_cost import Accounting, Given
-from forecast.analysis.corpora.metric_direction import Direction
 from forecast.analysis.corpora.noise_ceiling import Ceiling
 from forecast.analysis.corpora.observation_arrays import Panel, Step
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.results import DecisionRow, as_number
 from forecast.analysis.corpora.scaling_law_rows import LawRow
 from forecast.analysis.corpora.targets import Targets
+from forecast.proxies.metric_direction import Direction
 from forecast.report.records import frame_of, frame_with
 
 if TYPE_CHECKING:

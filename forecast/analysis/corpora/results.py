@@ -10,7 +10,6 @@ from scipy import stats
 from forecast.analysis.corpora.bootstrap import corpus_intervals, seed_deviation
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import Array, Decisions, decide, levelled, pair_signs
-from forecast.analysis.corpora.metric_direction import Direction
 from forecast.analysis.corpora.observation_arrays import Panel, Step
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way
@@ -18,6 +17,7 @@ from forecast.analysis.corpora.targets import Target
 from forecast.analysis.corpora.task_matching import Series
 from forecast.analysis.stats.correlations import spearman_where
 from forecast.analysis.stats.figures import number
+from forecast.proxies.metric_direction import Direction
 from forecast.report.records import record_of
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import decide, pair_signs
-from forecast.analysis.corpora.metric_direction import Direction, is_accuracy, is_generic_loss
 from forecast.analysis.corpora.observation_arrays import Panel
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.scaling_law_forecasts import (
@@ -24,6 +23,7 @@ from forecast.analysis.stats.correlations import spearman_where
 from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.scaling_laws import FORMS
 from forecast.errors import ConfigError, did_you_mean
+from forecast.proxies.metric_direction import Direction, is_accuracy, is_generic_loss
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
 
 MOST_FITS = 6_000  # 4 to 15 ms each

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecast.analysis.corpora.decision_accuracy import Array
-from forecast.analysis.corpora.metric_direction import is_accuracy
 from forecast.analysis.corpora.observation_arrays import size_number
 from forecast.analysis.corpora.observations_from_file import COUNTS, MEAN, TargetScore
 from forecast.analysis.stats.figures import mean_known
 from forecast.errors import ConfigError, InputError, did_you_mean
+from forecast.proxies.metric_direction import is_accuracy
 
 MACRO = "macro"
 _MACRO_WORDS = frozenset({"macro", "avg", "average", "mean", "overall", "all"})

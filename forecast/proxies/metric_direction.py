@@ -18,15 +18,15 @@ Better = Literal["high", "low"]
 
 _LOWER_WORDS = (
     "loss nll bpb bpc ppl perplexity error err crossentropy ce surprisal neg negative brier ece nats bits "
-    "rmse mae mse"
+    "rmse mae mse ter wer cer bias toxicity stereotype hallucination distance latency"
 )
 _HIGHER_WORDS = (
     "accuracy acc score em f1 logprob logprobs loglikelihood likelihood prob probs probability recall "
-    "precision mrr bleu rouge auc auroc mcc logit logits logp pass winrate"
+    "precision mrr bleu chrf rouge rouge1 rouge2 rougel auc auroc mcc logit logits logp pass winrate"
 )
 _LOW = frozenset(_LOWER_WORDS.split())
 _HIGH = frozenset(_HIGHER_WORDS.split()) | {f"top{k}" for k in range(1, 101)}
-_LOW_PHRASES = ("cross entropy", "bits per", "nats per", "log loss", "wrong confidence")
+_LOW_PHRASES = ("cross entropy", "bits per", "nats per", "log loss", "wrong confidence", "likelihood diff")
 _HIGH_PHRASES = ("exact match", "log prob", "reciprocal rank", "win rate", "pass at", "primary metric")
 _GENERIC = frozenset({"loss", "nll", "crossentropy", "ce", "bpb", "bpc", "ppl", "perplexity"})
 

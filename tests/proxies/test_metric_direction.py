@@ -2,13 +2,13 @@
 
 import pytest
 
-from forecast.analysis.corpora.metric_direction import (
+from forecast.errors import ConfigError, InputError
+from forecast.proxies.metric_direction import (
     directions,
     is_accuracy,
     is_generic_loss,
     known_direction,
 )
-from forecast.errors import ConfigError, InputError
 from forecast.proxies.token_proxies import PROXIES
 
 
