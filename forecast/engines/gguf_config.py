@@ -63,8 +63,6 @@ def _gemma(header: GgufHeader, values: dict[str, Any], pattern: int, layers_27b:
     layers = values["num_hidden_layers"]
     values["sliding_window"] = header.count("attention.sliding_window", 4096)
     name = f"{header.architecture}.attention.sliding_window"
-    if not values["sliding_window"]:
-        raise header.refusal(name, "leaves nothing to attend to")
     slides = header.metadata.get(f"{name}_pattern", pattern)  # period, or whether each layer has the window
     if isinstance(slides, int) and slides > 0:
         slides = [(layer + 1) % slides != 0 for layer in range(layers)]
@@ -105,7 +103,7 @@ def _gemma3(header: GgufHeader, values: dict[str, Any]) -> set[str]:
 
 
 def _phi3(header: GgufHeader, values: dict[str, Any]) -> set[str]:
-    values["sliding_window"] = header.count("attention.sliding_window", 0) or None
+    values["sliding_window"] = header.count("attention.sliding_window", 0, least=0) or None
     original = values["rope_parameters"].get("original_max_position_embeddings")
     values["original_max_position_embeddings"] = original or values["max_position_embeddings"]
     return {"attention.sliding_window"}
@@ -220,7 +218,7 @@ def _sizes(header: GgufHeader, architecture: _Architecture) -> tuple[dict[str, A
             f"{header.architecture}.attention.value_length", f"differs from key_length, {head}"
         )
     key, epsilon = architecture.epsilon
-    values = {
+    values: dict[str, Any] = {
         "vocab_size": n_rows,
         "hidden_size": width,
         "num_hidden_layers": n_blocks,
@@ -231,10 +229,12 @@ def _sizes(header: GgufHeader, architecture: _Architecture) -> tuple[dict[str, A
         "max_position_embeddings": header.count("context_length"),
         epsilon: header.get(f"{header.architecture}.{key}", float, math.nan),
         "tie_word_embeddings": "output.weight" not in header.tensors,
-        **{name: header.metadata.get(f"tokenizer.ggml.{name}") for name in ("bos_token_id", "eos_token_id")},
-        "pad_token_id": None,  # would only be left out of training
+        # Nothing is generated, and padding would only be left out of training.
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")),
         **architecture.fixed,
     }
+    if values[epsilon] < 0:
+        raise header.refusal(f"{header.architecture}.{key}", "is negative")
     for more, (field_name, default) in architecture.more.items():
         values[field_name] = header.count(more, default)
     for tensor, field_name in architecture.biases.items():

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import torch
 from gguf_files import File, converted
 from transformers import (
+    AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
     NemotronConfig,
@@ -22,7 +25,11 @@ from transformers import (
     Starcoder2Config,
 )
 
+from forecast.engines.gguf_config import configuration_of
+from forecast.engines.gguf_tokenizer import tokenizer_of
+from forecast.engines.hf_loading import load_candidate
 from forecast.errors import CandidateError
+from forecast.inputs.models.gguf import read_header
 
 Change = Callable[[File], object]
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
@@ -402,7 +409,8 @@ def test_what_is_not_honoured_is_refused_by_name(key: str, tmp_path: Path) -> No
         (without("blk.1.ffn_up.weight"), "missing weights"),
         (without("token_embd.weight"), "token_embd.weight"),
         (tensor("blk.0.ffn_up.weight", 48, 32), r"blk\.0\.ffn_up\.weight makes .* not \[64, 32\]"),
-        (keys(attention__head_count=0), "cannot be loaded"),
+        (keys(attention__head_count=0), r"llama\.attention\.head_count = 0"),
+        (keys(attention__head_count=5), "cannot be loaded"),
         (keys(feed_forward_length=128), r"blk\.0\.ffn_\w+\.weight makes"),
         (keys(attention__head_count=2), r"blk\.0\.attn_q\.weight makes"),
         (keys(attention__key_length=16, attention__value_length=16, rope__dimension_count=16), "makes"),
@@ -415,6 +423,36 @@ def test_weights_that_do_not_fit_are_refused(change: Change, part: str, tmp_path
     _, file = saved(tmp_path, "llama", tiny.llama(), change)
     with pytest.raises(CandidateError, match=part):
         tiny.load(file)
+
+
+STRANGE = (True, 0, 2**32 - 1, -1.0, 1e30, math.nan, math.inf, "", "\x1b[31m" * 99, [1], ["a"], [True])
+
+
+def test_strange_values_are_taken_at_their_word_or_refused_in_one_line(tmp_path: Path) -> None:
+    _, path = saved(tmp_path, "llama", tiny.llama(), yarn)
+    header = read_header(path, "it")
+    refused = 0
+    for key in header.metadata.keys() - {"general.architecture"}:
+        for value in STRANGE:
+            changed = replace(header, metadata={**header.metadata, key: value})
+            try:
+                configuration_of(changed)
+                tokenizer_of(changed)
+            except CandidateError as error:
+                message = str(error)
+                assert message.startswith("candidate 'it': m.gguf: ") and len(message) < 400
+                assert message.isprintable()
+                refused += 1
+    assert refused > 200
+
+
+def test_a_configuration_survives_being_saved(tmp_path: Path) -> None:
+    """vLLM reads what transformers has saved."""
+    _, path = saved(tmp_path, "llama", tiny.llama(rope_parameters=LLAMA3), llama3_divisors)
+    model, _ = load_candidate(tiny.resolve(path)[0])
+    model.save_pretrained(tmp_path / "saved")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert torch.equal(again.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)
 
 
 def test_architectures_that_are_not_checked_are_refused(tmp_path: Path) -> None:

@@ -58,17 +58,19 @@ class GgufHeader:
             raise self.refusal(key, f"is no {expected.__name__} that could be used")
         return value
 
-    def count(self, key: str, default: int | None = None) -> int:
+    def count(self, key: str, default: int | None = None, least: int = 1) -> int:
         """A number of the architecture; one written for each block counts where all blocks have the same.
 
         Raises:
-            CandidateError: it is missing without a default, or no count.
+            CandidateError: it is missing without a default, or no number that counts something.
         """
         full = f"{self.architecture}.{key}"
-        value = self.metadata.get(full, default)
+        if full not in self.metadata and default is not None:
+            return default
+        value = self.metadata.get(full)
         if isinstance(value, list) and len(set(value)) == 1:
             value = value[0]
-        if type(value) is not int or not 0 <= value < _MOST:
+        if type(value) is not int or not least <= value < _MOST:
             raise self.refusal(full, "is missing" if value is None else "is no number that could be used")
         return value
 
