@@ -123,6 +123,7 @@ def pack(
     data = config.model_dump(mode="json", exclude_defaults=True)
     data.get("cluster", {}).pop("address", None)  # a job runs on the cluster that it was sent to
     data.pop("output")
+    shipped.problems += _webhooks_problems(config, data, command)
     for section in ("trajectories", "direct_evaluation", "measured_scores"):
         for i, source in enumerate(data.get(section, ())):
             for key in ("path", "dataset"):
@@ -226,8 +227,25 @@ def _entries(folder: Path) -> Iterator[Path]:
     yield from map(Path, unreadable)
 
 
+def _webhooks_problems(config: Config, data: dict[str, Any], command: str) -> list[str]:
+    """Only a night delivers alerts; whoever reads the job's files on the cluster reads a URL that travels."""
+    if config.nightly is None:
+        return []
+    if command != "nightly":
+        data["nightly"].pop("deliver", None)
+        return []
+    return [
+        f"nightly.deliver.{place}.webhook: a URL is a secret and does not travel; give the name of a "
+        "variable that the cluster sets, as webhook_env"
+        for place, target in enumerate(config.nightly.deliver)
+        if target.webhook is not None
+    ]
+
+
 def _checked_output(output: str, said: bool, shipped: _Shipped) -> str:
     if storage.is_remote(output):
+        if (problem := storage.bucket_problem(output)) is not None:
+            shipped.problems.append(f"--output {problem}")
         return output.rstrip("/")
     if not output.startswith("/"):
         shipped.problems.append(

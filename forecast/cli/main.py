@@ -8,6 +8,7 @@ the tolerance; 5 nightly: an alert was raised; 6 nightly: another run is at work
 import os
 import shutil
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,8 +22,11 @@ from forecast.cli.scoring import aggregate_run, ranking_of, score_run
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
 from forecast.report.console import err, leave, out, print_failures, print_json
 from forecast.report.terminal import render
+from forecast.safe_text import printable, without_secrets
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from rich.console import RenderableType
 
     from forecast.plan import Plan
@@ -54,6 +58,7 @@ def options(
 
 def main() -> None:
     """Entry point; turns errors that a user can act on into messages and exit codes."""
+    sys.excepthook = _print_traceback
     try:
         app()
     except ForecastError as error:
@@ -202,6 +207,12 @@ def _answer(record: dict[str, Any], shown: "RenderableType", as_json: bool) -> N
         out.print(shown, markup=False, soft_wrap=isinstance(shown, str))
         print_failures(record["failed"])
     leave(bool(record["failed"]))
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
+    """Of an error of the program; what it says may hold text of others and keys of URLs."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(printable(without_secrets(text)), end="", file=sys.stderr)
 
 
 def _own_name() -> str:

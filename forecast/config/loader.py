@@ -149,7 +149,8 @@ def _subject_and_message(problem: Any, loc: _Location, written: _Location) -> tu
         return subject, f"rule {rule!r}: {did_you_mean(rule, RULES)}"
     message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     value = problem["input"]
-    is_new = isinstance(value, str | int | float) and repr(value) not in message
+    is_secret = loc[-1:] == ("webhook",)
+    is_new = isinstance(value, str | int | float) and repr(value) not in message and not is_secret
     return subject, f"{message}; got {value!r}" if is_new else message
 
 

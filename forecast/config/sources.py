@@ -26,6 +26,8 @@ def location(*schemes: str, or_hub_id: bool = False) -> Callable[[str, Validatio
         if is_uri and scheme not in schemes:
             expected = ", ".join(["a local path", *(f"{known}://..." for known in schemes)])
             raise ValueError(f"{value!r} is none of the places that can be used here: {expected}")
+        if (problem := storage.bucket_problem(value)) is not None:
+            raise ValueError(problem)
         return path_or_hub_id(value, info) if or_hub_id else _absolute(value, info)
 
     return check

@@ -1,6 +1,7 @@
 """Local paths and `s3://`, `gs://`, `az://`: whole-file reads and atomic writes, and the lease of a job."""
 
 from forecast.storage.files import (
+    bucket_problem,
     exists,
     file_size,
     filesystem,
@@ -18,6 +19,7 @@ from forecast.storage.files import (
 from forecast.storage.scratch import scratch
 
 __all__ = [
+    "bucket_problem",
     "exists",
     "file_size",
     "filesystem",

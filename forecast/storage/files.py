@@ -42,10 +42,26 @@ def resolve(path: str, base: str | Path) -> str:
     return str(Path(os.path.normpath(Path(base) / Path(path).expanduser())))
 
 
+def bucket_problem(path: str) -> str | None:
+    """What is wrong with the bucket in `s3://BUCKET/...`; None where nothing is, and for local paths.
+
+    Whatever stood beside its name (keys, an endpoint) would be obeyed by the client, and be read in messages.
+    """
+    bucket = path.removeprefix(_S3).partition("/")[0]
+    if not is_remote(path) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
+        return None
+    return (
+        f"{path}: expected s3://BUCKET/PREFIX; keys and endpoints do not belong into it, set "
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+    )
+
+
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     """The pyarrow filesystem of a path and the path as that filesystem wants it."""
     if not is_remote(path):
         return pafs.LocalFileSystem(), str(Path(path).absolute())
+    if (problem := bucket_problem(path)) is not None:
+        raise StorageError(problem)
     inner = path.removeprefix(_S3)
     return _object_store(inner.partition("/")[0], os.environ.get("AWS_ENDPOINT_URL")), inner
 

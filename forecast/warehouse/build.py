@@ -138,7 +138,8 @@ def _given(
         "forecast_version": forecast.__version__,
         "window": str(plan.config.window),
         "lake": plan.folder("trajectories"),
-        "config": plan.config.model_dump_json(),
+        # Addresses to deliver to are secrets, and everybody who reads results reads this.
+        "config": plan.config.model_dump_json(exclude={"nightly": {"deliver"}}),
     }
     units, unscored = [], []
     for unit in part.units:

@@ -10,6 +10,7 @@ import yaml
 from driving import run_forecast
 
 import forecast
+from forecast.cli import main
 
 BASE = {
     "name": "small",
@@ -31,6 +32,17 @@ def write(folder: Path, **changes: object) -> Path:
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump({**BASE, **changes}))
     return path
+
+
+def test_an_unforeseen_error_shows_no_secrets_and_commands_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        raise OSError("s3://KEY:SECRET@bucket/x?token=SECRET \x1b[2J")
+    except OSError as error:
+        main._print_traceback(OSError, error, error.__traceback__)
+    said = capsys.readouterr().err
+    assert "s3://***@bucket/x?token=*** \\x1b[2J" in said and "Traceback" in said
 
 
 def test_run_ends_with_a_ranking_and_resumes(folder: Path) -> None:

@@ -207,3 +207,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("name: gr\xfcn".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read"):
         load_config(tmp_path / "latin.yaml")
+
+
+def test_secrets_of_a_wrong_value_are_not_repeated(tmp_path: Path) -> None:
+    text = (
+        "name: a\noutput: s3://KEY:SECRET@bucket/out\n"
+        "trajectories: [{task: t, path: 'https://KEY:SECRET@host/x?token=SECRET'}]\n"
+        "nightly: {watch: [{run: r, hub: o/r}], deliver: [{webhook: 'chat.example/hooks/SECRET'}]}\n"
+    )
+    said = complaint(tmp_path, text)
+    assert "SECRET" not in said.replace("AWS_SECRET_ACCESS_KEY", "")
+    assert ":2: output: " in said and ":3: trajectories.0.path: " in said and "deliver.0.webhook" in said

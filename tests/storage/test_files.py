@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from forecast import storage
+from forecast.storage.errors import StorageError
 
 
 @pytest.fixture(params=["disk", "object store"])
@@ -138,3 +139,24 @@ def test_bytes_are_kept_as_they_are_whatever_the_name(root: str) -> None:
         storage.write_bytes(path, packed)
         assert storage.read_bytes(path) == packed
         assert storage.list_files(root, name) == {path: len(packed)}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://KEY:SECRET@bucket/a",
+        "s3://KEY:SEC/RET@bucket/a",
+        "s3://bucket?secret_key=SECRET/a",
+        "s3://bucket?endpoint_override=evil.example",
+        "s3://bucket#x/a",
+        "s3://b%40c/a",
+        "s3:///a",
+        "s3://",
+    ],
+)
+def test_keys_in_a_path_are_refused_and_not_repeated(path: str) -> None:
+    for use in (storage.exists, storage.read_bytes, lambda p: storage.write_bytes(p, b""), storage.remove):
+        with pytest.raises(StorageError, match="AWS_SECRET_ACCESS_KEY") as caught:
+            use(path)
+        assert "SECRET@" not in str(caught.value) and "RET@" not in str(caught.value)
+        assert "=SECRET" not in str(caught.value)

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from lakes import config_of, fill, solutions, tell
 
+from forecast.config.schema import Config
 from forecast.errors import InputError, NoDataError
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Failure, Plan, Unit, make_plan
@@ -395,6 +396,18 @@ def test_no_task_could_be_loaded_but_options_were_scored(tmp_path: Path) -> None
     for name in ("instance_proxies", "expert_proxies", "task_proxies"):
         assert query(plan, f"FROM {name}") == []
     assert len(table(plan, "measured", "candidate")) == 2
+
+
+def test_addresses_to_deliver_to_are_not_kept(tmp_path: Path) -> None:
+    nightly = {
+        "watch": [{"run": "r", "hub": "o/r"}],
+        "deliver": [{"webhook": "https://chat.example/SECRET"}, {"command": ["post", "SECRET"]}],
+    }
+    plan = make_plan(config_of(tmp_path, {"t": solutions("1")}, TWO, nightly=nightly))
+    fill(plan)
+    build_warehouse(plan)
+    ((config,),) = query(plan, "SELECT config FROM run")
+    assert "SECRET" not in config and Config.model_validate_json(config).nightly is not None
 
 
 def test_tables_are_there_without_options_and_scores(tmp_path: Path) -> None:

@@ -276,3 +276,23 @@ def test_an_empty_folder_is_refused(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "ds" / "sub").mkdir(parents=True)
     with pytest.raises(ConfigError, match="there is no file in"):
         packed(make_config({"a": "fake://1"}, trajectories=[{"task": "t", "path": "ds"}]))
+
+
+def test_urls_of_webhooks_do_not_travel(make_config: Make) -> None:
+    nightly = {
+        "watch": [{"run": "r", "hub": "org/run"}],
+        "deliver": [{"webhook_env": "HOOK"}, {"webhook": "https://chat.example/hooks/SECRET"}],
+    }
+    config = load_config(make_config({"a": "fake://1"}, nightly=nightly))
+    for command in ("run", "score"):
+        sent = pack(config, "/shared/out", command=command)
+        assert "deliver" not in sent.config["nightly"] and "SECRET" not in sent.config_text
+    with pytest.raises(ConfigError, match=r"nightly\.deliver\.1\.webhook: .*webhook_env") as caught:
+        pack(config, "/shared/out", command="nightly")
+    assert "SECRET" not in str(caught.value)
+
+
+def test_keys_in_the_output_are_refused(make_config: Make) -> None:
+    with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY") as caught:
+        packed(make_config({"a": "fake://1"}), "s3://KEY:SECRET@bucket/out")
+    assert "SECRET@" not in str(caught.value)
