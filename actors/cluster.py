@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 # Read by Ray when it is imported.
@@ -24,6 +24,8 @@ from forecast.errors import ForecastError
 
 # Nothing but receipts passes through Ray's object store.
 _OBJECT_STORE_BYTES = 128 << 20
+# Workers import first from the folder in which Ray is started, where a torch.py of anybody's may lie.
+_OWN_CODE = Path(__file__).parents[1]
 _LEAST_FREE_BYTES = 20_000_000  # logs of a short run
 
 
@@ -53,7 +55,8 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
 def _joined(target: str) -> Iterator[None]:
     check_address(target)
     try:
-        ray.init(address=target, log_to_driver=False, logging_level="ERROR")
+        with chdir(_OWN_CODE):
+            ray.init(address=target, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises all kinds, some of them bare
         raise ForecastError(f"the Ray cluster at {target} cannot be joined: {_first_line(error)}") from error
     yield
@@ -73,13 +76,14 @@ def _on_loopback() -> Iterator[None]:
     read_authentication()
     try:
         try:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=_OBJECT_STORE_BYTES,
-            )
+            with chdir(_OWN_CODE):
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                )
         except Exception as error:  # Ray raises all kinds, some of them bare
             raise _not_started(_first_line(error)) from error
         yield

@@ -59,8 +59,19 @@ def options(
 def main() -> None:
     """Entry point; turns errors that a user can act on into messages and exit codes."""
     sys.excepthook = _print_traceback
+    os.environ["PYTHONSAFEPATH"] = "1"  # what we start imports nothing from the current folder
     try:
         app()
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("actors", "app"):
+            raise
+        err.print(
+            f"error: another package is found where forecast's own should be: {error}; remove it from "
+            "PYTHONPATH, or install proxy-forecast into an environment of its own",
+            style="red",
+            soft_wrap=True,
+        )
+        sys.exit(1)
     except ForecastError as error:
         err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 130 if isinstance(error, InterruptedRun) else 1)
@@ -159,12 +170,12 @@ def app_(
     ] = "127.0.0.1",
 ) -> None:
     """Serve the rankings as a web page."""
-    import importlib.util
     import subprocess
 
     loaded = api.load(config)
-    spec = importlib.util.find_spec("app")
-    if spec is None or spec.origin is None:
+    root = Path(__file__).parents[2]
+    entry = root / "app" / "main.py"
+    if not entry.is_file():
         raise ForecastError(
             "the app is not installed beside forecast; install the project with `pip install -e .`"
         )
@@ -175,11 +186,20 @@ def app_(
         "client.toolbarMode": "viewer",
         "browser.gatherUsageStats": "false",
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(Path(spec.origin).with_name("main.py"))]
+    command = [sys.executable, "-P", "-m", "streamlit", "run", str(entry)]
     command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    environment = {**os.environ, "FORECAST_OUTPUT": loaded.config.output}
+    known = [
+        str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
+    ]
+    environment = {
+        **os.environ,
+        "FORECAST_OUTPUT": loaded.config.output,
+        "PYTHONPATH": os.pathsep.join([str(root), *known]),
+        "STREAMLIT_CLIENT_DISABLE_DATA_EXPORT": "true",  # the page's own CSV files are safe in spreadsheets
+    }
     try:
-        raise typer.Exit(subprocess.call(command, env=environment))
+        # Not in the current folder: its Python files and its .streamlit/config.toml would be obeyed.
+        raise typer.Exit(subprocess.call(command, env=environment, cwd=entry.parent))
     except KeyboardInterrupt:  # how one stops a server; it is no error
         raise typer.Exit(0) from None
 

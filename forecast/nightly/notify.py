@@ -224,7 +224,13 @@ def _run(command: Sequence[str], body: bytes) -> str | None:
         given.seek(0)
         try:
             process = subprocess.Popen(
-                command, stdin=given, stdout=subprocess.DEVNULL, stderr=complaint, start_new_session=True
+                command,
+                stdin=given,
+                stdout=subprocess.DEVNULL,
+                stderr=complaint,
+                start_new_session=True,
+                # It may be a Python program with modules beside it, which ours does without.
+                env={key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"},
             )
         except OSError as error:
             return f"{name}: {error.strerror}; it is looked for on PATH unless it is a full path"
