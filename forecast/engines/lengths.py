@@ -74,8 +74,8 @@ def _windows(settings: dict[Any, Any]) -> list[int]:
     for key, value in settings.items():
         if isinstance(value, dict):
             found += _windows(value)
-        elif _WINDOW.search(str(key)) and isinstance(value, int) and value > 0:
-            found.append(int(value))
+        elif type(value) is int and value > 0 and _WINDOW.search(str(key)):  # no switches
+            found.append(value)
     return found
 
 

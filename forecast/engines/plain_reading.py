@@ -121,11 +121,14 @@ def _moved(_: Any, __: Any, embedded: torch.Tensor) -> torch.Tensor:
 
 
 def _apart(ours: LogProbs, theirs: LogProbs) -> LogProbs:
-    """Differences without sign; infinite where only one is a number, 0 where neither is."""
+    """Differences without sign: infinite where only theirs is a number, 0 where it is none.
+
+    Eager attention in a narrow dtype overflows where others keep wide sums.
+    """
     with np.errstate(invalid="ignore"):
         off: LogProbs = np.abs(ours - theirs)
-    off[np.isfinite(ours) != np.isfinite(theirs)] = np.inf
-    off[np.isnan(off)] = 0
+    off[~np.isfinite(ours)] = np.inf
+    off[~np.isfinite(theirs)] = 0
     return off
 
 

@@ -29,7 +29,8 @@ from forecast.engines.prefix_reader import (
     fits_no_table,
     out_of_memory,
 )
-from forecast.engines.prefix_tree import Costs, Tokens
+from forecast.engines.prefix_tree import Tokens
+from forecast.engines.reading_costs import reading_costs
 from forecast.engines.variants import make_variant
 from forecast.errors import CandidateError
 from forecast.inputs.models.resolve import Candidate
@@ -42,12 +43,6 @@ from forecast.tokenstats.onednn_linear import speed_up
 # 0.96, 0.64 on two. There the statistics add 1 % (fp32) or 5 % (bf16) to forward pass and output head.
 # GPUs: not measured.
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
-# What sharing beginnings has to be weighed against, see `prefix_tree.Costs`: how much slower
-# than a matrix product attention runs per operation, and what a further call of the body costs, in tokens.
-# AMD EPYC 9005, one thread, torch 2.13, 512 tokens, heads of 64: products 190 (fp32, oneDNN) and 485 (bf16)
-# GFLOP/s, attention with a mask 87 and 84. (GPUs: guessed.)
-_ATTENTION_SLOWNESS = {("cpu", torch.float32): 2.2, ("cpu", torch.bfloat16): 5.8}
-_CALL_TOKENS = {"cpu": 24, "cuda": 500}
 _PROBE_TOKENS, _LEAST_PROBE = 64, 7
 _DTYPES = (np.float32, np.float32, np.int32, np.int32, np.float32)  # of the statistics, in their order
 # The self-check compares two computations of the same numbers, relative to the largest: rounding only.
@@ -99,7 +94,15 @@ class TorchEngine:
             device=str(self._device),
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )
-        self._check_model()
+        try:
+            self._check_model()
+        except Exception as error:  # what a model's code raises
+            if isinstance(error, CandidateError | torch.AcceleratorError) or out_of_memory(error):
+                raise
+            raise CandidateError(
+                f"candidate {self._name!r}: {type(self._model).__name__} cannot read a short text "
+                f"({type(error).__name__}: {error}); complete its config.json"
+            ) from error
         self._plain: Any = PlainReading(self._model, self._logprobs)
         self._checked = _Checked()
         self._by_length = depends_on_the_batch(text_config)
@@ -285,7 +288,7 @@ class TorchEngine:
         if self._by_length or not self._share_prefixes or len(probe) < _LEAST_PROBE:
             return
         if can_share(self._body, self._device, probe, _TOLERANCE[self._head.dtype]):
-            costs = _costs(self._body, text_config, self._device, min(limits, default=math.inf))
+            costs = reading_costs(self._body, text_config, self._device, min(limits, default=math.inf))
             self._reader = PrefixReader(
                 self._body, self._device, self._reader.batch_tokens, costs, reach(text_config)
             )
@@ -316,19 +319,6 @@ def _logit_scale(text_config: Any) -> float:
         if isinstance(value, int | float):
             scale *= value**power
     return scale
-
-
-def _costs(body: nn.Module, text_config: Any, device: torch.device, longest: float) -> Costs:
-    """Attention takes four operations per pair of tokens and channel, all else two per weight and token."""
-    layers = text_config.num_hidden_layers
-    embedded = sum(m.weight.numel() for m in body.modules() if isinstance(m, nn.Embedding))
-    weights = sum(p.numel() for p in body.parameters()) - embedded
-    slowness = _ATTENTION_SLOWNESS.get((device.type, next(body.parameters()).dtype), 4.0)
-    return Costs(
-        pair=slowness * 4 * text_config.hidden_size * layers / (2 * max(weights, 1)),
-        call=_CALL_TOKENS.get(device.type, 100),
-        longest=longest,
-    )
 
 
 def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -42,6 +42,8 @@ def test_context_is_what_the_table_holds(config: Any, expected: int, tmp_path: P
         (transformers.LlamaConfig(), None),
         (transformers.MistralConfig(sliding_window=64), 64),
         (transformers.Qwen2Config(use_sliding_window=False), None),
+        (transformers.Qwen2Config(use_sliding_window=True, sliding_window=80, max_window_layers=1), 80),
+        (transformers.AriaTextConfig(moe_topk=2), None),
         (transformers.Gemma3TextConfig(sliding_window=512), 512),
         (transformers.Llama4TextConfig(attention_chunk_size=96), 96),
         (NEO, 48),

@@ -144,6 +144,14 @@ def test_what_shows_in_long_texts_only(
     assert implementation(engine) == "eager"
 
 
+def test_eager_attention_that_overflows_is_no_reference(tmp_path: Path) -> None:
+    save_model(tmp_path, llama())
+    engine = load(tmp_path)
+    engine._plain._read = lambda ids: np.full(len(ids) - 1, np.nan, np.float32)
+    assert all(np.isfinite(one.logprob).all() for one in engine.score(texts(engine)))
+    assert implementation(engine) == "sdpa"
+
+
 def test_numbers_that_change_with_what_follows(tmp_path: Path) -> None:
     save_model(tmp_path, llama())
     engine = load(tmp_path)

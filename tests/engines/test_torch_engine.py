@@ -422,3 +422,11 @@ def test_a_variant_that_cannot_be_made_names_the_candidate(folder: Path) -> None
         CandidateError, match=r"candidate 'tiny': drop_layers 99 does not fit a model of \d+ layers"
     ):
         load(folder, drop_layers=99)
+
+
+def test_a_model_that_cannot_read_is_one_sentence(tmp_path: Path) -> None:
+    settings = without(shape(), "num_key_value_heads", "pad_token_id")
+    save_model(tmp_path, transformers.RobertaConfig(**settings, pad_token_id=1, is_decoder=True))
+    change_config(tmp_path, pad_token_id=None)  # which positions are counted from
+    with pytest.raises(CandidateError, match="'tiny': RobertaForCausalLM cannot read a short text"):
+        load(tmp_path)
