@@ -96,7 +96,7 @@ def test_vllm_takes_whole_cards() -> None:
 
 def test_processors_reserve_memory_and_never_more_than_a_machine_has() -> None:
     (small,) = shapes_for(candidate(0.135e9, "float32"), config(), [CPUS])
-    assert (small.gpus, small.memory) == (0, 2 * GIB)
+    assert (small.gpus, small.memory) == (0, 4 * GIB)
     (large,) = shapes_for(candidate(70e9, "float32"), config(), [CPUS])
     assert large.memory == 120 * GIB
     assert large.serves(small) and not small.serves(large)
