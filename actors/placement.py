@@ -23,7 +23,7 @@ _CARDS: dict[str, float] = {
     "A100-80G": 80, "H100": 80, "H20": 96, "RTX-PRO-6000": 96, "H200": 141, "B200": 180, "B300": 270,
 }  # fmt: skip
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Beside the weights: activations of a batch, tiles of logits, the libraries' own; the helper that encodes (0.7).
+# Beside the weights: activations of a batch, tiles of logits, the libraries' own; the helper that encodes.
 _WORKSPACE_GPU, _WORKSPACE_CPU = 3.0, 1.7  # GiB
 _OVERHEAD = 1.1
 _MOST_ON_ONE_CARD = 8

@@ -14,6 +14,7 @@ import yaml
 from actors.jobs.client import DIGEST_KEY, Head, Job, JobExistsError, base_and_attempt, own_versions
 from actors.jobs.package import CONFIG_PLACE, START_PLACE, Package
 from forecast.config import NIGHT_VARIABLE
+from forecast.config.loader import StrictLoader
 from forecast.errors import ConfigError, ForecastError
 
 Command = Literal["run", "score", "nightly"]
@@ -61,8 +62,8 @@ def read_runtime_env(
     env: dict[str, Any] = {}
     if path is not None:
         try:
-            env = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            env = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=StrictLoader) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"--runtime-env {path} cannot be read: {error}") from None
         if not isinstance(env, dict):
             raise ConfigError(f"--runtime-env {path}: expected keys such as pip, env_vars")

@@ -54,7 +54,7 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(f"{path} cannot be read as a configuration file: {error}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.load(text, Loader=_StrictLoader)
+        data = yaml.load(text, Loader=StrictLoader)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_message(error, path)) from None
     except RecursionError:
@@ -87,7 +87,7 @@ def _merge_defaults(data: dict[str, Any], defaults: dict[str, Any]) -> None:
             watch["candidate"] = {**common, **own}
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML's own loader silently keeps the last of two equal keys, and names no line for a wrong value."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:

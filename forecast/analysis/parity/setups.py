@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from forecast import storage
 from forecast.config.candidates import CandidateConfig
+from forecast.config.loader import StrictLoader
 from forecast.config.schema import Config, EngineConfig
 from forecast.errors import ConfigError, NoDataError, did_you_mean
 from forecast.inputs.models.fingerprint import digest_of
@@ -165,8 +166,8 @@ def _parsed(option: str, texts: Sequence[str]) -> _Changes:
         if key in found:
             raise ConfigError(f"{option}: {key} is given twice")
         try:
-            found[key] = yaml.safe_load(value)  # as it would be read in the configuration
-        except yaml.YAMLError:
+            found[key] = yaml.load(value, Loader=StrictLoader)  # as it would be read in the configuration
+        except (yaml.YAMLError, RecursionError):
             found[key] = value
     return found
 
