@@ -86,6 +86,7 @@ class Run:
             ForecastError: nothing can be scored.
             InterruptedRun: Ctrl-C; what is done is kept.
         """
+        from forecast import storage
         from forecast.runs.quarantine import Quarantine
         from forecast.runs.records import save_failures, score_record
 
@@ -106,6 +107,7 @@ class Run:
         for note in plan.notes():
             tell({"event": "note", "note": note})
         if waiting := [unit for unit in waiting if unit.candidate.candidate_id not in aside]:
+            storage.try_out(plan.config.output)
             from actors.cluster import connected
             from actors.scheduler import score_plan
             from forecast.runs.status import RunStatus

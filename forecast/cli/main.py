@@ -61,7 +61,10 @@ def main() -> None:
     sys.excepthook = _print_traceback
     os.environ["PYTHONSAFEPATH"] = "1"  # what we start imports nothing from the current folder
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("actors", "app"):
             raise
@@ -75,6 +78,16 @@ def main() -> None:
     except ForecastError as error:
         err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 130 if isinstance(error, InterruptedRun) else 1)
+    except OSError as error:
+        from forecast.storage.errors import FIXES, explanation
+
+        if error.errno not in FIXES:
+            raise
+        # What is left in the buffer would be tried again at the end, with a second error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        where = str(error.filename or "standard output")
+        err.print(f"error: {explanation(where, error)}", style="red", soft_wrap=True)
+        sys.exit(1)
 
 
 @app.command(epilog="Example: forecast run configs/demo.yaml")

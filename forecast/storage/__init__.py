@@ -14,6 +14,7 @@ from forecast.storage.files import (
     resolve,
     sweep_temporaries,
     temporary_beside,
+    try_out,
     write_bytes,
 )
 from forecast.storage.scratch import scratch
@@ -33,5 +34,6 @@ __all__ = [
     "scratch",
     "sweep_temporaries",
     "temporary_beside",
+    "try_out",
     "write_bytes",
 ]

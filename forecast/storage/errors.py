@@ -10,7 +10,7 @@ from forecast.errors import ForecastError
 
 # The AWS client names its errors so, whatever store it talks to.
 _NAME = re.compile(r"AWS Error (\w+)")
-_FIXES = {
+FIXES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there or correct the path"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to use it"),
     errno.ENAMETOOLONG: "choose shorter names",
@@ -48,7 +48,7 @@ def explained(path: str) -> Iterator[None]:
 def explanation(path: str, error: OSError) -> str:
     """What went wrong at a path, and what to do about it."""
     if "://" not in path:
-        fix = _FIXES.get(error.errno or 0, "correct the path or what lies there")
+        fix = FIXES.get(error.errno or 0, "correct the path or what lies there")
         return f"{path}: {error.strerror or error}; {fix}, then retry"
     bucket = path.partition("://")[2].partition("/")[0]
     endpoint = os.environ.get("AWS_ENDPOINT_URL")

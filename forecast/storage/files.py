@@ -140,6 +140,20 @@ def write_bytes(path: str, data: bytes) -> None:
             aside.unlink(missing_ok=True)
 
 
+def try_out(folder: str) -> None:
+    """Write a small file into a folder and remove it: a full or locked place is an error before the work.
+
+    Raises:
+        StorageError: the folder takes no files.
+    """
+    path = join(folder, temporary_beside(Path("tried")).name)
+    try:
+        write_bytes(path, bytes(1 << 16))
+    except StorageError as error:
+        raise StorageError(str(error).replace(path, folder)) from error
+    remove(path)
+
+
 def remove(path: str) -> None:
     """Remove a file; it is no error where there is none."""
     with contextlib.suppress(FileNotFoundError), explained(path):
