@@ -213,6 +213,8 @@ def _sizes(header: GgufHeader, architecture: _Architecture) -> tuple[dict[str, A
         # transformers would leave the rows of the queries and keys in llama.cpp's order.
         raise header.refusal(key, "is not one number, by which the weights could be put in order")
     head = header.count("attention.key_length", width // heads)
+    if heads * head > max(max(shape) for shape in header.tensors.values()):
+        raise header.refusal(f"{header.architecture}.attention.key_length", "is more than a tensor has rows")
     if header.count("attention.value_length", head) != head:
         raise header.refusal(
             f"{header.architecture}.attention.value_length", f"differs from key_length, {head}"

@@ -1,7 +1,9 @@
 """The tensors of a GGUF file: read once, small ones by themselves, and none left unused."""
 
 import functools
+import math
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +18,8 @@ from transformers.modeling_gguf_pytorch_utils import (
     get_gguf_hf_weights_map,
 )
 
+from forecast.engines.file_contents import some_of
+from forecast.errors import CandidateError
 from forecast.inputs.models.gguf import GgufHeader
 
 # Divisors of the rotary angles: they go into the configuration.
@@ -54,26 +58,36 @@ def divisors(header: GgufHeader, name: str, count: int) -> list[float]:
     return [float(value) for value in values]
 
 
-def check_weights_used(header: GgufHeader, model: Any) -> None:
-    """Check that each tensor has its place in the model, and is as large as the configuration says.
+def check_weights(header: GgufHeader, config: Any) -> None:
+    """Check that file and model have the same weights of the same shapes, before any is read.
 
-    transformers leaves out what has none without a word, and puts in what is of another size.
+    transformers leaves out tensors that have no place, takes those of another size, and fills what is missing
+    with random numbers.
 
     Raises:
-        CandidateError: names the tensor.
+        CandidateError: names the tensors.
     """
-    processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)()
-    names = get_gguf_hf_weights_map(model, processor)
-    used = names.keys() | {f"{name}.weight" for name in names} | ROPE_TENSORS  # experts are named without it
-    if unused := sorted(header.tensors.keys() - used):
-        more = f" (and {len(unused) - 1} more)" if len(unused) > 1 else ""
-        raise header.refusal(unused[0], f"is a tensor{more} that the model has no place for")
     with torch.device("meta"):
-        expected = dict(AutoModelForCausalLM.from_config(model.config).named_parameters())
-    for name, parameter in model.named_parameters():
-        if parameter.shape != expected[name].shape:
-            tensor = next((file_name for file_name, there in names.items() if there == name), name)
-            raise header.refusal(
-                tensor,
-                f"makes {name} of {list(parameter.shape)}, not {list(expected[name].shape)} as the keys say",
-            )
+        model = AutoModelForCausalLM.from_config(config)
+    names = get_gguf_hf_weights_map(model, TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)())
+    held = defaultdict(list)  # parameter -> the tensors it is made of
+    unused = set()
+    for tensor in header.tensors.keys() - ROPE_TENSORS:
+        if parameter := names.get(tensor, names.get(tensor.removesuffix(".weight"))):
+            held[parameter].append(tensor)
+        else:
+            unused.add(tensor)
+    if unused:
+        more = f" (and {len(unused) - 1} more)" if len(unused) > 1 else ""
+        raise header.refusal(min(unused), f"is a tensor{more} that the model has no place for")
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    expected = {name: one for name, one in model.named_parameters() if name not in tied}
+    if missing := expected.keys() - held.keys():
+        raise CandidateError(f"candidate {header.candidate!r}: missing weights: {some_of(missing)}")
+    for name, parameter in expected.items():
+        shapes = [header.tensors[tensor] for tensor in held[name]]
+        # Gates and inputs of experts stand apart in the file, and a single row is a vector.
+        is_whole = len(shapes) > 1 or parameter.squeeze().shape == torch.Size(n for n in shapes[0] if n != 1)
+        if sum(map(math.prod, shapes)) != parameter.numel() or not is_whole:
+            has = " and ".join(str(list(shape)) for shape in shapes)
+            raise header.refusal(held[name][0], f"is {has}, not {list(parameter.shape)} as the keys say")

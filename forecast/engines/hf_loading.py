@@ -132,10 +132,11 @@ def _load_gguf(candidate: Candidate, files: ModelFiles, path: Path) -> Any:
     """The model by what a GGUF file says, all of it."""
     with gguf_weights.read_once(), _named(candidate, files, "weights"):
         header = read_header(path, candidate.name)
-        how = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
-        model = _filled(candidate, files, config=configuration_of(header), **how)
-        gguf_weights.check_weights_used(header, model)
-    return model
+        config = configuration_of(header)
+        with limited_size(candidate.name, len(header.tensors)):
+            gguf_weights.check_weights(header, config)
+        quantization = GgufConfig(dequantize=True)
+        return _filled(candidate, files, config=config, gguf_file=path.name, quantization_config=quantization)
 
 
 def _filled(candidate: Candidate, files: ModelFiles, **how: Any) -> Any:
