@@ -135,6 +135,12 @@ def machines() -> list[Machine]:
     return [_machine(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
+def own_node_is_up() -> bool:
+    """Whether the cluster still counts this machine, through which all that this process asks for goes."""
+    own = ray.get_runtime_context().get_node_id()
+    return any(node["NodeID"] == own and node["Alive"] for node in ray.nodes())
+
+
 def _machine(resources: dict[str, float]) -> Machine:
     """From Ray's resources of a node; where a kind of GPU has two names, the longer one tells its memory."""
     kinds = [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]

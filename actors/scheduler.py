@@ -1,5 +1,6 @@
 """The supervisor: hands the units of a plan to scoring actors until all are done or given up."""
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -7,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
-from actors.cluster import machines
+from actors.cluster import machines, own_node_is_up
+from actors.death import cause_of
 from actors.placement import Machine, Shape, check_room, has_room, lay_out, shapes_for
 from actors.scoring_actor import Refusal, RemoteScoringActor
 from actors.work_queue import Group, Queue
@@ -22,6 +24,8 @@ from forecast.runs.quarantine import Quarantine
 
 _LOOK_SECONDS = 1.0  # between looks at the clock while no actor answers
 _LAYOUT_SECONDS = 10.0  # between looks for room that machines, others or ourselves have made
+_MOST_LAYOUT_SECONDS = 300.0  # the same where processes have died as they started, twice as long each time
+_RESUME = "what is done is kept: issue the command again when the cluster has its machines back"
 
 
 @dataclass
@@ -39,7 +43,9 @@ def score_plan(plan: Plan, units: Sequence[Unit], subscriber: Subscriber | None 
     caused it. An actor stays with its candidate while that has units; a free actor takes the candidate with
     the most work that nobody has, and joins another actor's candidate only when there is no such. Actors for
     which nothing waits are ended, and their room goes to those that need another share of a machine. Actors
-    on a lost machine come back elsewhere or not at all; the others go on without them.
+    on a lost machine come back elsewhere or not at all; the others go on without them. Where actors die as
+    they start, more are started later each time; the run ends with their reason where that has happened
+    `cluster.attempts` times and nothing else is at work.
 
     A group that took `cluster.attempts` processes with it, or failed that often for reasons outside the
     candidate (a full disk, lost storage), is given up together with its candidate, until the next run. A
@@ -49,7 +55,8 @@ def score_plan(plan: Plan, units: Sequence[Unit], subscriber: Subscriber | None 
         subscriber: receives each event when it happens.
 
     Raises:
-        ForecastError: no actor fits the cluster, or none has been left for `cluster.patience_minutes`.
+        ForecastError: no actor fits the cluster, none has been left for `cluster.patience_minutes`, all die
+            as they start, or Ray has ended on this machine.
     """
     return _Run(plan, units, subscriber or Subscriber()).run() if units else ScoringResult()
 
@@ -64,10 +71,11 @@ class _Call:
     overdue: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Actor:
     handle: Any
     shape: Shape
+    was_up: bool = False
 
 
 class _Run:
@@ -87,6 +95,8 @@ class _Run:
         self._actors: dict[int, _Actor] = {}
         self._calls: dict[Any, _Call] = {}
         self._idle: list[int] = []
+        self._failed_starts = 0  # rounds of starts in a row, of which an actor died and none came up
+        self._round_failed, self._last_death = False, ""
         self._last_sign = time.monotonic()  # when an actor last showed that it is up
         self._laid_out, self._looked = -_LAYOUT_SECONDS, -_LOOK_SECONDS
         self._units = placed
@@ -132,7 +142,8 @@ class _Run:
                 self._look_at_the_clock()
         finally:
             for actor in self._actors.values():
-                ray.kill(actor.handle)
+                with contextlib.suppress(RayError):  # Ray may be gone; why is said already
+                    ray.kill(actor.handle)
         return self._result
 
     def _lay_out(self) -> None:
@@ -141,7 +152,9 @@ class _Run:
         if now - self._laid_out < _LAYOUT_SECONDS:
             return
         self._laid_out = now
-        self._machines = machines()
+        if not own_node_is_up():
+            raise ForecastError(f"Ray has ended on this machine; {_RESUME}")
+        self._machines, self._round_failed = machines(), False
         demand = self._queue.demand()
         running = Counter(actor.shape for actor in self._actors.values())
         wanted = self._settings.actors
@@ -159,21 +172,32 @@ class _Run:
         index = 1 + max(self._actors, default=-1)
         actor = RemoteScoringActor.options(**shape.options()).remote(self._plan.config)
         self._actors[index] = _Actor(actor, shape)
-        self._calls[actor.ready.remote()] = _Call(index, None, time.monotonic())
+        self._ask_whether_up(index)
+
+    def _ask_whether_up(self, index: int) -> None:
+        """Answers when the actor is up, however often Ray has to restart it, or when Ray gives it up."""
+        asked = self._actors[index].handle.ready.options(max_task_retries=-1).remote()
+        self._calls[asked] = _Call(index, None, time.monotonic())
 
     def _take_answer(self, ref: Any, call: _Call) -> None:
         """An actor has done what it was asked, or failed at it, or died of it."""
         group, result = call.group, None
         try:
             result = ray.get(ref)
-        except RayActorError:
-            self._restarted(call)
-            return
         except RayTaskError as error:
-            if group is None:
-                raise
             why = f"{type(error.cause).__name__}: {error.cause}" if error.cause else str(error)
+            if group is None:
+                self._died(call.actor, why)
+                return
             self._retry(call.actor, group, why)
+        except RayError as error:
+            if group is None:
+                self._died(call.actor, cause_of(error))
+            else:
+                self._restarted(call, group, cause_of(error))
+            return
+        if not self._actors[call.actor].was_up:
+            self._actors[call.actor].was_up, self._failed_starts = True, 0
         self._last_sign = time.monotonic()
         self._idle.append(call.actor)
         if group is not None and isinstance(result, Refusal):
@@ -182,17 +206,32 @@ class _Run:
             for unit, receipt in zip(group, result, strict=True):
                 self._subscriber.committed(unit, receipt)
 
-    def _restarted(self, call: _Call) -> None:
+    def _restarted(self, call: _Call, group: Group, cause: str) -> None:
         self._result.restarts += 1
-        why = "the process that scored it died; it may have run out of memory"
+        why = f"the process that scored it died, perhaps for want of memory: {cause}"
         if call.overdue:
             why = f"it was not done after {self._settings.deadline_minutes:g} minutes"
         self._subscriber.restarted(call.actor, why)
-        if call.group is not None:
-            self._retry(call.actor, call.group, why)
-        # Answers when Ray has restarted the actor, however often that takes.
-        again = self._actors[call.actor].handle.ready.options(max_task_retries=-1).remote()
-        self._calls[again] = _Call(call.actor, None, time.monotonic())
+        self._retry(call.actor, group, why)
+        self._ask_whether_up(call.actor)
+
+    def _died(self, index: int, cause: str) -> None:
+        """Ray has given an actor up; another is started, after a pause where this one never came up."""
+        self._result.restarts += 1
+        self._subscriber.restarted(index, cause)
+        actor, self._last_death = self._actors.pop(index), cause
+        self._queue.leave(index)
+        with contextlib.suppress(RayError):
+            ray.kill(actor.handle)
+        if actor.was_up:
+            self._laid_out = -_LAYOUT_SECONDS
+        elif not self._round_failed:
+            self._round_failed = True
+            self._failed_starts += 1
+            wait = min(_MOST_LAYOUT_SECONDS, _LAYOUT_SECONDS * 2 ** (self._failed_starts - 1))
+            self._laid_out = time.monotonic() + wait - _LAYOUT_SECONDS
+        if self._failed_starts >= self._settings.attempts and not self._calls and not self._idle:
+            raise ForecastError(f"scoring processes die as they start: {cause}; {_RESUME}")
 
     def _hand_out(self) -> None:
         """Work for every actor that has none; one for which nothing waits is ended, and its room is free."""
@@ -229,10 +268,11 @@ class _Run:
                 ray.kill(self._actors[call.actor].handle, no_restart=False)
         at_work = any(call.group is not None for call in self._calls.values())
         if not at_work and now - self._last_sign > 60 * settings.patience_minutes:
-            raise ForecastError(
-                f"no machine has had room for a scoring process for {settings.patience_minutes:g} minutes; "
-                "what is done is kept: issue the command again when the cluster has its machines back"
+            waited = (
+                f"no machine has had room for a scoring process for {settings.patience_minutes:g} minutes"
             )
+            died = f", and the last one to die: {self._last_death}" if self._last_death else ""
+            raise ForecastError(f"{waited}{died}; {_RESUME}")
 
     def _retry(self, actor: int, group: Group, error: str) -> None:
         """Nothing is known against the candidate; another process tries if there is one."""
