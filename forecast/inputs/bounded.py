@@ -68,8 +68,8 @@ class _Helper:
 
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
-        # Where this process finds modules, the helper finds them; -P: and nowhere else.
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        # Where this process finds modules, the helper finds them, but never in the current folder.
+        path = os.pathsep.join([*filter(None, sys.path), str(Path(__file__).parents[2])])
         code = f"from forecast.inputs.bounded import serve; serve({theirs.fileno()})"
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", code],
