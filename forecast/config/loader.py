@@ -4,6 +4,7 @@ Relative paths are taken from the folder of the file, so that a command gives th
 is called.
 """
 
+import sys
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from forecast.config.schema import Config
 from forecast.config.sources import LARGEST
 from forecast.errors import ConfigError, described, did_you_mean
 
+EXAMPLES = Path(sys.prefix) / "share" / "proxy-forecast" / "configs"  # of an installation from a wheel
 DEFAULTS_KEY = "candidate_defaults"
 
 # Keys of one candidate, which a watched run sets for each of its checkpoints.
@@ -49,7 +51,8 @@ def load_config(path: str | Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file at {path}") from None
+        hint = f"; copy the examples from {EXAMPLES}" if EXAMPLES.is_dir() else ""
+        raise ConfigError(f"no configuration file at {path}{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as a configuration file: {error}") from None
     try:
