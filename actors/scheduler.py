@@ -208,7 +208,7 @@ class _Run:
 
     def _restarted(self, call: _Call, group: Group, cause: str) -> None:
         self._result.restarts += 1
-        why = f"the process that scored it died, perhaps for want of memory: {cause}"
+        why = f"the process that scored it died, for want of memory or in native code: {cause}"
         if call.overdue:
             why = f"it was not done after {self._settings.deadline_minutes:g} minutes"
         self._subscriber.restarted(call.actor, why)
