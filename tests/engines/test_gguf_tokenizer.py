@@ -17,6 +17,7 @@ from gguf_files import (
     save_byte_level,
     save_sentencepiece,
 )
+from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
 from forecast.engines.gguf_tokenizer import tokenizer_of
@@ -75,6 +76,16 @@ PRE = {
 def test_each_pre_tokenizer_cuts_words_as_the_folder_does(pre: str, tmp_path: Path) -> None:
     folder = save_byte_level(tmp_path / "folder", PRE[pre])
     found = read(file_of(folder, pre, add_bos_token=False), tmp_path)
+    assert ids(found) == ids(folder)
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm"])
+def test_words_are_those_of_the_library_s_own_pre_tokenizers(pre: str, tmp_path: Path) -> None:
+    folder = save_byte_level(tmp_path / "folder", PRE[pre])
+    found = read(file_of(folder, pre), tmp_path)
+    steps = [pre_tokenizers.Digits(individual_digits=True)] if pre == "smollm" else []
+    own = [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    folder.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(own)
     assert ids(found) == ids(folder)
 
 
