@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from forecast.errors import ConfigError, did_you_mean
+from forecast.inputs.literals import parse_number
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,7 +79,7 @@ def by_name(option: str, given: ByName, expected: str, valid: Callable[[float], 
     for text in texts:
         name, _, number = text.rpartition("=")
         try:
-            found[name.strip()] = float(number)
+            found[name.strip()] = parse_number(number)
         except ValueError:
             found[name.strip()] = math.nan
         if not name or not valid(found[name.strip()]):

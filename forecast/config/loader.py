@@ -4,6 +4,7 @@ Relative paths are taken from the folder of the file, so that a command gives th
 is called.
 """
 
+import re
 import sys
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -19,6 +20,11 @@ from forecast.config.sources import LARGEST
 from forecast.errors import ConfigError, described, did_you_mean
 
 EXAMPLES = Path(sys.prefix) / "share" / "proxy-forecast" / "configs"  # of an installation from a wheel
+_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_DECIMAL = re.compile(
+    r"[-+]?(0|[1-9][0-9]*|([0-9]+\.[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|\.inf)|\.nan", re.IGNORECASE
+)
+
 DEFAULTS_KEY = "candidate_defaults"
 
 # Keys of one candidate, which a watched run sets for each of its checkpoints.
@@ -91,11 +97,15 @@ def _merge_defaults(data: dict[str, Any], defaults: dict[str, Any]) -> None:
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML's own loader silently keeps the last of two equal keys, and names no line for a wrong value."""
+    """YAML's own keeps the last of two equal keys, names no line for a wrong value, and reads 1:30 as 90."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep)
+            if _is_odd_number(node):
+                raise ValueError(
+                    f"{node.value} is no decimal number; write digits alone, or a text in quotes"
+                )
             if isinstance(value, int) and abs(value) > LARGEST:
                 raise ValueError(f"a whole number beyond {LARGEST} does not fit the tables of results")
         except (yaml.YAMLError, RecursionError):
@@ -114,6 +124,11 @@ class StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _is_odd_number(node: yaml.Node) -> bool:
+    """Whether YAML 1.1 has a number in what others read as text or another number: 1_000, 010, 0x10, 1:30."""
+    return node.tag in _NUMBER_TAGS and _DECIMAL.fullmatch(node.value) is None
 
 
 def _yaml_message(error: yaml.YAMLError, path: Path) -> str:

@@ -6,9 +6,16 @@ import string
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from forecast import storage
 
@@ -94,6 +101,17 @@ Template = Annotated[str, AfterValidator(_template)]
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _digits_alone(cls, data: Any) -> Any:
+        for key, value in data.items() if isinstance(data, dict) else ():
+            kind = str(cls.model_fields[key].annotation) if key in cls.model_fields else "str"
+            is_number = isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(_[\d.]+)+", value.strip())
+            # Pydantic takes the text "1_000" for a number.
+            if is_number and "str" not in kind and ("int" in kind or "float" in kind):
+                raise ValueError(f"{key}: {value!r} is no decimal number; write digits alone")
+        return data
 
 
 class DataSource(Frozen):

@@ -218,3 +218,35 @@ def test_secrets_of_a_wrong_value_are_not_repeated(tmp_path: Path) -> None:
     said = complaint(tmp_path, text)
     assert "SECRET" not in said.replace("AWS_SECRET_ACCESS_KEY", "")
     assert ":2: output: " in said and ":3: trajectories.0.path: " in said and "deliver.0.webhook" in said
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1_0", "010", "0o10", "0x10", "0b11", "1:30", "1_000.5", "1:30.5", "+0x1", '"1_0"', '"1_0.5"', "１０"],
+)
+@pytest.mark.parametrize("key", ["bootstraps", "confidence"])
+def test_numbers_that_are_not_decimal_are_refused_with_the_line(
+    tmp_path: Path, key: str, number: str
+) -> None:
+    line = 7 if number.startswith('"') else 8
+    assert f"run.yaml:{line}: " in complaint(tmp_path, MINIMAL + f"ranking:\n  {key}: {number}\n")
+
+
+def test_decimal_numbers_and_texts_with_digits_are_read(tmp_path: Path) -> None:
+    for text, value in (("0.55", 0.55), (".75", 0.75), ("6.e-1", 0.6), ("8e-1", 0.8), ('"0.6"', 0.6)):
+        assert load(tmp_path, MINIMAL + f"ranking: {{confidence: {text}}}\n").ranking.confidence == value
+    config = load(tmp_path, MINIMAL.replace("task: sums", 'task: "1_000"'))
+    assert config.trajectories[0].task == "1_000"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ranking: {seed: 1, seed: 1}\n",
+        "ranking:\n  targets: {a: [b], a: [c]}\n",
+        'engine: {kind: fake, "kind": torch}\n',
+        "ranking: {seed: 1}\nranking: {seed: 1}\n",
+    ],
+)
+def test_keys_given_twice_are_refused_at_every_depth(tmp_path: Path, text: str) -> None:
+    assert "is given twice" in complaint(tmp_path, MINIMAL + text)

@@ -14,6 +14,7 @@ from forecast.analysis.ranking.scorers.ranksvm import LINEAR, RBF, FittedRankSVM
 from forecast.analysis.ranking.scorers.sparse_linear import FittedSparse, Sparse3
 from forecast.analysis.ranking.scorers.univariate import FittedUnivariate, Univariate
 from forecast.errors import ConfigError, InputError, did_you_mean
+from forecast.inputs.literals import parse_json
 
 FORMAT = 1
 SCORERS = ("univariate", "sparse-3", LINEAR, RBF)
@@ -60,7 +61,7 @@ def load_saved(path: str | Path) -> tuple[Fitted, tuple[str, ...], dict[str, str
         InputError: no such file, not a saved scorer, or of another format.
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except ValueError as error:
