@@ -10,19 +10,22 @@ SmolLM2-135M, texts of 10 to 104 tokens, root mean square in nats of sdpa agains
 moved: bf16 0.03 to 0.26 and 0.06 to 1.6, fp32 2e-6 to 1e-5 and 3e-6 to 2e-5.
 """
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from forecast.engines.prefix_tree import Tokens
 
 LogProbs = NDArray[np.float32]  # nats
 
 _SAME = 1e-4  # nats; nearer than any number is reported
+_SAME_STATES = 1e-5  # relative to the largest; fp32 comes to 1e-6
 _NOISE_FACTOR = 3
 # Eager attention holds all scores of a layer, thrice for a moment; the rest of a longer text is not compared.
 _SCORE_BYTES = 2 << 30
@@ -49,8 +52,15 @@ class PlainReading:
     def change_by_what_follows(self, ids: Tokens) -> float:
         """Nats by which numbers of tokens change with later ones at most, 0 where that may be rounding."""
         ids = ids[: self._longest]
+        if len(ids) < 4:
+            return 0.0
         part = self._read(ids[: 2 * len(ids) // 3])
-        return self._beyond_rounding(_apart(part, self._plain(ids)[: len(part)]), ids) if len(part) else 0.0
+        return self._beyond_rounding(_apart(part, self._plain(ids)[: len(part)]), ids)
+
+    def read_less(self) -> bool:
+        """Half as much of each text from now on; False if nothing would be left."""
+        self._longest //= 2
+        return self._longest > 1
 
     def _plain(self, ids: Tokens) -> LogProbs:
         """As `_read`; the text read last is not read again."""
@@ -74,12 +84,52 @@ class PlainReading:
     @torch.inference_mode()
     def _read(self, ids: Tokens) -> LogProbs:
         """Of all tokens but the first."""
-        device = self._model.get_input_embeddings().weight.device
         with _eager(self._model):
-            hidden_1LD = self._model.base_model(
-                input_ids=torch.from_numpy(ids[None, :-1]).to(device), use_cache=False
-            )[0]
+            hidden_1LD = self._model.base_model(input_ids=self._tensor(ids[None, :-1]), use_cache=False)[0]
         return self._logprobs(hidden_1LD[0], ids[1:])
+
+    def _tensor(self, ids: Tokens) -> torch.Tensor:
+        return torch.from_numpy(ids).to(self._model.get_input_embeddings().weight.device)
+
+    @torch.inference_mode()
+    def attention_is_whole(self, ids: Tokens) -> bool:
+        """Whether the attention in use gives each layer what eager attention gives it, both computed in fp32.
+
+        In a narrow dtype rounding hides what a soft-cap does to a text, though not what it does to all texts.
+        True where that cannot be asked.
+        """
+        name = self._model.config._attn_implementation
+        if name not in ALL_ATTENTION_FUNCTIONS:
+            return True
+        used, off = ALL_ATTENTION_FUNCTIONS[name], [0.0]
+
+        def both(
+            module: Any,
+            query: torch.Tensor,
+            key: torch.Tensor,
+            value: torch.Tensor,
+            attention_mask: torch.Tensor | None = None,
+            **options: Any,
+        ) -> Any:
+            with suppress(
+                Exception
+            ):  # of families that call it otherwise; what it does to texts is seen anyway
+                eager = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
+                wide = query.float(), key.float(), value.float()
+                theirs = eager(module, *wide, _additive(attention_mask, query, key), **options)[0]
+                ours = used(module, *wide, attention_mask=_wide(attention_mask), **options)[0]
+                off.append(((ours - theirs).abs().max() / theirs.abs().max()).item())
+            return used(module, query, key, value, attention_mask=attention_mask, **options)
+
+        own = ALL_ATTENTION_FUNCTIONS._local_mapping
+        before = dict(own)
+        ALL_ATTENTION_FUNCTIONS[name] = both
+        try:
+            self._model.base_model(input_ids=self._tensor(ids[None]), use_cache=False)
+        finally:
+            own.clear()
+            own.update(before)
+        return max(off) <= _SAME_STATES
 
     def adopt(self) -> bool:
         """Make eager the model's implementation from now on; False if it was."""
@@ -111,6 +161,21 @@ def _eager(model: Any) -> Iterator[None]:
     finally:
         for each in before:
             _set(*each)
+
+
+def _wide(mask: torch.Tensor | None) -> torch.Tensor | None:
+    return mask.float() if mask is not None and mask.is_floating_point() else mask
+
+
+def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """A mask as eager attention takes it; none means that nothing later is seen."""
+    if mask is not None and mask.is_floating_point():
+        return mask.float()
+    if mask is None:
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()[
+            None, None
+        ]
+    return torch.zeros(mask.shape, device=query.device).masked_fill(~mask, torch.finfo(torch.float32).min)
 
 
 def _moved(_: Any, __: Any, embedded: torch.Tensor) -> torch.Tensor:

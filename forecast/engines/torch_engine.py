@@ -43,6 +43,8 @@ from forecast.tokenstats.onednn_linear import speed_up
 # 0.96, 0.64 on two. There the statistics add 1 % (fp32) or 5 % (bf16) to forward pass and output head.
 # GPUs: not measured.
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
+# Families' names for one thing: Gemma's, RecurrentGemma's, xLSTM's.
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 _PROBE_TOKENS, _LEAST_PROBE = 64, 7
 _DTYPES = (np.float32, np.float32, np.int32, np.int32, np.float32)  # of the statistics, in their order
 # The self-check compares two computations of the same numbers, relative to the largest: rounding only.
@@ -83,7 +85,7 @@ class TorchEngine:
         self._head = head.weight[:vocab_size]
         self._bias = None if getattr(head, "bias", None) is None else head.bias[:vocab_size]
         self._logit_scale = _logit_scale(text_config)
-        self._softcap = getattr(text_config, "final_logit_softcapping", None)
+        self._softcap = next((c for key in _SOFTCAPS if (c := getattr(text_config, key, None))), None)
         self._input_rows = self._model.get_input_embeddings().weight.shape[0]
         self.facts = EngineFacts(
             vocab_size=vocab_size,
@@ -137,26 +139,39 @@ class TorchEngine:
             except Exception as error:  # what a model's code raises
                 self._after(error, max(map(len, ids)))
                 continue
-            longest = max(range(len(ids)), key=lambda i: len(ids[i]))
-            place, farthest = self._reader.farthest
-            lengths = _Checked(len(ids[longest]), place)
-            check = set()
-            if lengths.text > self._checked.text:
-                self._check_what_follows(ids[longest])
-                check.add(longest)
-            if lengths.row > self._checked.row:
-                check.add(farthest)
-            off = max(
-                (self._plain.difference(ids[i], firsts[i], results[i].logprob) for i in check), default=0
-            )
+            try:
+                off = self._difference(ids, firsts, results)
+            except Exception as error:  # what a model's code raises
+                if not (out_of_memory(error) and self._plain.read_less()):
+                    raise
+                self._collect()
+                continue
             if off == 0:
-                self._checked = _Checked(*map(max, zip(lengths, self._checked, strict=True)))
                 return results
             if not (self._reader.stop_sharing() or self._plain.adopt() or self._reader.stop_batching()):
                 raise CandidateError(
                     f"candidate {self._name!r}: its log-probabilities of one text differ by up to {off:.2g} "
                     "nats from one reading to the next; only models that compute the same again can be scored"
                 )
+
+    def _difference(
+        self, ids: Sequence[Tokens], firsts: Sequence[int], results: Sequence[SequenceStats]
+    ) -> float:
+        """Nats by which the longest text so far, or the farthest in a shared row, is off."""
+        assert self._reader is not None
+        longest = max(range(len(ids)), key=lambda i: len(ids[i]))
+        place, farthest = self._reader.farthest
+        lengths = _Checked(len(ids[longest]), place)
+        check = set()
+        if lengths.text > self._checked.text:
+            self._check_what_follows(ids[longest])
+            check.add(longest)
+        if lengths.row > self._checked.row:
+            check.add(farthest)
+        off = max((self._plain.difference(ids[i], firsts[i], results[i].logprob) for i in check), default=0.0)
+        if off == 0:
+            self._checked = _Checked(*map(max, zip(lengths, self._checked, strict=True)))
+        return off
 
     def _check_what_follows(self, ids: Tokens) -> None:
         """Refuse a model whose numbers for a token are others when the text goes on.
@@ -256,7 +271,7 @@ class TorchEngine:
         if self._softcap is not None:
             ours = torch.tanh(ours / self._softcap) * self._softcap
         theirs = self._model(input_ids=ids_1L, use_cache=False).logits[..., : self.facts.vocab_size].float()
-        if (difference := _difference(ours, theirs)) > _TOLERANCE[self._head.dtype]:
+        if (difference := _relative_difference(ours, theirs)) > _TOLERANCE[self._head.dtype]:
             raise CandidateError(
                 f"candidate {self._name!r}: the output head of {type(self._model).__name__} computes "
                 "something that this engine does not support "
@@ -265,7 +280,7 @@ class TorchEngine:
         changed_1L = ids_1L.clone()
         changed_1L[0, -1] = 0
         changed_1LD = self._body(input_ids=changed_1L, use_cache=False)[0]
-        if _difference(changed_1LD[:, :-1], hidden_1LD[:, :-1]) > _TOLERANCE[self._head.dtype]:
+        if _relative_difference(changed_1LD[:, :-1], hidden_1LD[:, :-1]) > _TOLERANCE[self._head.dtype]:
             raise CandidateError(
                 f"candidate {self._name!r}: {type(self._model).__name__} sees later tokens too, so it gives "
                 "no next-token probabilities; only causal language models can be candidates"
@@ -282,6 +297,8 @@ class TorchEngine:
         length = min(_PROBE_TOKENS, vocabulary, self.facts.context_length or _PROBE_TOKENS)
         probe = np.random.default_rng(0).permutation(vocabulary)[:length].astype(np.int64)
         if length > 2:
+            if not self._plain.attention_is_whole(probe):
+                self._plain.adopt()
             self._read([probe, probe[: length // 2 : -1]], [1, 1])
         # A fork of the probe, see `can_share`, makes a row half as long again.
         probe = probe[: min([length, *(limit * 2 // 3 for limit in limits)])]
@@ -321,7 +338,7 @@ def _logit_scale(text_config: Any) -> float:
     return scale
 
 
-def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+def _relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """The largest difference where both are finite, relative to the largest value of `theirs` there."""
     finite = torch.isfinite(ours) & torch.isfinite(theirs)
     if not bool(finite.any()):

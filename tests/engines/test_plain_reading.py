@@ -111,7 +111,7 @@ def test_rounding_is_no_reason_to_switch(dtype: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_cap_is_missed_in_low_precision_too(dtype: str, tmp_path: Path) -> None:
-    save_model(tmp_path, MODELS["gemma2 (attention soft-cap)"]())
+    save_model(tmp_path, MODELS["gemma2, the published soft-cap"]())
     assert implementation(load(tmp_path, dtype=dtype)) == "eager"
 
 
@@ -142,6 +142,23 @@ def test_what_shows_in_long_texts_only(
     for one, stats in zip(sequences, engine.score(sequences), strict=True):
         np.testing.assert_allclose(stats.logprob, eager_logprobs(tmp_path, one), rtol=0, atol=1e-4)
     assert implementation(engine) == "eager"
+
+
+def test_a_comparison_that_does_not_fit_memory_takes_less_of_the_text(tmp_path: Path) -> None:
+    save_model(tmp_path, llama())
+    engine = load(tmp_path)
+    whole, lengths = engine._plain._read, []
+
+    def limited(ids: np.ndarray) -> np.ndarray:
+        lengths.append(len(ids))
+        if len(ids) > 70:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(ids)
+
+    engine._plain._read, engine._plain._longest = limited, 200
+    sequences = texts(engine)
+    assert len(engine.score(sequences)) == len(sequences)
+    assert max(lengths) > 70 >= lengths[-1] > 20
 
 
 def test_eager_attention_that_overflows_is_no_reference(tmp_path: Path) -> None:
