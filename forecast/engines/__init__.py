@@ -2,7 +2,7 @@
 
 from forecast.config.schema import EngineConfig
 from forecast.engines.base import ENGINE_VERSION, Engine, EngineFacts, SequenceStats
-from forecast.engines.bounded_encode import check_tokenizer
+from forecast.engines.bounded_encode import check_configuration, check_tokenizer
 from forecast.inputs.models.resolve import Candidate
 
 __all__ = ["ENGINE_VERSION", "Engine", "EngineFacts", "SequenceStats", "load_engine"]
@@ -18,6 +18,7 @@ def load_engine(candidate: Candidate, config: EngineConfig) -> Engine:
         from forecast.engines.fake import FakeEngine
 
         return FakeEngine(candidate, config)
+    check_configuration(candidate)
     check_tokenizer(candidate)
     if candidate.engine == "vllm":
         from forecast.engines.vllm_engine import VllmEngine

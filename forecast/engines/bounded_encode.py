@@ -20,6 +20,7 @@ _MEMORY_A_BYTE = 1000  # a token's offsets alone are two objects
 
 _T = TypeVar("_T")
 _loaded: tuple[str | None, Any] = None, None  # in the helper process: files_digest and tokenizer
+_built: str | None = None  # in the helper process: files_digest of the configuration that was tried last
 
 
 def encode_bounded(
@@ -52,6 +53,20 @@ def check_tokenizer(candidate: Candidate) -> None:
     _named(candidate, what, _LOAD_SECONDS, MEMORY, _load)
 
 
+def check_configuration(candidate: Candidate) -> None:
+    """Build the model that config.json asks for, without weights, where it can do no harm.
+
+    Raises:
+        CandidateError: it takes too much time or memory, or more weights than the files can hold. Other
+            errors are left to the loading itself.
+    """
+    if candidate.settings.source.endswith(".gguf"):
+        return
+    warm_up()
+    what = ("the model that config.json asks for cannot be built", "correct config.json")
+    _named(candidate, what, _LOAD_SECONDS, MEMORY, _build)
+
+
 def warm_up() -> None:
     """Start the helper process and let it import what takes seconds; does nothing where that is done."""
     with contextlib.suppress(BoundedError):  # whoever needs it will say so
@@ -75,6 +90,17 @@ def _named(
 
 def _ready() -> None:
     from forecast.engines import hf_loading  # noqa: F401  # imports transformers
+
+
+def _build(candidate: Candidate) -> None:
+    """In the helper process; variants of one model share its configuration."""
+    global _built
+    from forecast.engines.hf_loading import build_without_weights, planned_files
+
+    if _built != candidate.files_digest:
+        with planned_files(candidate) as files:
+            build_without_weights(candidate, files)
+        _built = candidate.files_digest
 
 
 def _load(candidate: Candidate) -> None:

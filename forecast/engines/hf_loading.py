@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from forecast.engines import gguf_weights
 from forecast.engines.file_contents import check_contents, some_of, tensors_of
@@ -108,6 +108,24 @@ def _named(candidate: Candidate, files: ModelFiles, what: str) -> Iterator[None]
         raise CandidateError(
             f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {said}"
         ) from error
+
+
+def build_without_weights(candidate: Candidate, files: ModelFiles) -> None:
+    """Make the model that config.json asks for on the meta device; errors but for those below are ignored.
+
+    Raises:
+        CandidateError: see `limited_size`.
+        MemoryError: it takes more than there is.
+    """
+    remote = candidate.settings.allow_remote_code
+    try:
+        config = AutoConfig.from_pretrained(files.folder, trust_remote_code=remote, local_files_only=True)
+        with limited_size(candidate.name, len(tensors_of(files))), torch.device("meta"):
+            AutoModelForCausalLM.from_config(config, trust_remote_code=remote)
+    except (CandidateError, MemoryError):
+        raise
+    except Exception:
+        return
 
 
 def check_weights(candidate: Candidate, files: ModelFiles) -> int:

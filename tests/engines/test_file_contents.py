@@ -224,6 +224,15 @@ class TestBounds:
         change_config(folder, num_hidden_layers=99_999)
         assert all("config.json asks for more than 2" in message for message in complaints(folder))
 
+    def test_a_configuration_that_never_ends(self, make: Callable[[str], Path], monkeypatch: Any) -> None:
+        folder = make("neo")
+        change_config(folder, attention_types=[[["global", "local"], 1 << 40]])
+        monkeypatch.setattr("forecast.engines.bounded_encode._LOAD_SECONDS", 2.0)
+        with pytest.raises(
+            CandidateError, match=r"the model that config\.json asks for cannot be built: it "
+        ):
+            load(folder)
+
     @pytest.mark.parametrize("kind", ["gptj", "codegen"])
     def test_tables_of_terabytes(self, kind: str, make: Callable[[str], Path]) -> None:
         folder = make(kind)
