@@ -82,7 +82,8 @@ def _gemma(header: GgufHeader, values: dict[str, Any], pattern: int, layers_27b:
     elif head == 256:
         values["query_pre_attn_scalar"] = head
     else:
-        raise header.refusal(name, f"is missing, and heads of {head} are those of no published size")
+        why = f"is missing, and query_pre_attn_scalar of heads of {head} is that of no published size"
+        raise header.refusal(name, why)
     return {"attention.sliding_window", "attention.sliding_window_pattern", "attention.scale"}
 
 

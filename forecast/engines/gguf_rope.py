@@ -53,6 +53,10 @@ def rope_parameters(
             if k in header.metadata or k in header.tensors or k == prefix
         )
         raise header.refusal(key, "scales positions in a way that is not honoured for this architecture")
+    needed = {"yarn": ("original_context_length",), "longrope": ("original_context_length", "attn_factor")}
+    for key in needed.get(kind, ()):
+        if f"{prefix}scaling.{key}" not in header.metadata:
+            raise header.refusal(f"{prefix}scaling.{key}", f"is missing, without which {kind} is not known")
     if attention != 1 and kind != "longrope":
         raise header.refusal(f"{prefix}scaling.attn_factor", "is not honoured")
     keys = {"dimension_count", "freq_base", "scale_linear"}
