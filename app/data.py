@@ -12,6 +12,7 @@ from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
 from forecast.config.schema import Config
 from forecast.errors import NoDataError
 from forecast.plan import Failure
+from forecast.storage.errors import StorageError
 from forecast.warehouse.connect import open_warehouse, read_failures, serving_identity
 from forecast.warehouse.population import Population, load_population
 
@@ -81,7 +82,7 @@ def current_run(identity: str | None) -> RunView:
         )
     try:
         return _read(output, identity)
-    except (duckdb.Error, ValidationError) as error:
+    except (duckdb.Error, ValidationError, StorageError) as error:
         _log.exception("cannot read the warehouse in %s", output)
         raise NoDataError(
             f"the warehouse in {output} cannot be read ({_first_line(error)}); if another version of the "

@@ -156,8 +156,10 @@ def _read_rows(path: str, n_rows: int) -> tuple[pa.Table, Receipt]:
     with _damage_named(path), _parquet(path) as file:
         receipt = Receipt.from_json(file.metadata.metadata[b"forecast"])
         table = file.read(use_threads=False).replace_schema_metadata(None)
-        if pl.DataFrame(table.slice(0, 0)).schema != TOKEN_ROW:
-            raise ValueError(f"its columns are {', '.join(table.column_names)}")
+        table.validate(full=True)  # polars takes text for UTF-8 unseen
+        names = table.column_names  # polars panics where these are no text
+        if names != list(TOKEN_ROW) or pl.DataFrame(table.slice(0, 0)).schema != TOKEN_ROW:
+            raise ValueError(f"its columns are {', '.join(names)}")
         if table.num_rows != n_rows:
             raise ValueError(f"it has {table.num_rows} rows, its receipt says {n_rows}")
         return table, receipt

@@ -10,6 +10,8 @@ import io
 from collections.abc import Iterable, Mapping
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from forecast import storage
 from forecast.lake.files import Receipt, read_receipts
@@ -43,15 +45,18 @@ def registered_receipts(plan: Plan, units: Iterable[Unit]) -> dict[str, Receipt]
 def _read(path: str, addresses: set[str] | None) -> dict[str, tuple[int, Receipt]]:
     """Entries of these addresses, or all; none where the register is missing, damaged or of another kind."""
     try:
-        table = pl.read_parquet(io.BytesIO(storage.read_bytes(path)))
-        if table.schema != _SCHEMA:
+        # By pyarrow: on some damage polars panics, which no `except Exception` stops.
+        table = pq.read_table(io.BytesIO(storage.read_bytes(path)), page_checksum_verification=True)
+        table = table.replace_schema_metadata(None)
+        table.validate(full=True)
+        if table.column_names != _SCHEMA.names() or pl.DataFrame(table.slice(0, 0)).schema != _SCHEMA:
             return {}
         return {
             address: (size, Receipt.from_json(text))
-            for address, size, text, checksum in table.iter_rows()
+            for address, size, text, checksum in pl.DataFrame(table).iter_rows()
             if (addresses is None or address in addresses) and checksum == _checksum(address, size, text)
         }
-    except (OSError, ValueError, pl.exceptions.PolarsError):
+    except (OSError, ValueError, pa.ArrowException):
         return {}
 
 
@@ -59,7 +64,8 @@ def _write(path: str, entries: Mapping[str, tuple[int, Receipt]]) -> None:
     texts = [(address, size, receipt.to_json()) for address, (size, receipt) in entries.items()]
     rows = [(*entry, _checksum(*entry)) for entry in texts]
     buffer = io.BytesIO()
-    pl.DataFrame(rows, schema=_SCHEMA, orient="row").write_parquet(buffer)
+    table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").to_arrow(compat_level=pl.CompatLevel.oldest())
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     storage.write_bytes(path, buffer.getvalue())
 
 

@@ -13,6 +13,10 @@ _NAME = re.compile(r"AWS Error (\w+)")
 FIXES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there or correct the path"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to use it"),
+    **dict.fromkeys(
+        (errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away what lies there or correct the path"
+    ),
+    errno.ELOOP: "correct the links there",
     errno.ENAMETOOLONG: "choose shorter names",
 }
 _REFUSED = frozenset(

@@ -203,8 +203,13 @@ def list_files(folder: str, suffix: str) -> dict[str, int]:
         root = Path(folder)
         if not root.is_dir():
             return {}
-        found = (e for e in _files_below(str(root)) if e.name.endswith(suffix) and not e.name.startswith("."))
-        return dict(sorted((e.path, e.stat().st_size) for e in found))
+        found = {}
+        with explained(folder):
+            for entry in _files_below(str(root)):
+                if entry.name.endswith(suffix) and not entry.name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile, or a link to nothing
+                        found[entry.path] = entry.stat().st_size
+        return dict(sorted(found.items()))
     with explained(folder):
         fs, inner = filesystem(folder)
         entries = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))

@@ -20,7 +20,7 @@ from forecast import storage
 from forecast.errors import NoDataError
 from forecast.plan import Failure
 from forecast.storage.errors import StorageError, explained
-from forecast.warehouse.schema import known_tables, unlike_ours
+from forecast.warehouse.schema import names_of, unlike_ours
 
 FILE_NAME = "warehouse.duckdb"
 
@@ -76,7 +76,7 @@ def open_warehouse(output: str) -> Iterator[duckdb.DuckDBPyConnection]:
                     f"{path} was built by another version of forecast, or by another program: {wrong}; "
                     + _REBUILD
                 )
-            for table in known_tables():
+            for table in names_of(db, "served"):
                 db.execute(f'CREATE VIEW "{table}" AS FROM served.main."{table}"')
             yield db
         except duckdb.ProgrammingError:

@@ -10,6 +10,8 @@ from forecast.warehouse.sql import statement
 
 LAYOUT = 2  # of the tables; a reader of another layout would look for what is not there
 
+OPTIONAL = "byte_task_proxies"  # warehouses of earlier versions lack it, and only `diagnose` reads it
+
 
 def create_tables(db: duckdb.DuckDBPyConnection) -> None:
     """The tables that are filled from the lake, still empty."""
@@ -47,6 +49,8 @@ def unlike_ours(db: duckdb.DuckDBPyConnection, database: str, most_bytes: float)
     indexed = db.execute("SELECT table_name FROM duckdb_indexes() WHERE database_name = ?", [database])
     indexes = {name for (name,) in indexed.fetchall()}
     for name, sql in known_tables().items():
+        if name == OPTIONAL and name not in found:
+            continue
         if name not in found:
             return f"it has no table {name}"
         if found[name][0] != sql or name in indexes:
@@ -54,6 +58,11 @@ def unlike_ours(db: duckdb.DuckDBPyConnection, database: str, most_bytes: float)
         if found[name][1] > most_bytes:
             return f"its table {name} does not fit into the memory of this machine"
     return None
+
+
+def names_of(db: duckdb.DuckDBPyConnection, database: str) -> list[str]:
+    """Those of our tables that an attached database has."""
+    return [name for name, _, _ in _tables(db, database) if name in known_tables()]
 
 
 def _tables(db: duckdb.DuckDBPyConnection, database: str) -> list[tuple[str, str, int]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lakes import config_of, fill, solutions, tell
@@ -222,3 +223,15 @@ def test_receipts_of_other_types_are_refused(plan: Plan, change: dict[str, objec
 def test_texts_that_are_no_receipts_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Receipt.from_json(text)
+
+
+def test_text_that_is_not_utf8_is_refused(plan: Plan) -> None:
+    tell(plan, lambda unit, t: [{}])
+    path, rows = plan.path(plan.units[0]), 2
+    table = pq.read_table(path)
+    offsets = pa.array([0, 1, 2], pa.int64()).buffers()[1]
+    broken = pa.Array.from_buffers(pa.large_string(), rows, [None, offsets, pa.py_buffer(b"\xff\xfe")])
+    place = table.column_names.index("expert")
+    pq.write_table(table.set_column(place, "expert", broken), path)
+    with pytest.raises(InputError, match="UTF8"):
+        read_rows([(path, rows)])

@@ -1,5 +1,6 @@
 """The register of receipts: a cache that is believed only where the files are as they were."""
 
+import random
 from pathlib import Path
 
 import polars as pl
@@ -68,7 +69,7 @@ def test_what_was_rewritten_is_read_again(plan: Plan, opened: list[str]) -> None
     assert first.address in opened
 
 
-@pytest.mark.parametrize("damage", [b"", b"no parquet", b"PAR1"])
+@pytest.mark.parametrize("damage", [b"", b"no parquet", b"PAR1", b"PAR1" + bytes(99) + b"PAR1"])
 def test_a_damaged_register_costs_a_reading_and_no_more(plan: Plan, opened: list[str], damage: bytes) -> None:
     expected = registered_receipts(plan, plan.units)
     (Path(plan.config.output) / "receipts.parquet").write_bytes(damage)
@@ -115,3 +116,15 @@ def test_a_damaged_file_that_is_not_registered_is_named(plan: Plan) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match=path.name):
         registered_receipts(plan, plan.units)
+
+
+def test_no_flipped_byte_of_the_register_is_believed_or_ends_a_run(plan: Plan) -> None:
+    expected, rng = registered_receipts(plan, plan.units), random.Random(5)
+    path = Path(plan.config.output) / "receipts.parquet"
+    whole = path.read_bytes()
+    for _ in range(100):
+        damaged = bytearray(whole)
+        for _ in range(3):
+            damaged[rng.randrange(len(whole))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        assert registered_receipts(plan, plan.units) == expected

@@ -70,7 +70,13 @@ def load_material(db: duckdb.DuckDBPyConnection, config: Config) -> Material:
         InputError: it does not name the files that it was made from.
     """
     population = load_population(db)
-    members = _members(db)
+    try:
+        members = _members(db)
+    except (ValueError, TypeError, LookupError) as error:
+        raise InputError(
+            f"the warehouse of {config.output} does not hold the configuration that it was made from; "
+            "run `forecast aggregate` again"
+        ) from error
     groups: dict[tuple[str, str], list[tuple[str, int]]] = {}
     for candidate_id, task, address, rows in db.execute(
         "SELECT DISTINCT c.candidate_id, u.task, u.address, u.rows FROM units u JOIN candidates c "
