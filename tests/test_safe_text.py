@@ -114,6 +114,16 @@ def test_charts_are_drawn_whatever_their_texts_hold() -> None:
     assert "a\\x00b" in svg and "a\\x1bb" in svg
 
 
+def test_emoji_where_a_text_is_cut_do_not_cost_the_chart() -> None:
+    assert html.svg(drawn(["👩" * 150, "👨" * 150]), "d").startswith("<svg ")
+    assert "👩" in html.svg(drawn(["👩 a"]), "d")
+
+
+def test_a_chart_that_cannot_be_drawn_is_a_sentence() -> None:
+    shown = html.svg(alt.Chart(alt.Data(values=[{"x": 10**400}])).mark_point().encode(x="x:Q"), "d")
+    assert shown.startswith('<p class="warning">not drawn: ') and "\n" not in shown
+
+
 def test_long_texts_of_a_chart_stay_different() -> None:
     drawable = html.drawable({"values": ["n" * 1000, "n" * 1001, "n" * 200]})
     assert len(set(drawable["values"])) == 3 and max(map(len, drawable["values"])) < 220

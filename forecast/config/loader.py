@@ -55,6 +55,10 @@ def load_config(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path.absolute()}: a name in this path is no UTF-8; rename it") from None
+    try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         hint = f"; copy the examples from {EXAMPLES}" if EXAMPLES.is_dir() else ""

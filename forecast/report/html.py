@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from forecast.report.document import Document
 from forecast.safe_text import clean, printable, without_secrets
 
+_BEYOND_BASIC = re.compile("[\U00010000-\U0010ffff]")
 _LONGEST_DRAWN = 200  # characters of a text in a chart
 
 if TYPE_CHECKING:  # takes most of a second to import
@@ -26,24 +27,40 @@ def render(document: Document, fragment: bool = False) -> str:
 
 
 def svg(chart: "alt.TopLevelMixin", description: str, prefix: str = "") -> str:
-    """A chart drawn to SVG, described for people who cannot see it; `prefix` keeps its ids apart."""
+    """A chart drawn to SVG, described for people who cannot see it; `prefix` keeps its ids apart.
+
+    A sentence in its place where it cannot be drawn: the report is worth more than one chart.
+    """
     import vl_convert
 
-    drawn = _own_ids(vl_convert.vegalite_to_svg(drawable(chart.to_dict())), prefix)
+    specification = drawable(chart.to_dict())
+    try:
+        try:
+            drawn = vl_convert.vegalite_to_svg(specification)
+        except ValueError:  # among others where it cuts a long text in the middle of an emoji
+            drawn = vl_convert.vegalite_to_svg(drawable(specification, only_basic=True))
+    except ValueError as error:
+        return f'<p class="warning">not drawn: {html.escape(clean(str(error)))}</p>'
+    drawn = _own_ids(drawn, prefix)
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(clean(description))}" ', 1)
 
 
-def drawable(specification: Any) -> Any:
+def drawable(specification: Any, only_basic: bool = False) -> Any:
     """The same chart with texts that can be drawn: some characters end the process of the renderer, and long
     texts take it minutes. What is shortened stays different from what is not the same.
+
+    Args:
+        only_basic: write characters beyond the first 65,536 as escapes, too.
     """
     if isinstance(specification, dict):
-        return {key: drawable(value) for key, value in specification.items()}
+        return {key: drawable(value, only_basic) for key, value in specification.items()}
     if isinstance(specification, list):
-        return [drawable(value) for value in specification]
+        return [drawable(value, only_basic) for value in specification]
     if not isinstance(specification, str):
         return specification
     text = without_secrets(printable(specification))
+    if only_basic:
+        text = _BEYOND_BASIC.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     if len(text) <= _LONGEST_DRAWN:
         return text
     digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from forecast.runs.events import Subscriber
+from forecast.safe_text import clean
 
 if TYPE_CHECKING:
     from forecast.lake.files import Receipt
@@ -102,7 +103,7 @@ class ScoringProgress(Subscriber):
         for record in shown:
             candidate_id = record["candidate_id"]
             if candidate_id not in self._rows:
-                self._rows[candidate_id] = self._add_bar(f"  {record['candidate']}", record)
+                self._rows[candidate_id] = self._add_bar(f"  {clean(record['candidate'])}", record)
             self._bar.update(self._rows[candidate_id], **_columns(record))
 
     def _add_bar(self, description: str, record: Mapping[str, Any]) -> TaskID:
@@ -128,7 +129,7 @@ def progress_line(status: "RunStatus") -> str:
     """
     shown = _columns(status.progress())
     parts = [f"{status.total.committed}/{status.total.units} units", shown["speed"], shown["left"]]
-    return ", ".join(part for part in parts if part) + (f" ({status.latest})" if status.latest else "")
+    return ", ".join(part for part in parts if part) + (f" ({clean(status.latest)})" if status.latest else "")
 
 
 def _columns(record: Mapping[str, Any]) -> dict[str, Any]:

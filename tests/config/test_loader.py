@@ -250,3 +250,10 @@ def test_decimal_numbers_and_texts_with_digits_are_read(tmp_path: Path) -> None:
 )
 def test_keys_given_twice_are_refused_at_every_depth(tmp_path: Path, text: str) -> None:
     assert "is given twice" in complaint(tmp_path, MINIMAL + text)
+
+
+def test_a_path_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "x\udcff"
+    folder.mkdir()
+    with pytest.raises(ConfigError, match="no UTF-8; rename"):
+        load(folder, "name: a\n")
