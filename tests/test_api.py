@@ -274,8 +274,6 @@ def test_corpora_and_checkpoints_check_their_arguments(table: Path) -> None:
         forecast.forecast_checkpoints(table, target="accuracy", chance="t=1")
     with pytest.raises(ConfigError, match="--table needs --target METRIC"):
         forecast.forecast_checkpoints(table)
-    with pytest.raises(ConfigError, match=r"--targets \(large runs\) go together"):
-        forecast.compare_corpora(table)
     with pytest.raises(ConfigError, match="--horizon 1"):
         forecast.forecast_checkpoints(table, target="accuracy", horizon=1.0)
 

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
 
     from forecast.analysis.baselines.report import BenchmarksResult
     from forecast.analysis.checkpoints.forecast import CheckpointsResult
-    from forecast.analysis.corpora.corpora_result import CorporaResult
+    from forecast.analysis.corpora.corpora_result import CorporaChoice, CorporaResult
     from forecast.analysis.diagnostics.diagnose import DiagnoseResult, Watch
     from forecast.analysis.parity.compare import ParityResult
     from forecast.analysis.ranking.held_out import HeldOutResult
@@ -128,13 +128,14 @@ def compare_corpora(
     seed: int = 0,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
-) -> "CorporaResult":
-    """How often small runs decide between pretraining corpora as large ones do, and at what cost.
+) -> "CorporaResult | CorporaChoice":
+    """Rank pretraining corpora by small runs; how often these decide as large ones do, and at what cost.
 
     Args:
         source: a run whose candidates have a `corpus`; or small runs as a table with columns corpus, size,
             seed, step, task, metric, value, and counts where known.
-        targets: the large runs: columns corpus, seed, task, metric, value, and counts where known.
+        targets: the large runs: columns corpus, seed, task, metric, value, and counts where known; None:
+            nothing is known of them, so the corpora are ranked by a default metric.
         higher, lower: metrics where higher or lower is better.
         budget: share of the compute of one target run.
         parameters, training_tokens: by size; active parameters, tokens of a whole training run.
@@ -174,13 +175,16 @@ def compare_corpora(
 
         with source.warehouse() as db:
             tables = tables_of(db, target_size)
-    elif isinstance(source, Run) or targets is None:
-        raise ConfigError("--table (small runs) and --targets (large runs) go together; give both")
+    elif isinstance(source, Run):
+        raise ConfigError("--targets goes with --table; the large runs of a configuration are its own")
     else:
         from forecast.analysis.corpora.observations_from_file import read_tables
         from forecast.inputs.frames import file_of
 
-        with file_of(source) as observed, file_of(targets, "targets") as wanted:
+        with (
+            file_of(source) as observed,
+            nullcontext() if targets is None else file_of(targets, "targets") as wanted,
+        ):
             tables = read_tables(observed, wanted)
     options = CorporaOptions(
         higher=names(higher),
@@ -202,6 +206,8 @@ def compare_corpora(
         confidence=confidence,
         seed=seed,
     )
+    if not tables.targets:
+        return compare.choose_without_targets(tables, options)
     return compare.compare_corpora(tables, options, workers or cores(), on_progress)
 
 

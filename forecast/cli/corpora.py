@@ -33,8 +33,8 @@ def corpora(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="With --table, the large runs: columns corpus, seed (or `mean`), task, metric, value, and "
-            "where known size, parameters, tokens.",
+            help="With --table, the large runs that are known: columns corpus, seed (or `mean`), task, "
+            "metric, value, and where known size, parameters, tokens.",
         ),
     ] = None,
     higher: Annotated[
@@ -105,8 +105,8 @@ def corpora(
     html: Html = None,
     json_: Json = False,
 ) -> None:
-    """Choose a pretraining corpus by small runs: their decision accuracy and its compute."""
-    source = one_source(config, table, "--table FILE with --targets FILE")
+    """Choose a pretraining corpus by small runs: a ranking, their decision accuracy and its compute."""
+    source = one_source(config, table)
     with WorkProgress(err, "decisions and scaling laws") as progress:
         result = api.compare_corpora(
             source,
@@ -130,13 +130,21 @@ def corpora(
             workers=workers,
             on_progress=progress.advance,
         )
-    from forecast.analysis.corpora.report import record
+    from forecast.analysis.corpora import choice_report, report
+    from forecast.analysis.corpora.corpora_result import CorporaChoice
 
     name = table or str(config)
     failed = source.failed if isinstance(source, api.Run) else []
     emit(
         lambda: result.report(name),
-        lambda: {**record(result, name), "failed": failed},
+        lambda: {
+            **(
+                choice_report.record(result, name)
+                if isinstance(result, CorporaChoice)
+                else report.record(result, name)
+            ),
+            "failed": failed,
+        },
         as_json=json_,
         html=html,
         failed=failed,

@@ -98,7 +98,9 @@ def directions(
 
 
 def is_generic_loss(name: str) -> bool:
-    """Whether a metric is a cross-entropy by its name, whatever its unit."""
+    """Whether a metric is a cross-entropy by its name, whatever its unit; of proxies the metric decides."""
+    if name in _PROXY_DIRECTIONS:
+        return name.removeprefix("byte_").partition("__")[0] == "cross_entropy"
     words = _words(name)
     text = " ".join(words)
     return bool(_GENERIC & set(words)) or "cross entropy" in text or "bits per" in text

@@ -49,6 +49,41 @@ def test_json_has_the_keys_that_scripts_read(paths: tuple[str, str]) -> None:
     assert record["failed"] == [] and any("the target's size is not told" in w for w in record["warnings"])
 
 
+def test_corpora_are_ranked_with_and_without_targets(paths: tuple[str, str], tmp_path: Path) -> None:
+    keys = {"corpus", "rank", "rank_low", "rank_high", "p_best", "expected_regret", "basis"}
+    for arguments in (("--targets", paths[1]), ()):
+        result = call("corpora", "--table", paths[0], *arguments, "--json", *QUICK)
+        assert result.exit_code == 0, result.output
+        record = json.loads(result.stdout)
+        assert len(record["corpora"]) == 6 and all(keys <= set(one) for one in record["corpora"])
+        ranks = [one["rank"] for one in record["corpora"]]
+        assert ranks == sorted(ranks)
+        assert sum(one["p_best"] for one in record["corpora"]) == pytest.approx(1)
+        assert record["ranking"]["over"] == ("corpora" if arguments else "seeds")
+        for one in record["corpora"]:
+            assert one["rank_low"] <= one["rank"] <= one["rank_high"]
+            assert (one["measured"] is None) == (not arguments)
+    text = call("corpora", "--table", paths[0], *QUICK).output
+    first = record["corpora"][0]["corpus"]
+    assert text.startswith(f"{first} leads for macro by nll at 300M") and "no targets" in text
+    refused = call("corpora", "--table", paths[0], "--budget", "0.1", *QUICK)
+    assert refused.exit_code == 1 and "give --targets FILE" in str(refused.exception)
+
+
+def test_one_run_of_each_corpus_has_ranks_and_says_why_no_more(tmp_path: Path) -> None:
+    table = tmp_path / "small.csv"
+    rows = [f"c{i},10M,x,cross_entropy__uniform,{2 - i / 10}" for i in range(3)]
+    rows += [f"c{i},30M,x,cross_entropy__gaussian_nll,{2 + i / 10}" for i in range(3)]
+    table.write_text("\n".join(["corpus,size,task,metric,value", *rows]) + "\n")
+    record = json.loads(call("corpora", "--table", table, "--json", *QUICK).stdout)
+    assert [one["corpus"] for one in record["corpora"]] == ["c2", "c1", "c0"]
+    assert record["corpora"][0]["basis"] == "cross_entropy__uniform at 10M"
+    assert {(one["rank_low"], one["p_best"], one["expected_regret"]) for one in record["corpora"]} == {
+        (None, None, None)
+    }
+    assert "one run of each corpus" in record["ranking"]["reason"]
+
+
 def test_tables_and_page_are_printed(paths: tuple[str, str], tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     sizes = [
@@ -86,7 +121,7 @@ def test_tables_and_page_are_printed(paths: tuple[str, str], tmp_path: Path) -> 
     [
         ((), "give either CONFIG"),
         (("x.yaml", "--table", "t.csv"), "not both"),
-        (("--table", "t.csv"), "go together"),
+        (("x.yaml", "--targets", "t.csv"), "x.yaml"),
         (("--table", "t.csv", "--targets", "u.csv", "--budget", "0"), "--budget 0: expected a share"),
         (("--table", "t.csv", "--targets", "u.csv", "--parameters", "4M"), "expected SIZE=NUMBER"),
         (("--table", "t.csv", "--targets", "u.csv", "--training-tokens", "4M=-1"), "expected SIZE=NUMBER"),
@@ -190,8 +225,7 @@ def test_warehouse_without_runs_or_scores_says_why(warehouse: duckdb.DuckDBPyCon
         tables_of(warehouse)
     warehouse.execute("DELETE FROM measured")
     warehouse.execute("UPDATE candidates SET step = 200 WHERE candidate = 'small-0-200'")
-    with pytest.raises(NoDataError, match="no candidate with a `corpus` has a measured score"):
-        tables_of(warehouse)
+    assert tables_of(warehouse).observations and not tables_of(warehouse).targets
     warehouse.execute("UPDATE candidates SET corpus = NULL")
     with pytest.raises(NoDataError, match="no complete candidate has a `corpus`"):
         tables_of(warehouse)

@@ -12,18 +12,19 @@ from forecast.analysis.corpora.bootstrap import (
     pair_weights,
 )
 from forecast.analysis.corpora.budget_choice import BudgetChoice, BudgetChooser
+from forecast.analysis.corpora.choose import Signal, rank_corpora, signals_of
 from forecast.analysis.corpora.compute_cost import Accounting, accounting_of
-from forecast.analysis.corpora.corpora_result import CorporaOptions, CorporaResult
+from forecast.analysis.corpora.corpora_result import CorporaChoice, CorporaOptions, CorporaResult
 from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.noise_ceiling import ceiling_of
 from forecast.analysis.corpora.observation_arrays import Point, panel_of
 from forecast.analysis.corpora.observations_from_file import MEAN, Tables
-from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontier_of
+from forecast.analysis.corpora.pareto_frontier import LEVEL, Way, comes_first, frontier_of
 from forecast.analysis.corpora.results import DecisionRow, Resampling, compare, rows_of, uneven_words, ways_of
 from forecast.analysis.corpora.scaling_law_rows import LawRow, laws_of
-from forecast.analysis.corpora.targets import Target, targets_of
+from forecast.analysis.corpora.targets import MACRO, Target, Targets, targets_of
 from forecast.analysis.corpora.task_matching import matching_words, series_of
-from forecast.errors import InputError
+from forecast.errors import ConfigError, InputError
 from forecast.proxies.metric_direction import directions, is_accuracy, is_generic_loss
 
 BUDGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of one target run, asked about where none is named
@@ -56,13 +57,17 @@ def compare_corpora(
         )
     warnings = list(tables.warnings)
     if lost := observed - wanted:
-        warnings.append(f"corpora without a target are left out ({len(lost)}): {_few(lost)}")
+        warnings.append(
+            f"corpora without a target are ranked, and take no part in decision accuracies ({len(lost)}): "
+            f"{_few(lost)}"
+        )
     if lost := wanted - observed:
         warnings.append(
             f"corpora with a target but without observations are left out ({len(lost)}): {_few(lost)}"
         )
-    targets = targets_of(tables.targets, common, options.target_metric, options.given.target_size)
-    panel = panel_of(tables.observations, common)
+    names = sorted(observed)
+    targets = targets_of(tables.targets, names, options.target_metric, options.given.target_size)
+    panel = panel_of(tables.observations, names)
     ways_up = directions(panel.metrics, [targets.metric], options.higher, options.lower)
     accounting = accounting_of(panel, targets, options.given)
     warnings += [*targets.warnings, *matching_words(panel, targets), *accounting.warnings]
@@ -71,7 +76,8 @@ def compare_corpora(
             f"direction unknown of {_few(learned)}: rows take more as better, and it is kept out of the "
             "frontier (--higher NAME or --lower NAME decides)"
         )
-    weights = corpus_weights(len(common), options.bootstraps, options.seed)
+    weights = np.zeros((options.bootstraps, len(names)))
+    weights[:, np.isin(names, common)] = corpus_weights(len(common), options.bootstraps, options.seed)
     n_rows = len(panel.metrics) * len(panel.points) * len(targets.tasks)
     draws = _SEED_DRAWS if n_rows <= _MANY_ROWS else 0
     if not draws:
@@ -81,6 +87,7 @@ def compare_corpora(
     rows: list[DecisionRow] = []
     best: dict[str, tuple[BestOfMany, DecisionRow]] = {}
     ways: dict[str, list[Way]] = {target.task: [] for target in targets.tasks}
+    signals: list[Signal] = []
     parts = len(panel.metrics) * len(targets.tasks)
     for t, target in enumerate(targets.tasks):
         compared: list[tuple[DecisionRow, Array]] = []
@@ -94,6 +101,8 @@ def compare_corpora(
                 warnings += uneven_words(series, panel, np.isfinite(target.mean))
             if not ways_up[metric].learned:
                 ways[target.task] += ways_of(one, panel)
+                if target is targets.main:
+                    signals += signals_of(one, panel)
                 signs = dict(zip(panel.points, one.signs[:, -1], strict=True))
                 compared += [(row, signs[Point(row.size, row.step)]) for row in own if row.seed == MEAN]
             if on_cost is not None:
@@ -118,7 +127,7 @@ def compare_corpora(
     choices = [
         choice
         for target in targets.tasks
-        for choice in _choices(offered[target.task], target, sign, common, weights, options)
+        for choice in _choices(offered[target.task], target, sign, names, weights, options)
     ]
     ceilings = tuple(ceiling_of(target) for target in targets.tasks)
     if ceilings[0].reason:
@@ -127,7 +136,23 @@ def compare_corpora(
         warnings.append(
             f"{own_size} is the target's own size: its rows are no forecast, and it is on no frontier"
         )
+    most = max(options.budgets, default=1.0) * (1 + LEVEL)
+    ranking = rank_corpora(
+        [
+            s
+            for s in signals
+            if s.point.size != own_size and (s.cost <= most if s.cost is not None else not options.budgets)
+        ],
+        names,
+        targets.main.task,
+        sign * targets.main.mean,
+        (targets.metric, sign),
+        options.bootstraps,
+        options.confidence,
+        options.seed,
+    )
     return CorporaResult(
+        ranking=ranking,
         targets=targets,
         panel=panel,
         directions=ways_up,
@@ -142,6 +167,33 @@ def compare_corpora(
         choices=tuple(choices),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def choose_without_targets(tables: Tables, options: CorporaOptions) -> CorporaChoice:
+    """Rank the corpora by a default way, as nothing is known of how well any decides.
+
+    Raises:
+        ConfigError: an option names what is not there, or asks about targets.
+        InputError: a metric of unknown direction.
+    """
+    if options.budgets or options.target_metric or options.given.target_size:
+        raise ConfigError(
+            "--budget, --target-metric and --target-size ask about targets; give --targets FILE"
+        )
+    names = sorted({o.corpus for o in tables.observations})
+    panel = panel_of(tables.observations, names)
+    ways_up = directions(panel.metrics, [], options.higher, options.lower)
+    unknown = np.full(len(names), np.nan)
+    target = Target(MACRO, unknown, {}, True)
+    targets = Targets("", None, {}, panel.corpora, (target,), ())
+    accounting = accounting_of(panel, targets, options.given)
+    signals: list[Signal] = []
+    for metric in panel.metrics:
+        if not ways_up[metric].learned:
+            series = series_of(panel, metric, target, targets)
+            signals += signals_of(compare(series, target, ways_up[metric], 1, "", panel, accounting), panel)
+    ranking = rank_corpora(signals, names, MACRO, unknown, ("", 1), 0, options.confidence, options.seed)
+    return CorporaChoice(ranking, options, tables.warnings)
 
 
 def kind_of(metric: str, target_metric: str) -> str:

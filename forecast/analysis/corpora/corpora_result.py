@@ -8,7 +8,9 @@ import polars as pl
 
 from forecast.analysis.corpora.bootstrap import BestOfMany
 from forecast.analysis.corpora.budget_choice import BudgetChoice
+from forecast.analysis.corpora.choose import CorpusRanking
 from forecast.analysis.corpora.compute_cost import Accounting, Given
+from forecast.analysis.corpora.corpus_ranking import CorpusPlace
 from forecast.analysis.corpora.noise_ceiling import Ceiling
 from forecast.analysis.corpora.observation_arrays import Panel, Step
 from forecast.analysis.corpora.pareto_frontier import Way
@@ -55,6 +57,7 @@ class CorporaOptions:
 class CorporaResult:
     """Decision accuracies, their frontier and scaling laws, and the choice within each budget."""
 
+    ranking: CorpusRanking | None  # None: no metric of known direction below the target's size
     targets: Targets
     panel: Panel
     directions: dict[str, Direction]
@@ -76,7 +79,8 @@ class CorporaResult:
         return document(self, source)
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """`decisions`, `best_of_many` (a row per task), `noise_ceilings`, `noise_ceiling_seeds`, `frontiers`,
+        """`corpora` (the ranking, the best first), `decisions`, `best_of_many` (a row per task),
+        `noise_ceilings`, `noise_ceiling_seeds`, `frontiers`,
         `budget_choices`, `scaling_laws` and `scaling_law_forecasts` (a row per law and corpus).
 
         Costs are shares of one target run's compute, regrets are in the target metric's unit, steps are text
@@ -85,6 +89,7 @@ class CorporaResult:
         decisions = frame_of(self.rows, DecisionRow)
         laws = frame_of(self.laws, LawRow).drop("predicted", "failed")
         return {
+            "corpora": corpora_frame(self.ranking),
             "decisions": decisions.with_columns(
                 step=pl.Series([step_text(row.step) for row in self.rows], dtype=pl.String)
             ),
@@ -126,6 +131,30 @@ class CorporaResult:
             "ci_high": row.ci_high,
             "noise_ceiling": ceiling,
         }
+
+
+@dataclass(frozen=True)
+class CorporaChoice:
+    """The ranking of corpora without targets."""
+
+    ranking: CorpusRanking | None  # None: no metric of known direction
+    options: CorporaOptions
+    warnings: tuple[str, ...]
+
+    def report(self, source: str = "table") -> "Document":
+        """`.save("report.html")`, and HTML in a notebook; `source` names the data in the title."""
+        from forecast.analysis.corpora.choice_report import document
+
+        return document(self, source)
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """`corpora`, the best first."""
+        return {"corpora": corpora_frame(self.ranking)}
+
+
+def corpora_frame(ranking: CorpusRanking | None) -> pl.DataFrame:
+    """A row per corpus, the best first."""
+    return frame_of(ranking.places if ranking else (), CorpusPlace)
 
 
 def step_text(step: Step) -> str | None:

@@ -30,7 +30,9 @@ class Point:
     @property
     def words(self) -> str:
         """For messages."""
-        return self.size if self.step is None else f"{self.size} at step {self.step}"
+        if self.step in (None, OWN_LAST):
+            return self.size
+        return f"{self.size} at step {self.step:g}"
 
 
 def size_number(label: str) -> float | None:

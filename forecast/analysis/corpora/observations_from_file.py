@@ -63,8 +63,8 @@ class Tables:
     warnings: tuple[str, ...] = field(default=())
 
 
-def read_tables(observed: str, targets: str) -> Tables:
-    """Read both tables (CSV, JSON lines, Parquet, Arrow; also `.gz` and `s3://`).
+def read_tables(observed: str, targets: str | None) -> Tables:
+    """Read both tables, or the one of small runs (CSV, JSON lines, Parquet, Arrow; also `.gz` and `s3://`).
 
     A value that is empty or NaN is missing: the row is left out, and a warning counts such rows.
 
@@ -73,11 +73,9 @@ def read_tables(observed: str, targets: str) -> Tables:
             step or count, two rows for the same cell; names the lines.
     """
     rows = read_long_table(observed, OBSERVED, ("seed", "step", *COUNTS))
-    target_rows = read_long_table(targets, TARGETED, ("seed", "size", *COUNTS))
-    warnings, more = (
-        _column_words(observed, rows[0], "OBS"),
-        _column_words(targets, target_rows[0], "TARGETS"),
-    )
+    target_rows = [] if targets is None else read_long_table(targets, TARGETED, ("seed", "size", *COUNTS))
+    warnings = _column_words(observed, rows[0], "OBS")
+    more = [] if targets is None else _column_words(targets, target_rows[0], "TARGETS")
     problems = Problems()
     found = [_observation(row, problems) for row in rows]
     scores = [_target(row, problems) for row in target_rows]
@@ -93,6 +91,8 @@ def read_tables(observed: str, targets: str) -> Tables:
         is_repeat((t.corpus, t.size, t.seed, t.task, t.metric), t.where, places, problems)
     problems.raise_if_any()
     for path, all_rows, n in ((observed, rows, len(kept)), (targets, target_rows, len(wanted))):
+        if path is None:
+            continue
         if n < len(all_rows):
             warnings.append(
                 f"{path}: {len(all_rows) - n} of {len(all_rows)} rows have no value and are left out"

@@ -89,11 +89,8 @@ def _targets(
 ) -> tuple[TargetScore, ...]:
     sizes = [label for _, label in sorted(labels.items())]
     with_scores = {runs[name][1] for name, *_ in measured}
-    if not with_scores:
-        raise NoDataError(
-            "no candidate with a `corpus` has a measured score, so there is nothing to decide by; "
-            "see measured_scores and direct_evaluation"
-        )
+    if not with_scores and size is None:
+        return ()
     if size is not None and size not in with_scores:
         raise InputError(
             f"--target-size {size}: no measured score; {did_you_mean(size, sorted(with_scores))}"

@@ -7,6 +7,7 @@ import polars as pl
 
 from forecast.analysis.corpora.budget_choice import BudgetChoice
 from forecast.analysis.corpora.charts import frontier_chart
+from forecast.analysis.corpora.choice_report import answer, chances, ranking_record, ranking_section
 from forecast.analysis.corpora.corpora_result import CorporaResult, way_record
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontiers_by_metric
@@ -107,6 +108,7 @@ def document(result: CorporaResult, source: str) -> Document:
     main = targets.main.task
     sections = [
         Section("", tuple(map(Paragraph, _answer(result, main)))),
+        *([ranking_section(result.ranking, result.options.confidence)] if result.ranking else []),
         Section("Decision accuracy", (_decisions(result, frames["decisions"], main),)),
         Section("Best row of each task", (Table(frames["best_of_many"], _BEST, _BEST_CAPTION),)),
     ]
@@ -132,51 +134,41 @@ def document(result: CorporaResult, source: str) -> Document:
 
 def _answer(result: CorporaResult, task: str) -> list[str]:
     """Which corpus to choose, how sure that is, and what to do next."""
-    if task not in result.best:
+    ranking = result.ranking
+    if ranking is None and result.options.budgets:
+        priced = any(way.cost is not None for way in result.ways[task])
+        return [
+            f"No choice for {task}: {'nothing is within the budget' if priced else 'no compute is known'}.",
+            f"Next: give {'a larger --budget' if priced else '--parameters and --training-tokens'}.",
+        ]
+    if ranking is None or task not in result.best:
         return [
             f"No choice for {task}: no metric of known direction orders two corpora with different targets.",
             "Next: see Notes for what is missing: corpora, different targets, --higher or --lower.",
         ]
-    best, row = result.best[task]
-    p = "" if best.null.p is None else f"; p = {best.null.p:.3f} by the permutation null of the best row"
-    choices = [choice for choice in result.choices if choice.task == task and choice.regret is not None]
-    if not choices:
-        lacking = "nothing is within the budget" if result.frontiers[task] else "no compute is known"
-        step = "a larger --budget" if result.frontiers[task] else "--parameters and --training-tokens"
-        return [
-            f"No choice for {task}: {lacking}. The best row is {row.metric} at {row.size}, "
-            f"with decision accuracy {best.accuracy:.3f}{p}.",
-            f"Next: give {step}.",
-        ]
-    choice = choices[-1]
-    way, regret = choice.way, choice.regret
-    assert way is not None and regret is not None
-    runs = "1 run" if way.n_runs == 1 else f"{way.n_runs} runs"
-    # A single run has an interval for each seed and none for its mean accuracy; a scaling law has none.
-    own = [
-        row
-        for row in result.rows
-        if (row.metric, row.size, row.step, row.n_seeds) == (way.metric, way.size, way.step, way.n_runs)
-        and (row.task, row.seed) == (task, MEAN)
-    ]
-    least, known = way.accuracy, ""
-    if own and own[0].ci_low is not None:
-        least, known = own[0].ci_low, f" {interval(2)(own[0].ci_low, own[0].ci_high)}"
-    certain = least > 0.5 and (best.null.p is None or best.null.p <= _CHANCE)
-    sure = (
-        f"How sure: decision accuracy {way.accuracy:.3f}{known} (at chance: 0.5); expected regret "
-        f"{_SMALL(regret.expected)} {interval(4)(regret.low, regret.high)} in {result.targets.metric}, "
-        f"of a corpus taken at random {_SMALL(regret.random)}"
+    if ranking.over != "corpora":
+        return [answer(ranking), f"How sure: {ranking.reason}.", "Next: give more targets or more seeds."]
+    best, first = result.best[task][0], ranking.places[0]
+    row = [r for r in result.rows if (r.metric, r.size) == (ranking.metric, ranking.size)]
+    last = [r for r in row if (r.task, r.seed) == (task, MEAN)][-1]
+    assert last.decision_accuracy is not None and first.expected_regret is not None
+    least, known = last.decision_accuracy, ""
+    if last.ci_low is not None and last.ci_high is not None:
+        least, known = last.ci_low, f" {interval(2)(last.ci_low, last.ci_high)}"
+    certain = least > 0.5 and (best.null.p is None or best.null.p <= _CHANCE) and first.rank < 2
+    at_random = float(np.mean([place.expected_regret or 0.0 for place in ranking.places]))
+    cost = (
+        "" if last.cost_fraction is None else f", {_FRACTION(last.cost_fraction)} of a target run's compute"
     )
-    if choice.chosen_again is not None:
-        sure += f"; the same choice in {PERCENT(choice.chosen_again)} of resamples"
-    first = " or ".join(dict.fromkeys(regret.first))
+    runs = f"{last.n_seeds} runs" if (last.n_seeds or 1) > 1 else "1 run"
     return [
-        (f"Choose {first} for {task}" if certain else f"No certain choice for {task}; {first} leads")
-        + f": ranked first by {way.metric} at {way.size}, {runs} of each corpus, {_FRACTION(way.cost)} of a "
-        f"target run's compute; best by the target: {regret.best}.",
-        f"{sure}.",
-        f"Next: train {runs} at {way.size} for every further corpus, and take the one ranked first."
+        f"Choose {first.corpus} for {task}: {chances(ranking)}; ranked by {ranking.basis}{cost}."
+        if certain
+        else f"No certain choice for {task}: {answer(ranking)}",
+        f"How sure: decision accuracy {last.decision_accuracy:.3f}{known} (at chance: 0.5); expected "
+        f"regret {_SMALL(first.expected_regret)} in {ranking.unit}, of a corpus taken at random "
+        f"{_SMALL(at_random)}.",
+        f"Next: train {runs} at {ranking.size} for every further corpus, and take the one ranked first."
         if certain
         else "Next: do not decide by these runs, they may be at chance; a larger --budget or more seeds.",
     ]
@@ -325,7 +317,7 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
                 for target in targets.tasks
             ],
         },
-        "corpora": list(result.panel.corpora),
+        **ranking_record(result.ranking),
         "confidence": result.options.confidence,
         "rows": [row.as_record() for row in result.rows],
         "noise_ceilings": record_of(result.ceilings),

@@ -80,9 +80,10 @@ def test_no_common_corpus_is_an_error_and_lost_ones_are_named(tmp_path: Path) ->
     extra = [*GOOD, ["lost", "4M", 0, 10, "x", "nll", 0.5]]
     found = report(tmp_path, extra, [*GOALS, ["big", "mean", "x", "accuracy", 0.9]])
     words = " ".join(found.warnings)
-    assert "corpora without a target are left out (1): lost" in words
+    assert "corpora without a target are ranked, and take no part in decision accuracies (1): lost" in words
     assert "corpora with a target but without observations are left out (1): big" in words
     assert find(found, seed="mean").n_corpora == 2
+    assert found.ranking is not None and "lost" in {place.corpus for place in found.ranking.places}
 
 
 def test_unknown_directions_metrics_and_sizes_are_refused(tmp_path: Path) -> None:

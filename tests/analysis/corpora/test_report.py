@@ -73,13 +73,17 @@ def answer(result: CorporaResult) -> str:
 
 
 def test_answer_is_first_and_notes_are_last(result: CorporaResult) -> None:
-    choice = [c for c in result.choices if c.task == "macro" and c.way is not None][-1]
-    assert choice.way is not None and choice.regret is not None
+    ranking = result.ranking
+    assert ranking is not None and ranking.over == "corpora"
+    first = ranking.places[0]
     text = answer(result)
-    assert text.startswith(f"Choose {' or '.join(dict.fromkeys(choice.regret.first))} for macro")
-    for shown in (choice.way.metric, choice.way.size, f"{choice.way.accuracy:.3f}", "Next: train"):
+    assert text.startswith(f"Choose {first.corpus} for macro")
+    row = find(result, metric=ranking.metric, size=ranking.size, step=200, task="macro", seed="mean")
+    for shown in (ranking.basis, f"{row.decision_accuracy:.3f}", "Next: train"):
         assert shown in text
-    assert f"{choice.regret.expected:.4f}" in text and f"{choice.regret.random:.4f}" in text
+    assert f"{first.expected_regret:.4f}" in text
+    (table,) = tables(document(result, "x"), "Corpora")
+    assert [table.frame["corpus"][i] for i in (0, -1)] == [first.corpus, ranking.places[-1].corpus]
     sections = document(result, "x").sections
     notes = [part.text for part in sections[-1].parts if isinstance(part, Warning)]
     assert sections[-1].heading == "Notes" and set(result.warnings) < set(notes)
@@ -87,24 +91,25 @@ def test_answer_is_first_and_notes_are_last(result: CorporaResult) -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "budget", "has_costs", "wanted"),
+    ("p", "budgets", "ways", "wanted"),
     [
-        (0.5, 0.1, True, "do not decide by these runs"),
-        (0.01, 1e-9, True, "give a larger --budget"),
-        (0.01, None, False, "give --parameters and --training-tokens"),
-        (None, None, False, "see Notes for what is missing"),
+        (0.5, None, True, "do not decide by these runs"),
+        (0.01, (1e-9,), True, "give a larger --budget"),
+        (0.01, (1e-9,), False, "give --parameters and --training-tokens"),
+        (None, (), False, "see Notes for what is missing"),
     ],
 )
 def test_answer_says_what_is_lacking(
-    result: CorporaResult, p: float | None, budget: float | None, has_costs: bool, wanted: str
+    result: CorporaResult, p: float | None, budgets: tuple[float, ...] | None, ways: bool, wanted: str
 ) -> None:
     best, row = result.best["macro"]
     null = dataclasses.replace(best.null, p=p)
     changed = dataclasses.replace(
         result,
         best={} if p is None else {"macro": (dataclasses.replace(best, null=null), row)},
-        choices=tuple(choice for choice in result.choices if choice.budget == budget),
-        frontiers=result.frontiers if has_costs else dict.fromkeys(result.frontiers, ()),
+        ranking=result.ranking if budgets is None else None,
+        options=dataclasses.replace(result.options, budgets=budgets or ()),
+        ways=result.ways if ways else dict.fromkeys(result.ways, ()),
     )
     assert wanted in answer(changed)
 

@@ -1,0 +1,171 @@
+"""Which corpus the small runs favour: the way that they are ranked by, and the ranking."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.analysis.corpora.bootstrap import MIN_CORPORA
+from forecast.analysis.corpora.corpus_ranking import (
+    CorpusPlace,
+    calibrated_draws,
+    figures_of,
+    places_of,
+    seed_draws,
+)
+from forecast.analysis.corpora.decision_accuracy import Array
+from forecast.analysis.corpora.observation_arrays import Panel, Point
+from forecast.analysis.corpora.results import Comparison
+from forecast.proxies.metric_direction import is_accuracy, is_generic_loss
+from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
+
+SEEDS_ALONE = (
+    "no targets: figures cover other seeds of these small runs, not whether larger ones keep the order"
+)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A metric at the end of the runs of one size, on the tasks that stand for the target."""
+
+    metric: str
+    point: Point
+    sign: int  # of the metric
+    means: Array  # [C] over seeds, higher is better, NaN where a corpus has none
+    runs: Array  # [S, C]
+    n_seeds: NDArray[np.int64]  # [C], 0 where the mean was given
+    cost: float | None  # compute of a corpus' runs, as a share of one target run
+    accuracy: float  # of decisions; NaN without targets
+
+    @property
+    def words(self) -> str:
+        """For tables and messages."""
+        seeds = sorted({int(n) for n in self.n_seeds[np.isfinite(self.means)] if n})
+        of = f", mean of {' or '.join(map(str, seeds))} seeds" if seeds and seeds != [1] else ""
+        return f"{self.metric} at {self.point.words}{of}"
+
+
+@dataclass(frozen=True)
+class CorpusRanking:
+    """The corpora, the best first, and what that rests on."""
+
+    task: str
+    basis: str  # the way: metric, size, seeds
+    metric: str
+    size: str
+    chosen: Literal["decision accuracy", "default"]  # how the way was
+    over: (
+        Literal["corpora", "seeds"] | None
+    )  # what intervals and probabilities are over; None: there are none
+    unit: str  # of regret and forecasts
+    reason: str | None  # what the figures do not cover, or why there are none
+    places: tuple[CorpusPlace, ...]
+    left_out: tuple[str, ...]  # corpora that the way has no value of
+
+
+def signals_of(c: Comparison, panel: Panel) -> list[Signal]:
+    """The metric's last checkpoint at each size."""
+    last = {point.size: p for p, point in enumerate(panel.points)}
+    found = []
+    for p in last.values():
+        means = c.values[p, -1]
+        if np.isfinite(means).any():
+            k, fraction = max(c.n_seeds(p), 1), float(c.fractions[p])
+            found.append(
+                Signal(
+                    c.series.metric,
+                    panel.points[p],
+                    c.direction.sign,
+                    means,
+                    c.values[p, :-1],
+                    c.series.seed_counts[p].astype(int),
+                    k * fraction if np.isfinite(fraction) else None,
+                    float(c.found.accuracy[p, -1]),
+                )
+            )
+    return found
+
+
+def rank_corpora(
+    signals: Sequence[Signal],
+    corpora: Sequence[str],
+    task: str,
+    goal: Array,
+    target: tuple[str, int],
+    bootstraps: int,
+    confidence: float,
+    seed: int,
+) -> CorpusRanking | None:
+    """The ranking; None where there is no signal, which all may have an unknown direction.
+
+    Args:
+        signals: those that may be chosen: of known direction, below the target's size, within the budget;
+            of each metric from small to large sizes.
+        goal: [C] targets, higher is better, NaN where unknown.
+        target: name and sign of the target's metric.
+    """
+    if not signals:
+        return None
+    covered = [int(np.isfinite(signal.means).sum()) for signal in signals]
+    whole = [signal for signal, n in zip(signals, covered, strict=True) if n == max(covered)]
+    present = np.isfinite(whole[0].means)
+    whole = [signal for signal in whole if (np.isfinite(signal.means) == present).all()]
+    names = [corpus for corpus, there in zip(corpora, present, strict=True) if there]
+    left_out = tuple(corpus for corpus, there in zip(corpora, present, strict=True) if not there)
+    own_goal, (unit, sign) = goal[present], target
+    known = np.isfinite(own_goal)
+    calibrated, draws = None, None
+    if known.sum() >= MIN_CORPORA and len(set(own_goal[known])) > 2 and bootstraps:
+        stacked = np.stack([signal.means[present] for signal in whole])
+        calibrated = calibrated_draws(stacked, own_goal, bootstraps, seed)
+    judged = [signal for signal in whole if np.isfinite(signal.accuracy)]
+    if calibrated is not None and judged:
+        way = max(judged, key=lambda signal: round(signal.accuracy, 9))  # of equals the smallest size
+        centre, draws = calibrated
+    else:
+        way = min(reversed(whole), key=_default_order)  # of equals the largest size
+        centre = way.means[present]
+        draws = seed_draws(way.runs[:, present], seed)
+    values = way.means[present]
+    found = figures_of(centre, draws, values, confidence)
+    reason = None
+    if calibrated is None:
+        unit = way.metric
+        some = f"{known.sum()} corpora have a target, {MIN_CORPORA} are needed to calibrate"
+        reason = SEEDS_ALONE if not known.any() else SEEDS_ALONE.replace("no targets", some)
+        if draws is None:
+            reason = f"one run of each corpus: nothing tells how far its value is luck; {reason}"
+    return CorpusRanking(
+        task=task,
+        basis=way.words,
+        metric=way.metric,
+        size=way.point.size,
+        chosen="default" if calibrated is None else "decision accuracy",
+        over=None if draws is None else "seeds" if calibrated is None else "corpora",
+        unit=unit,
+        reason=reason,
+        places=places_of(
+            found,
+            names,
+            way.sign * values,
+            way.n_seeds[present],
+            None if calibrated is None else sign * centre,
+            sign * own_goal,
+            way.words,
+        ),
+        left_out=left_out,
+    )
+
+
+def _default_order(signal: Signal) -> tuple[bool, bool, bool, int, str]:
+    """Cross-entropy first, per byte where there is one; accuracies last."""
+    plain = signal.metric.removeprefix("byte_") == PLAIN_CROSS_ENTROPY
+    return (
+        is_accuracy(signal.metric),
+        not plain and not is_generic_loss(signal.metric),
+        not plain,
+        -int(signal.metric.startswith("byte_")),
+        signal.metric,
+    )
