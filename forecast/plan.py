@@ -116,7 +116,7 @@ class Plan:
             texts.setdefault(task, []).extend(option for item in items for option in item.trajectories())
         found = []
         for task, own in texts.items():
-            n = sum(t.prompt.endswith((" ", "\t")) and not t.solution[:1].isspace() for t in own)
+            n = sum(t.prompt[-1:].strip("\r\n").isspace() and not t.solution[:1].isspace() for t in own)
             if n:
                 found.append(
                     f"task {task!r}: {n} of {len(own)} prompts end in a space; tokenizers that join it with "

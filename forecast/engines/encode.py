@@ -143,10 +143,12 @@ def _split(
 ) -> Encoded | Unscored:
     # What closes the sequence (</s>, [SEP]) stands for no text of the expert.
     length = len(ids) - _run_length(added[::-1])
-    # A prompt that begins with the text of the start token has it: no second one is put before it.
+    # A prompt that begins with the text of the start token (or of several) has it: no second one is added.
     begin = _run_length(added)
-    twice = 0 < begin < length and ids[begin - 1] == ids[begin] and spans[begin, 1] <= len(prompt)
-    keep = np.delete(np.arange(length), [begin - 1] if twice else [])
+    in_prompt = int((spans[begin:length, 1] <= len(prompt)).sum())
+    sizes = range(min(begin, in_prompt), 0, -1)
+    twice = next((n for n in sizes if np.array_equal(ids[begin - n : begin], ids[begin : begin + n])), 0)
+    keep = np.delete(np.arange(length), np.arange(begin - twice, begin))
     ids, spans, added = ids[keep], spans[keep], added[keep]
     ends = np.maximum.accumulate(np.concatenate([[0], spans[:, 1]]))[:-1]  # of all tokens before each
     begins = np.maximum(ends, len(prompt))  # where a token must start to be the first of the solution
@@ -154,8 +156,8 @@ def _split(
     in_solution[:1] = False  # nothing precedes the first token: no model gives it a probability
     if not in_solution.any():
         reason = "no token starts inside the solution"
-        if prompt.endswith((" ", "\t")):
-            reason += "; the prompt ends in a space: begin the solution with the space instead"
+        if prompt[-1:].isspace():
+            reason += "; the prompt ends in white space: begin the solution with it instead"
         return Unscored(trajectory, reason)
     first = int(np.argmax(in_solution))
     counts = byte_counts(prompt + trajectory.solution, int(begins[first]), spans[first:])

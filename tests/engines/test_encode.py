@@ -305,9 +305,7 @@ def test_a_solution_within_the_prompts_last_token_is_reported() -> None:
     assert isinstance(one, Unscored)
     assert one.reason == "no token starts inside the solution"
     spaced = encode_one("hello ", "world", byte_level())
-    assert isinstance(spaced, Unscored) and spaced.reason.endswith(
-        "begin the solution with the space instead"
-    )
+    assert isinstance(spaced, Unscored) and spaced.reason.endswith("begin the solution with it instead")
 
 
 @pytest.mark.parametrize("special", ["<s> $A </s>", "<s> $A", ""])
@@ -319,6 +317,9 @@ def test_the_start_token_is_not_put_before_its_own_text(special: str) -> None:
     assert own.input_ids.tolist() == [0, *without.input_ids[bool(special) :]]
     assert own.n_bytes.tolist() == without.n_bytes.tolist()
     assert inside.input_ids.tolist().count(0) == 1 + bool(special)
+    specials = byte_level(special="<s> </s> $A")
+    several = [encoded(prompt, " is 42", specials) for prompt in ("the", "<s></s>the", "</s>the")]
+    assert [one.input_ids.tolist() for one in several] == 3 * [several[0].input_ids.tolist()]
     alone = encoded("", "<s>the answer", byte_level())
     assert alone.input_ids.tolist()[:2] == [0, 0] and alone.first_scored == 1
 
