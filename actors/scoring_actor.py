@@ -105,6 +105,6 @@ class ScoringActor:
 
 
 # Ray restarts an actor a few times, without a pause; then the supervisor starts others. A unit whose actor
-# died is not repeated by Ray but by the supervisor, which counts deaths per unit, so that a candidate that kills
-# every process gets stopped.
+# died is not repeated by Ray but by the supervisor, which counts deaths per unit, so that a candidate that
+# kills every process gets stopped.
 RemoteScoringActor = ray.remote(max_restarts=3, max_task_retries=0)(ScoringActor)

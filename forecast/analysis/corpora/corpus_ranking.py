@@ -36,7 +36,7 @@ _MIN_DISTINCT = 3  # corpora that a line is fitted to
 
 @dataclass(frozen=True)
 class CorpusPlace:
-    """One corpus in the ranking; None where a figure cannot be had."""
+    """One corpus in the ranking; None where a figure is missing."""
 
     corpus: str
     rank: float  # 1 is best
