@@ -28,7 +28,6 @@ from forecast.errors import ForecastError, InputError
 from forecast.inputs.bounds import check_columns, unpacked
 
 _MEMORY = 4 << 30  # bytes of the reading process
-_SECONDS = 600  # of the processor
 _MARK = "\x00"  # what stands behind it on standard error is the message
 
 
@@ -43,6 +42,7 @@ class ArrowRequest:
     limit: int | None = None  # rows
     batch: int = 1024  # rows
     most_bytes: int | None = None  # of the columns read
+    seconds: int = 600  # of the processor
 
 
 def batches(request: ArrowRequest) -> Iterator[pa.RecordBatch]:
@@ -90,7 +90,7 @@ def _cause(request: ArrowRequest, code: int, words: str) -> str:
 def _main() -> None:
     """The reading process: a request as argument, the stream to standard output."""
     request = ArrowRequest(**json.loads(sys.argv[1]))
-    for kind, bound in ((resource.RLIMIT_DATA, _MEMORY), (resource.RLIMIT_CPU, _SECONDS)):
+    for kind, bound in ((resource.RLIMIT_DATA, _MEMORY), (resource.RLIMIT_CPU, request.seconds)):
         resource.setrlimit(kind, (bound, resource.getrlimit(kind)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     output = os.fdopen(os.dup(1), "wb")
@@ -123,7 +123,10 @@ def _write(request: ArrowRequest, output: Any) -> None:
         plain = [_plain(schema.field(name).type) for name in asked]
     except InputError as error:
         raise InputError(f"{request.label}: {error}") from None
-    chosen = pa.schema(list(zip(asked, plain, strict=True)), {"columns": json.dumps(names)})
+    chosen = pa.schema(
+        list(zip(asked, plain, strict=True)),
+        {"columns": json.dumps(names), "rows": (schema.metadata or {}).get(b"rows", b"")},
+    )
     row = size = 0
     with pa.ipc.new_stream(output, chosen) as stream:
         for batch in read(asked):
@@ -198,9 +201,8 @@ def _file(request: ArrowRequest) -> tuple[pa.Schema, Any]:
         source = pa.BufferReader(unpacked(request.path, source.read()))
     if name.removesuffix(".gz").endswith(".parquet"):
         file = pq.ParquetFile(source)
-        return file.schema_arrow, lambda columns: file.iter_batches(
-            request.batch, columns=columns, use_threads=False
-        )
+        schema = file.schema_arrow.with_metadata({"rows": str(file.metadata.num_rows)})
+        return schema, lambda columns: file.iter_batches(request.batch, columns=columns, use_threads=False)
     # Both Arrow formats: the stream, which `datasets` writes, and the file (also called Feather).
     magic = source.read(6)
     source.seek(0)

@@ -106,7 +106,7 @@ def read_rows(source: DataSource, columns: Collection[str] | None = None) -> lis
     if source.path is None:
         arguments = {"path": source.dataset, "name": source.config, "revision": source.revision}
         request = ArrowRequest(
-            f"dataset {source.label}", dataset={**arguments, "split": source.split or "train"}
+            f"dataset {source.label}", dataset={**arguments, "split": source.split or "train"}, seconds=7200
         )
         rows: Iterable[SourceRow] = _arrow_rows(request, asked, most)
     else:

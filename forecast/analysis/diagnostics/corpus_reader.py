@@ -6,19 +6,22 @@ Parquet. Compression follows from the name: .gz, .zst, .bz2, .lz4.
 
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from forecast import storage
-from forecast.errors import InputError
+from forecast.errors import InputError, listed
+from forecast.inputs.arrow_batches import ArrowRequest, batches
 from forecast.inputs.files import local_path
+from forecast.inputs.literals import parse_json
 
 _PIECE = 1 << 20  # bytes
 _ROWS = 64
+_LONGEST_LINE = 64 << 20  # bytes
+_UNSUSPECTED, _MOST_RATIO = 256 << 20, 200  # bytes of content; of text, a ratio of 20 is much
 _KINDS = (".txt", ".md", ".jsonl", ".ndjson", ".parquet")
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 
@@ -110,9 +113,9 @@ def _pieces(path: str, column: str, progress: CorpusProgress) -> Iterator[tuple[
             if kind == ".parquet":
                 if codec is not None:
                     raise InputError(f"{path}: Parquet is compressed inside; unpack it")
-                yield from _parquet(path, raw, column, progress)
+                yield from _parquet(path, raw.size(), column, progress)
                 return
-            stream = raw if codec is None else pa.CompressedInputStream(raw, codec)
+            stream = raw if codec is None else _Unpacked(path, raw, codec)
             buffered = io.BufferedReader(stream, _PIECE)
             is_text = kind in (".txt", ".md")
             for piece in _text(path, buffered) if is_text else _lines(path, buffered, column, progress):
@@ -135,14 +138,16 @@ def _text(path: str, stream: io.BufferedReader) -> Iterator[Piece]:
 
 
 def _lines(
-    path: str, lines: Iterable[bytes], column: str, progress: CorpusProgress
+    path: str, stream: io.BufferedReader, column: str, progress: CorpusProgress
 ) -> Iterator[Piece | None]:
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_LINE + 1), b""), 1):
         where = f"{path}:{number}"
+        if len(line) > _LONGEST_LINE:
+            raise InputError(f"{where}: a line of more than {_LONGEST_LINE:,} bytes; split the document")
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
         if not isinstance(record, dict):
@@ -165,20 +170,40 @@ def _check_column(where: str, column: str, names: Collection[str]) -> None:
     if column not in names:
         raise InputError(
             f"{where}: no column {column!r}; name the one that holds the text with --corpus-column; "
-            f"there are: {', '.join(names)}"
+            f"there are: {listed(names)}"
         )
 
 
 def _parquet(
-    path: str, raw: Any, column: str, progress: CorpusProgress
+    path: str, size: int, column: str, progress: CorpusProgress
 ) -> Iterator[tuple[Piece | None, int]]:
-    file = pq.ParquetFile(raw)
-    _check_column(path, column, file.schema_arrow.names)
-    size, row = raw.size(), 0
-    for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
-        for text in batch.column(0).to_pylist():
+    row = 0
+    request = ArrowRequest(path, path, columns=[column], batch=_ROWS, seconds=600 + size // _PIECE)
+    for batch in batches(request):
+        _check_column(path, column, json.loads(batch.schema.metadata[b"columns"]))
+        n_rows = int(batch.schema.metadata[b"rows"])
+        for text in batch.column(column).to_pylist():
             row += 1
-            yield (
-                _row(f"{path}: row {row}", {column: text}, column, progress),
-                size * row // file.metadata.num_rows,
+            yield _row(f"{path}: row {row}", {column: text}, column, progress), size * row // n_rows
+
+
+class _Unpacked(io.RawIOBase):
+    """A compressed file as its content, up to what cannot be a text: a thousandth of it on the disk."""
+
+    def __init__(self, path: str, packed: Any, codec: str) -> None:
+        self._path, self._packed, self._bytes = path, packed, 0
+        self._stream = pa.CompressedInputStream(packed, codec)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        self._bytes += len(data)
+        if self._bytes > max(_UNSUSPECTED, _MOST_RATIO * self._packed.tell()):
+            raise InputError(
+                f"{self._path}: unpacks to more than {_MOST_RATIO} times its size; if that is meant, "
+                "unpack it first"
             )
+        buffer[: len(data)] = data
+        return len(data)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from forecast import storage
@@ -111,3 +112,41 @@ def test_a_wrong_parquet_column_and_an_object_store(tmp_path: Path, bucket: str)
         with fs.open_output_stream(inner, compression=None) as stream:
             stream.write(data)
     assert documents([f"{bucket}/corpus"], "body")[0] == [*TEXTS, "x"]
+
+
+def test_damaged_parquet_is_named_with_its_row(tmp_path: Path) -> None:
+    text = pa.Array.from_buffers(pa.string(), 2, pa.array([b"ok", b"\xff"], pa.binary()).buffers())
+    pa.parquet.write_table(pa.table({"text": text, "other": ["a", "b"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: row 2: column 'text' is damaged"):
+        documents([tmp_path / "a.parquet"])
+    assert documents([tmp_path / "a.parquet"], "other")[0] == ["a", "b"]
+
+
+def test_lines_without_end_and_keys_given_twice_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_reader, "_LONGEST_LINE", 100)
+    for line, message in (
+        (json.dumps({"text": "x" * 200}), "a line of more than 100 bytes; split the document"),
+        ('{"text": "a", "text": "b"}', "the key 'text' is given twice"),
+        ("[" * 99, "expected one object a line"),
+    ):
+        (tmp_path / "a.jsonl").write_text('{"text": "a"}\n' + line)
+        with pytest.raises(InputError, match=rf"a\.jsonl:2: .*{message}"):
+            documents([tmp_path / "a.jsonl"])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.txt.gz", "a.txt.zst", "a.md.bz2"])
+def test_files_that_unpack_to_far_more_than_text_does_are_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_reader, "_UNSUSPECTED", 1 << 20)
+    line = json.dumps({"text": "x" * 1000}) + "\n"
+    with pa.CompressedOutputStream(
+        str(tmp_path / name), {"gz": "gzip", "zst": "zstd", "bz2": "bz2"}[name.rpartition(".")[2]]
+    ) as out:
+        out.write(line.encode() * 20_000)
+    with pytest.raises(
+        InputError, match="unpacks to more than 200 times its size; if that is meant, unpack it first"
+    ):
+        documents([tmp_path / name])
