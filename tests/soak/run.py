@@ -162,13 +162,12 @@ def soaked(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     clock = surroundings.Clock(folder) if own else None
 
     def write(name: str) -> Path:
-        texts = max(40, 2 * args.faults)
+        texts = max(40, 12 * args.faults)  # a fault lasts several seconds, in which the run goes on
         return made_up(folder, name, texts) if args.made_up else real_weights(folder, name)
 
-    dice = random.Random(args.seed)
-    with Machines(network=network, more=clock.environment if clock else None) as machines:
+    more = clock.environment if clock else None
+    with Machines(cpus=4 if args.made_up else 2, network=network, more=more) as machines:
         machines.start_head()
-        machines.start_worker()
         calm = Run(write("calm"), machines)
         began = time.monotonic()
         calm.issue()
@@ -177,6 +176,10 @@ def soaked(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         assert code == 0, f"the undisturbed run failed:\n{calm.last_words()}"
         calm_seconds = time.monotonic() - began
         print(f"undisturbed: {calm.units()} units in {calm_seconds:.0f} s", flush=True)
+    dice = random.Random(args.seed)
+    with Machines(network=network, more=more) as machines:
+        machines.start_head()
+        machines.start_worker()
         other = tuple(kind for kind in KINDS if kind not in KILLED)
         chosen = {"killed": KILLED, "other": other, "all": tuple(KINDS)}[args.kinds]
         kinds = [chosen[i % len(chosen)] for i in range(args.faults)]
