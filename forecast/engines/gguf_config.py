@@ -119,9 +119,8 @@ def _stablelm(header: GgufHeader, values: dict[str, Any]) -> set[str]:
 
 
 _ARCHITECTURES = {
-    "llama": _Architecture(
-        "llama", _RMS, biases={"attn_q.bias": "attention_bias", "ffn_up.bias": "mlp_bias"}
-    ),
+    # Biases of queries and keys are in llama.cpp's order of rows or not, by the version of its converter.
+    "llama": _Architecture("llama", _RMS, biases={"ffn_up.bias": "mlp_bias"}),
     "qwen2": _Architecture("qwen2", _RMS, fixed=_NO_WINDOW),
     "qwen3": _Architecture("qwen3", _RMS, fixed=_NO_WINDOW, biases={"attn_q.bias": "attention_bias"}),
     "qwen2moe": _Architecture(

@@ -95,7 +95,7 @@ GEMMA2 = shape(head_dim=256, sliding_window=16, query_pre_attn_scalar=256)
 EQUAL: dict[str, tuple[str, Any, Change]] = {
     "llama": ("llama", tiny.llama(), nothing),
     "llama, untied": ("llama", tiny.llama(tie_word_embeddings=False), nothing),
-    "llama, biases": ("llama", tiny.llama(attention_bias=True, mlp_bias=True), nothing),
+    "llama, biases": ("llama", tiny.llama(mlp_bias=True), nothing),
     "llama, wide heads": ("llama", tiny.llama(head_dim=16), nothing),
     "llama, another base": (
         "llama",
@@ -395,6 +395,7 @@ REFUSED: dict[str, tuple[str, Any, Change]] = {
         lambda file: file.put({"qwen2.rope.freq_base": 1e6}),
     ),
     "blk.0.attn_q_norm.weight": ("llama", tiny.llama(), tensor("blk.0.attn_q_norm.weight", 8)),
+    "blk.0.attn_k.bias": ("llama", tiny.llama(attention_bias=True), nothing),
     "blk.1.ffn_down.bias": ("llama", tiny.llama(), tensor("blk.1.ffn_down.bias", 32)),
     "blk.1.attn_k.bias": ("llama", tiny.llama(), tensor("blk.1.attn_k.bias", 16)),
     "output.bias": ("llama", tiny.llama(), tensor("output.bias", tiny.VOCABULARY)),
@@ -432,6 +433,7 @@ def test_what_is_not_honoured_is_refused_by_name(key: str, tmp_path: Path) -> No
             lambda file: (file.set(feed_forward_length=2**30), file.tensors.pop("blk.1.ffn_up.weight")),
             "missing weights: model.layers.1.mlp.up_proj.weight",
         ),
+        (keys(attention__layer_norm_rms_epsilon=None), "layer_norm_rms_epsilon is missing"),
         (keys(attention__head_count_kv=None), "llama.attention.head_count_kv is not one number"),
         (keys(attention__head_count_kv=[2, 2]), r"llama.attention.head_count_kv = \[2, 2\]"),
         (tensor("blk.2.ffn_up.weight", 64, 32), "llama.block_count"),

@@ -55,7 +55,10 @@ class GgufHeader:
         """
         value = self.metadata.get(key, default)
         if type(value) is not expected or (isinstance(value, float) and not math.isfinite(value)):
-            raise self.refusal(key, f"is no {expected.__name__} that could be used")
+            is_there = key in self.metadata
+            raise self.refusal(
+                key, f"is no {expected.__name__} that could be used" if is_there else "is missing"
+            )
         return value
 
     def count(self, key: str, default: int | None = None, least: int = 1) -> int:
