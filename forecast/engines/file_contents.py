@@ -21,12 +21,12 @@ Tensors = Mapping[str, Callable[[], torch.Tensor]]
 # What may be left over, and why it changes no next-token probability. `_CHECKED` has more, which is looked
 # at: the same names can hold what does change them.
 _HARMLESS = {
-    r"(^|\.)mtp(_layers|_block)?\.": "heads that predict tokens further ahead, beside the model",
+    r"^(model\.)?mtp(_layers|_block)?\.": "heads that predict tokens further ahead, beside the model",
     r"^(model\.)?(visual|vision_\w+|audio_\w+|multi_modal_projector|embed_vision|embed_audio)\.": (
         "read images or sound; texts do not pass through them"
     ),
-    r"(^|\.)v_head\.": "the value head of a reinforcement learner, read beside the output head",
-    r"(^|\.)(encoder|decoder)\.version$": "the version of a file format",
+    r"^(model\.)?v_head\.": "the value head of a reinforcement learner, read beside the output head",
+    r"^(model\.)?(encoder|decoder)\.version$": "the version of a file format",
 }
 
 
@@ -84,6 +84,7 @@ def check_contents(candidate: str, model: Any, files: ModelFiles, unexpected: se
     tensors = tensors_of(files)
     _refuse_twins(candidate, model, tensors)
     _refuse_whole_numbers(candidate, model, tensors)
+    _refuse_gaps(candidate, tensors)
     taken = set(model.state_dict())
     further = _further_layers(taken, tensors)
     known = re.compile("|".join((*_HARMLESS, *_CHECKED)))
@@ -154,6 +155,19 @@ def _refuse_twins(candidate: str, model: Any, tensors: Tensors) -> None:
                 "hold two that differ; set tie_word_embeddings: false in config.json where they were trained "
                 "apart, or save the model without the one that does not count"
             )
+
+
+def _refuse_gaps(candidate: str, tensors: Tensors) -> None:
+    """Refuse experts that are not numbered 0, 1, 2, ...: transformers puts them together in order."""
+    groups: dict[str, set[int]] = {}
+    for name in tensors:
+        if match := re.search(r"\.experts\.(\d+)\.", name):
+            groups.setdefault(name[: match.start(1)] + "*" + name[match.end(1) :], set()).add(int(match[1]))
+    if gaps := [group for group, numbers in groups.items() if max(numbers) >= len(numbers)]:
+        raise CandidateError(
+            f"candidate {candidate!r}: missing weights: the experts of {some_of(gaps)} are not numbered "
+            "from 0 on without gaps; copy or download the files again"
+        )
 
 
 def _refuse_whole_numbers(candidate: str, model: Any, tensors: Tensors) -> None:

@@ -107,6 +107,9 @@ UNUSED: list[tuple[str, Extra]] = [
     ("llama", {"model.embed_positions.weight": torch.ones(64, 32)}),
     ("llama", {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": WEIGHT}),
     ("llama", {"score.weight": WEIGHT}),
+    ("llama", {"model.layers.0.mlp.mtp.bias": WEIGHT[0]}),
+    ("llama", {"model.layers.0.self_attn.v_head.weight": WEIGHT}),
+    ("llama", {"model.layers.0.visual.weight": WEIGHT}),
     ("gpt2", {"transformer.h.1.attn.c_attn.lora_A": WEIGHT}),
     # Harmless names that hold something else.
     ("gpt2", {"transformer.h.1.attn.bias": torch.ones(96)}),
@@ -194,6 +197,12 @@ def test_a_key_that_the_configuration_has_lost(lost: str, tmp_path: Path) -> Non
     save_model(tmp_path / "made", llama(**settings))
     change_config(tmp_path / "made", **{lost: 2 if lost == "num_hidden_layers" else False})
     assert all("unused weights: model.layers." in message for message in complaints(tmp_path / "made"))
+
+
+def test_experts_that_are_numbered_with_a_gap(make: Callable[[str], Path]) -> None:
+    folder, stem = make("glm"), "model.layers.1.mlp.experts.{}.gate_proj.weight"
+    change_weights(folder, lambda weights: weights.update({stem.format(7): weights.pop(stem.format(2))}))
+    assert all(f"the experts of {stem.format('*')} are not numbered" in m for m in complaints(folder))
 
 
 class TestWeightsGivenTwice:
