@@ -4,10 +4,13 @@ import math
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import Any
 
 # Read by Ray when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -44,11 +47,26 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
     if ray.is_initialized():  # a test or a notebook brought its own connection, and keeps it
         yield
         return
-    with _on_loopback() if target == "local" else _joined(target):
+    handler = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    with _on_loopback() if target == "local" else _joined(target), _sigterm(handler):
         try:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _sigterm(handler: Any) -> Iterator[None]:
+    """SIGTERM as it was before Ray put its own handler there; as Ctrl-C where nobody handled it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    unhandled = handler == signal.SIG_DFL
+    signal.signal(signal.SIGTERM, signal.default_int_handler if unhandled else handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ _NODE_SECONDS = 60.0
 _NAMED = 5  # files of a package that did not arrive
 # Exit codes of the command that leave nothing to publish beyond what was there.
 _FAILED, _WRONG, _LOCKED = 1, 2, 6
+_ENDED = (130, 143)  # by Ctrl-C, by SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,13 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = [*_FORECAST, given.command, given.config]
     status = logs / SERVED_BELOW / given.job / STATUS_NAME
     environment = {"FORECAST_JOB": given.job, "FORECAST_STATUS_FILE": str(status)}
-    code = subprocess.call(command, env={**os.environ, **environment})
+    code = _call(command, {**os.environ, **environment})
     if code in (_FAILED, _WRONG) or code < 0:
         _say_if_full(given.output)
-    if given.command != "score" and code not in (_FAILED, _WRONG, _LOCKED) and code >= 0:
+    if given.command != "score" and code not in (_FAILED, _WRONG, _LOCKED, *_ENDED) and code >= 0:
         _write_ranking(given.config, given.output, given.report)
     _publish(given.job, given.output, logs)
     return code if code >= 0 else 128 - code
+
+
+def _call(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run the command, which ends where this process is to end, and says itself what it leaves."""
+    child = subprocess.Popen(command, env=environment)
+    signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
+    try:
+        return child.wait()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -59,6 +59,8 @@ def state(job: Job) -> str:
         return "done, and an alert was raised (see the report)"
     if job.exit_code == 6:
         return "nothing done: another nightly run of this output is at work"
+    if job.exit_code in (130, 143):
+        return "interrupted; submit it again to resume"
     if job.exit_code is not None:
         return f"failed with exit code {job.exit_code}; see forecast logs"
     if job.status == "STOPPED":

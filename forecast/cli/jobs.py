@@ -7,13 +7,13 @@ import importlib.metadata
 import os
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from forecast.cli.options import load_config
-from forecast.errors import ConfigError, ForecastError
+from forecast.errors import ConfigError, ForecastError, InterruptedRun
 from forecast.report.console import err, out, print_json
 from forecast.runs.progress import WorkProgress
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from actors.jobs.package import Package
     from actors.jobs.submit import Command
 
-_INTERRUPTED = 130
 _COMMANDS = ("run", "score", "nightly")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's configuration.")]
@@ -131,7 +130,9 @@ def submit(
         with err.status("sending the run"):
             submitted = submit_package(head, package, settings, again)
     except KeyboardInterrupt:
-        _leave_interrupted("interrupted while submitting; the same command finds the job if it was submitted")
+        raise InterruptedRun(
+            "interrupted while submitting; the same command finds the job if it was submitted"
+        ) from None
     job = submitted.job
     note = f" ({submitted.note})" if submitted.note else ""
     err.print(f"{submitted.how}: {job.job_id}{note}", markup=False, soft_wrap=True)
@@ -200,7 +201,7 @@ def logs(
     try:
         job = follow_job(head, job.job_id, _print_log, _trouble)
     except KeyboardInterrupt:
-        _leave_interrupted(f"interrupted; {job.job_id} goes on")
+        raise InterruptedRun(f"interrupted; {job.job_id} goes on") from None
     raise typer.Exit(exit_code(job))
 
 
@@ -336,9 +337,9 @@ def _follow(head: "Head", job: "Job", how: str) -> "Job":
         with LiveLog(err) as live:
             return follow(head, job.job_id, live.show, live.say)
     except KeyboardInterrupt:
-        _leave_interrupted(
+        raise InterruptedRun(
             f"interrupted; {job.job_id} goes on. {how} follows it again, forecast stop {job.job_id} ends it"
-        )
+        ) from None
     except HeadUnreachable as error:
         raise ForecastError(f"{error}\n{job.job_id} may go on; {how} follows it again") from None
 
@@ -349,11 +350,6 @@ def _print_log(text: str) -> None:
 
 def _trouble(text: str) -> None:
     err.print(text, style="yellow", markup=False, soft_wrap=True)
-
-
-def _leave_interrupted(message: str) -> NoReturn:
-    err.print(message, style="yellow", markup=False, soft_wrap=True)
-    raise typer.Exit(_INTERRUPTED) from None
 
 
 def _print_package(package: "Package", as_json: bool) -> None:

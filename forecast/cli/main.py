@@ -2,11 +2,13 @@
 
 Exit codes: 0 all done; 1 it could not be done; 2 wrong usage or configuration; 3 done, but some candidate,
 task or file failed (all are listed; what did not fail is complete); 4 parity: differences beyond
-the tolerance; 5 nightly: an alert was raised; 6 nightly: another run is at work; 130 interrupted.
+the tolerance; 5 nightly: an alert was raised; 6 nightly: another run is at work;
+130 interrupted by Ctrl-C; 143 by SIGTERM.
 """
 
 import os
 import shutil
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -16,6 +18,7 @@ import typer
 
 from forecast import __version__, api
 from forecast.cli import checkpoints, convert, corpora, diagnose, jobs, nightly, parity
+from forecast.cli.interruption import RESUME, Interruption
 from forecast.cli.options import Address, ConfigPath, DryRun, Json, Retry
 from forecast.cli.rank import rank
 from forecast.cli.scoring import aggregate_run, ranking_of, score_run
@@ -60,6 +63,7 @@ def main() -> None:
     """Entry point; turns errors that a user can act on into messages and exit codes."""
     sys.excepthook = _print_traceback
     os.environ["PYTHONSAFEPATH"] = "1"  # what we start imports nothing from the current folder
+    interruption = Interruption()
     try:
         try:
             app()
@@ -75,9 +79,21 @@ def main() -> None:
             soft_wrap=True,
         )
         sys.exit(1)
+    except SystemExit as left:
+        interruption.end()
+        if left.code == signal.SIGTERM:  # while Ray starts, its own handler ends us
+            interruption.signal = signal.SIGTERM
+        elif interruption.signal is None or left.code != 130:  # Typer's end after an interruption
+            raise
+        err.print(f"error: {RESUME}", style="red")
+        sys.exit(interruption.exit_code)
+    except (InterruptedRun, KeyboardInterrupt) as error:
+        interruption.end()
+        err.print(f"error: {str(error) or RESUME}", style="red", markup=False, soft_wrap=True)
+        sys.exit(interruption.exit_code)
     except ForecastError as error:
         err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 130 if isinstance(error, InterruptedRun) else 1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
     except OSError as error:
         from forecast.storage.errors import FIXES, explanation
 

@@ -56,11 +56,18 @@ def test_a_killed_run_is_lost_and_the_next_one_counts_what_it_did(make_config: M
     assert sum(line["event"] == "retried" for line in kept) == status["retries"]
 
 
-def test_an_interrupted_run_says_so(make_config: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_so(
+    sent: signal.Signals, code: int, make_config: Make, tmp_path: Path
+) -> None:
     driver = start_forecast("score", make_config({"slow": "fake://1?delay=0.4"}))
     wait_for_files(tmp_path / "out-run" / "lake", 1)
-    driver.send_signal(signal.SIGINT)
-    driver.communicate(timeout=60)
+    for _ in range(3):  # an impatient user
+        driver.send_signal(sent)
+        time.sleep(0.2)
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == code and "run the same command again to resume" in err
+    assert "***" not in err and "Traceback" not in err
     (status,) = read_runs(str(tmp_path / "out-run"))
     assert (status["state"], status["seconds_left"]) == ("interrupted", None)
     assert 1 <= status["committed"] < 3

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Sequence
@@ -98,3 +100,14 @@ def test_a_job_publishes_its_own_runs(tmp_path: Path) -> None:
     assert entry["name"] == "runs/1.json"
     assert entry["sha256"] == hashlib.sha256((tmp_path / "runs" / "1.json").read_bytes()).hexdigest()
     assert entrypoint._own_runs("me", str(tmp_path / "none")) == []
+
+
+def test_a_job_that_is_stopped_waits_for_its_command_and_takes_its_code() -> None:
+    command = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(30)
+"""
+    assert entrypoint._call([sys.executable, "-c", command], dict(os.environ)) == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
