@@ -61,13 +61,13 @@ def options(
 
 def main() -> None:
     """Entry point; turns errors that a user can act on into messages and exit codes."""
-    sys.excepthook = _print_traceback
     os.environ["PYTHONSAFEPATH"] = "1"  # what we start imports nothing from the current folder
     interruption = Interruption()
     try:
         try:
             app()
         finally:
+            sys.excepthook = _print_traceback  # in place of typer's
             sys.stdout.flush()
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("actors", "app"):

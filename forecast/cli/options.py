@@ -7,6 +7,7 @@ import typer
 
 from forecast import api
 from forecast.errors import ConfigError
+from forecast.safe_text import printable
 
 if TYPE_CHECKING:  # pydantic and pyarrow take a quarter of a second to import
     from forecast.config.schema import Config
@@ -14,7 +15,8 @@ if TYPE_CHECKING:  # pydantic and pyarrow take a quarter of a second to import
 
 def _report_file(path: str | None) -> str | None:
     if path is not None and not path.endswith((".html", ".htm", ".md")):
-        raise typer.BadParameter(f"{path}: expected a file name that ends in .html (or .md, without plots)")
+        expected = "expected a file name that ends in .html (or .md, without plots)"
+        raise typer.BadParameter(f"{printable(path)}: {expected}")
     return path
 
 

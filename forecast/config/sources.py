@@ -13,11 +13,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ValidationError,
     ValidationInfo,
     model_validator,
 )
 
 from forecast import storage
+from forecast.errors import ConfigError
 
 _Entries = TypeVar("_Entries", bound=tuple[object, ...])
 
@@ -136,6 +138,18 @@ class DataSource(Frozen):
         if self.path is not None and (self.config or self.split or self.revision):
             raise ValueError("config, split and revision belong to dataset, not to path")
         return self
+
+    @classmethod
+    def at(cls, path: str, limit: int | None = None) -> "DataSource":
+        """The file that a command names.
+
+        Raises:
+            ConfigError: its place is none that can be used.
+        """
+        try:
+            return cls(path=path, limit=limit)
+        except ValidationError as error:
+            raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
     @property
     def label(self) -> str:

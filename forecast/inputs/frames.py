@@ -51,7 +51,7 @@ def csv_frame(path: str, columns: Collection[str] | None = None) -> "pl.DataFram
     """
     import polars as pl
 
-    read_rows(DataSource(path=path, limit=1), columns)
+    read_rows(DataSource.at(path, limit=1), columns)
     try:
         return pl.read_csv(read_file(path), infer_schema_length=None)
     except pl.exceptions.PolarsError as error:

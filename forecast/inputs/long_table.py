@@ -29,7 +29,7 @@ def read_long_table(
         InputError: as `read_rows`; a column is missing; the file is not UTF-8.
     """
     try:
-        rows = read_rows(DataSource(path=path), None if others else (*needed, *optional))
+        rows = read_rows(DataSource.at(path), None if others else (*needed, *optional))
     except InputError as error:
         if not isinstance(cause := error.__cause__, UnicodeDecodeError):
             raise

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from forecast.config.schema import CandidateConfig, Config, Quantize, Window
 from forecast.config.sources import ChoiceSource, DataSource, MeasuredSource, TrajectorySource
+from forecast.errors import ConfigError
 
 CANDIDATE: dict[str, Any] = {"name": "a", "source": "fake://1"}
 TRAJECTORIES: dict[str, Any] = {"task": "sums", "path": "sums.jsonl"}
@@ -108,3 +109,12 @@ def test_templates_name_columns(template: str) -> None:
 def test_contradictions_are_refused(build: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    "path", ["s3://KEY:SECRET@bucket/t.csv", "https://KEY:SECRET@host/t.csv?token=SECRET"]
+)
+def test_a_file_that_a_command_names_is_refused_without_its_secrets(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected|can be used") as caught:
+        DataSource.at(path)
+    assert "SECRET" not in str(caught.value).replace("AWS_SECRET_ACCESS_KEY", "")
