@@ -185,7 +185,7 @@ def warehouse_page() -> str:
     parts = [
         "# Schema of the warehouse",
         _NOTE,
-        "One DuckDB file, written anew by `forecast aggregate`; what other programs leave beside it is removed "
+        "One DuckDB file, written anew by `forecast aggregate`; what others leave beside it is removed "
         "then. Only tables exactly like these are read, so keep notes in a file of your own. "
         "What a candidate or score lacks is null. "
         "The proxies: [concepts/proxies.md](../concepts/proxies.md). "

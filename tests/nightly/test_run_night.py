@@ -170,7 +170,7 @@ def test_broken_checkpoints_stop_no_other_and_are_told_once_until_repaired(house
         (200, "2026-03-01"),
         (300, "2026-03-01"),
     ]
-    assert "is damaged" in first.night.broken[0].error
+    assert "damaged" in first.night.broken[0].error
     assert "no weights" in first.night.broken[1].error
     assert first.something_failed and len(first.raised) == 2 and len(house.told()) == 2
     assert first.night.failed == (), "told as broken, not twice"
