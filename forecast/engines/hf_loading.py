@@ -104,7 +104,8 @@ def _named(candidate: Candidate, files: ModelFiles, what: str) -> Iterator[None]
     except CandidateError:
         raise
     except Exception as error:  # transformers raises what its many parsers raise
-        said = str(error).replace(str(files.folder), candidate.settings.source)  # the view is of no interest
+        said = " ".join(str(error).split())  # of several lines
+        said = said.replace(str(files.folder), candidate.settings.source)  # the view is of no interest
         raise CandidateError(
             f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {said}"
         ) from error

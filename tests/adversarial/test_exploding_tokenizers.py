@@ -107,6 +107,10 @@ TOKENIZERS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         ),
         "its tokenizer",
     ),
+    "id without end": (
+        lambda tokenizer: tokenizer["model"]["vocab"].update(b=2**32 - 2),
+        "tokenizer cannot be loaded.*(SIGABRT|memory)",
+    ),
     "not JSON": (lambda tokenizer: tokenizer.clear(), "tokenizer cannot be loaded"),
     "post-processor of unknown tokens": (
         changed(
