@@ -153,8 +153,8 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     """
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
-    if pa.types.is_string_view(kind):
-        return pa.string()
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return pa.string() if pa.types.is_string_view(kind) else pa.binary()
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_plain(field.type)) for field in kind])
     if pa.types.is_list(kind):

@@ -115,11 +115,15 @@ def read_rows(source: DataSource, columns: Collection[str] | None = None) -> lis
     if not found:
         raise InputError(f"{source.label}: no rows")
     if len(found) > MOST_ROWS:
-        raise InputError(f"{source.label}: more than {MOST_ROWS:,} rows; split it, or set limit")
+        raise InputError(_too_many_rows(source.label))
     check_columns(found[0].where, found[0].columns)
     if asked is not None:
         check_not_doubled(found[0].where, found[0].columns, asked)
     return found
+
+
+def _too_many_rows(label: str) -> str:
+    return f"{label}: more than {MOST_ROWS:,} rows; split it, or set limit"
 
 
 def read_file(path: str) -> bytes:
@@ -238,7 +242,9 @@ def _arrow_rows(request: ArrowRequest, asked: Collection[str] | None, most: int)
     )
     number = 0
     for batch in batches(request):
-        read = batch.schema.names
+        read, n_rows = batch.schema.names, batch.schema.metadata[b"rows"]
+        if most > MOST_ROWS and n_rows and int(n_rows) > MOST_ROWS:  # not after minutes
+            raise InputError(_too_many_rows(request.label))
         unread = tuple(n for n in json.loads(batch.schema.metadata[b"columns"]) if n not in set(read))
         for record in _records(request.label, batch, number):
             number += 1

@@ -295,7 +295,15 @@ def test_other_types_that_share_values_are_refused(column: pa.Array, tmp_path: P
 def test_texts_as_polars_writes_them(tmp_path: Path) -> None:
     import polars as pl
 
-    frame = pl.DataFrame({"a": ["short", "a text of more than twelve characters"], "b": [["x"], ["y", "z"]]})
+    frame = pl.DataFrame(
+        {"a": ["short", "a text of more than twelve characters"], "b": [["x"], ["y", "z"]], "c": [b"x", b"y"]}
+    )
     frame.write_ipc(tmp_path / "t.arrow")
     found = read_rows(DataSource(path=str(tmp_path / "t.arrow")))
     assert [row.data for row in found] == frame.to_dicts()
+
+
+def test_many_rows_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = write(pa.table({"a": pa.nulls(10_000_000, pa.int8())}), tmp_path / "t.parquet")
+    assert "more than 5,000,000 rows; split it, or set limit" in complaint(path)
+    assert len(read_rows(DataSource(path=str(path), limit=2))) == 2
