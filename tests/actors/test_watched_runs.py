@@ -70,4 +70,4 @@ def test_an_interrupted_run_says_so(
     assert "***" not in err and "Traceback" not in err
     (status,) = read_runs(str(tmp_path / "out-run"))
     assert (status["state"], status["seconds_left"]) == ("interrupted", None)
-    assert 1 <= status["committed"] < 3
+    assert status["committed"] < 3
