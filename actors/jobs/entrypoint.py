@@ -53,9 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = logs / SERVED_BELOW / given.job / STATUS_NAME
     environment = {"FORECAST_JOB": given.job, "FORECAST_STATUS_FILE": str(status)}
     code = _call(command, {**os.environ, **environment})
+    if code in _ENDED:
+        return code  # without a list of results: it did not come to its end
     if code in (_FAILED, _WRONG) or code < 0:
         _say_if_full(given.output)
-    if given.command != "score" and code not in (_FAILED, _WRONG, _LOCKED, *_ENDED) and code >= 0:
+    if given.command != "score" and code not in (_FAILED, _WRONG, _LOCKED) and code >= 0:
         _write_ranking(given.config, given.output, given.report)
     _publish(given.job, given.output, logs)
     return code if code >= 0 else 128 - code
