@@ -34,15 +34,24 @@ _SCORE_BYTES = 2 << 30
 class PlainReading:
     """Reads texts by eager attention, one at a time, and compares."""
 
-    def __init__(self, model: Any, logprobs: Callable[[torch.Tensor, Tokens], LogProbs]) -> None:
-        """Args: logprobs: of target tokens [N], from hidden states [N, D]."""
-        self._model, self._logprobs = model, logprobs
+    def __init__(
+        self, model: Any, logprobs: Callable[[torch.Tensor, Tokens], LogProbs], by_length: bool
+    ) -> None:
+        """What to read, and how.
+
+        Args:
+            logprobs: of target tokens [N], from hidden states [N, D].
+            by_length: positions are encoded by the length of a text, so none is compared in part.
+        """
+        self._model, self._logprobs, self._by_length = model, logprobs, by_length
         self._last: tuple[bytes, LogProbs] | None = None
         heads = getattr(model.config.get_text_config(), "num_attention_heads", None)
         self._longest = int((_SCORE_BYTES / (12 * (heads if isinstance(heads, int) else 64))) ** 0.5)
 
     def difference(self, ids: Tokens, first: int, found: LogProbs) -> float:
         """Nats by which log-probabilities of `ids[first:]` are off at most, 0 where that may be rounding."""
+        if self._by_length and len(ids) > self._longest:
+            return 0.0
         found = found[: max(0, self._longest - first)]
         ids = ids[: first + len(found)]
         if len(found) == 0:
@@ -85,7 +94,7 @@ class PlainReading:
     def _read(self, ids: Tokens) -> LogProbs:
         """Of all tokens but the first."""
         with _eager(self._model):
-            hidden_1LD = self._model.base_model(input_ids=self._tensor(ids[None, :-1]), use_cache=False)[0]
+            hidden_1LD = self._model.base_model(input_ids=self._tensor(ids[None]), use_cache=False)[0][:, :-1]
         return self._logprobs(hidden_1LD[0], ids[1:])
 
     def _tensor(self, ids: Tokens) -> torch.Tensor:

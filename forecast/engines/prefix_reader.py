@@ -59,6 +59,7 @@ class PrefixReader:
         self._body, self._device = body, device
         self.batch_tokens = batch_tokens
         self._costs, self._reach = costs, reach
+        self.whole = False  # read last tokens too, for models that encode positions by the length of a text
         self._kept: tuple[bytes, DynamicCache] | None = None  # tokens and states of the path read last
         # Of what was read last in shared rows: the last place of a token, after kept ones, and its sequence.
         self.farthest = (0, 0)
@@ -71,14 +72,15 @@ class PrefixReader:
             first_scored: index of the first token to predict in each sequence, at least 1.
         """
         self.farthest = (0, 0)
-        # The last token predicts nothing that is asked for, so it need not be read.
+        # The last token predicts nothing that is asked for, so it need not be read, see `whole`.
         inputs = [ids[:-1] for ids in sequences]
         first_predictor = [first - 1 for first in first_scored]
         reach = max(map(len, inputs), default=0) if self._reach is None else self._reach
         within = {i: ids for i, ids in enumerate(inputs) if self._costs is not None and len(ids) <= reach}
         plan = PrefixPlan() if self._costs is None else plan_reading(within, self._costs)
         apart = set(range(len(inputs))).difference(within)
-        yield from self._read_alone(sorted(apart.union(plan.alone)), inputs, first_predictor)
+        texts = sequences if self.whole else inputs
+        yield from self._read_alone(sorted(apart.union(plan.alone)), texts, inputs, first_predictor)
         rows = [lay_out([tree], inputs) for tree in plan.trees]
         for batch in batches([len(row.tokens) for row in rows], self.batch_tokens):
             chosen = [rows[i] for i in batch]
@@ -101,11 +103,15 @@ class PrefixReader:
         self._kept = None
 
     def _read_alone(
-        self, chosen: Sequence[int], inputs: Sequence[Tokens], first_predictor: Sequence[int]
+        self,
+        chosen: Sequence[int],
+        texts: Sequence[Tokens],
+        inputs: Sequence[Tokens],
+        first_predictor: Sequence[int],
     ) -> Iterator[PredictorStates]:
-        for batch in batches([len(inputs[i]) for i in chosen], self.batch_tokens):
+        for batch in batches([len(texts[i]) for i in chosen], self.batch_tokens):
             members = [chosen[i] for i in batch]
-            ids_RL = _padded([inputs[i] for i in members])
+            ids_RL = _padded([texts[i] for i in members])
             hidden_RLD = self._body(input_ids=self._tensor(ids_RL), use_cache=False)[0]
             counts = [len(inputs[i]) - first_predictor[i] for i in members]
             column = np.concatenate([np.arange(first_predictor[i], len(inputs[i])) for i in members])

@@ -105,9 +105,9 @@ class TorchEngine:
                 f"candidate {self._name!r}: {type(self._model).__name__} cannot read a short text "
                 f"({type(error).__name__}: {error}); complete its config.json"
             ) from error
-        self._plain: Any = PlainReading(self._model, self._logprobs)
-        self._checked = _Checked()
         self._by_length = depends_on_the_batch(text_config)
+        self._plain: Any = PlainReading(self._model, self._logprobs, self._by_length)
+        self._checked = _Checked()
         self._reader: PrefixReader | None = None
         self._make_reader(text_config)
 
@@ -293,6 +293,7 @@ class TorchEngine:
         if self._by_length:
             self._body.register_forward_pre_hook(forget_longest)
         self._reader = PrefixReader(self._body, self._device, 1 if self._by_length else self._batch_tokens)
+        self._reader.whole = self._by_length
         vocabulary = min(self.facts.vocab_size, self._input_rows)
         length = min(_PROBE_TOKENS, vocabulary, self.facts.context_length or _PROBE_TOKENS)
         probe = np.random.default_rng(0).permutation(vocabulary)[:length].astype(np.int64)

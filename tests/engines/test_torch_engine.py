@@ -27,7 +27,7 @@ from tiny import (
 )
 
 from forecast.config.schema import EngineConfig
-from forecast.engines import SequenceStats, load_engine, torch_engine
+from forecast.engines import SequenceStats, load_engine, plain_reading, torch_engine
 from forecast.engines.encode import Encoded
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
@@ -189,8 +189,12 @@ def test_what_a_window_hides_is_not_shared(tmp_path: Path) -> None:
         assert_matches(stats, own_logits(model, one), one)
 
 
+@pytest.mark.parametrize("compared", [plain_reading._SCORE_BYTES, 12 * 2 * 20**2])  # all, 20 tokens
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
-def test_positions_that_depend_on_the_batch_are_read_one_by_one(kind: str, tmp_path: Path) -> None:
+def test_positions_that_depend_on_the_batch_are_read_one_by_one(
+    kind: str, compared: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_reading, "_SCORE_BYTES", compared)
     factors = {"factor": 2.0} if kind == "dynamic" else {"short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
     rope = {"rope_type": kind, "rope_theta": 10_000.0, "original_max_position_embeddings": 24, **factors}
     save_model(tmp_path, llama(rope_parameters=rope, max_position_embeddings=24))
@@ -204,8 +208,10 @@ def test_positions_that_depend_on_the_batch_are_read_one_by_one(kind: str, tmp_p
             tmp_path, dtype=torch.float32, attn_implementation="eager"
         )
         with torch.inference_mode():
-            logits = model.eval()(input_ids=torch.from_numpy(one.input_ids[:-1])[None]).logits[0]
-        assert_matches(stats, logits[one.first_scored - 1 :].double(), one)
+            logits = model.eval()(input_ids=torch.from_numpy(one.input_ids)[None]).logits[
+                0
+            ]  # all of it counts
+        assert_matches(stats, logits[one.first_scored - 1 : -1].double(), one)
 
 
 def test_nothing_to_score(folder: Path) -> None:
