@@ -61,6 +61,10 @@ def lm_eval_entries(source: MeasuredSource) -> list[ScoreEntry]:
         subtasks = _subtasks(data, groups, results)
         stated = data.get("higher_is_better") or {}
         directions = {task: dict(of_task or {}) for task, of_task in stated.items()}
+        if other := [
+            one for of in directions.values() for one in of.values() if one not in (True, False, None)
+        ]:
+            raise TypeError(f"{other[0]!r} in higher_is_better")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{source.path}: not a result file of lm-evaluation-harness ({error!r}); "
@@ -143,14 +147,15 @@ def _subtasks(
     """None where there are groups and it is not said which tasks they hold."""
     if "group_subtasks" in data:
         named: _Subtasks = data["group_subtasks"]
-        if other := [part for parts in named.values() for part in parts if not isinstance(part, str)]:
-            raise TypeError(f"{other[0]!r} in group_subtasks")
+        lists = [parts if isinstance(parts, list) else [None] for parts in named.values()]
+        if any(not isinstance(part, str) for parts in lists for part in parts):
+            raise TypeError("group_subtasks holds other things than lists of names")
         return {group: [part for part in parts if part != group] for group, parts in named.items()}
     depths = {task: _depth(str(entry.get("alias", ""))) for task, entry in results.items()}
-    if set(groups) >= results.keys() or not groups:
+    if set(groups) >= results.keys():
         return {}
     if not any(depths.values()):
-        return None
+        return None if groups else {}
     parts: dict[str, list[str]] = {}
     above: list[str] = []  # the tasks that the current one stands below, each deeper than the one before
     for task, depth in depths.items():

@@ -29,6 +29,7 @@ GROUPS = {task: entry(task) for task in PARTS}
 UP = {task: {"acc": True} for task in ORDER}
 SCHEMAS: dict[str, dict[str, Any]] = {
     "0.4.0": {"results": RESULTS, "groups": GROUPS, "configs": {}, "versions": {}, "n-shot": {}},
+    "indented, without groups": {"results": RESULTS},
     "0.4.1": {
         "results": RESULTS,
         "groups": GROUPS,
@@ -280,6 +281,8 @@ def test_numbers_written_as_texts_and_several_filters(tmp_path: Path) -> None:
         {"results": RESULTS, "groups": 5},
         {"results": RESULTS, "higher_is_better": {"bench": 5}},
         {"results": RESULTS, "group_subtasks": {"bench": [["law"]]}},
+        {"results": RESULTS, "group_subtasks": {"bench": "law"}},
+        {"results": RESULTS, "higher_is_better": {"bench": {"acc": "false"}}},
     ],
     ids=str,
 )
