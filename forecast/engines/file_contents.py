@@ -172,13 +172,20 @@ def _refuse_gaps(candidate: str, tensors: Tensors) -> None:
 
 def _refuse_whole_numbers(candidate: str, model: Any, tensors: Tensors) -> None:
     """Refuse quantized weights that config.json does not call so: they would be taken as they are."""
-    if getattr(model.config, "quantization_config", None) is not None:
-        return
+    quantization = getattr(model.config, "quantization_config", None)
+    if quantization is not None:
+        from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+        stated = quantization if isinstance(quantization, dict) else quantization.to_dict()
+        # transformers goes on without one that it does not know.
+        if str(stated.get("quant_method")) in AUTO_QUANTIZATION_CONFIG_MAPPING or "load_in_8bit" in stated:
+            return
     floating = {name for name, weight in model.state_dict().items() if weight.is_floating_point()}
     if whole := [name for name in floating & set(tensors) if not tensors[name]().is_floating_point()]:
         raise CandidateError(
             f"candidate {candidate!r}: weights stored as whole numbers: {some_of(whole)}, and config.json "
-            "has no quantization_config with which to scale them; restore it, or save the model in bfloat16"
+            "has no quantization_config of a known method with which to scale them; restore it, or save the "
+            "model in bfloat16"
         )
 
 

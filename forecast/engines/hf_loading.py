@@ -89,11 +89,29 @@ def load_tokenizer(candidate: Candidate, files: ModelFiles) -> Any:
     with _named(candidate, files, "tokenizer"):
         if files.gguf is not None:
             return tokenizer_of(read_header(files.gguf, candidate.name))
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             files.folder,
             trust_remote_code=candidate.settings.allow_remote_code,
             local_files_only=True,
         )
+    _refuse_random_tokens(candidate, tokenizer)
+    return tokenizer
+
+
+def _refuse_random_tokens(candidate: Candidate, tokenizer: Any) -> None:
+    """Refuse what is meant for training: merges left out, or pieces drawn, at random."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    sampling = getattr(tokenizer, "sp_model_kwargs", None) or {}
+    if getattr(getattr(backend, "model", None), "dropout", None):
+        setting = "tokenizer.json: model.dropout"
+    elif sampling.get("enable_sampling"):
+        setting = "tokenizer_config.json: sp_model_kwargs.enable_sampling"
+    else:
+        return
+    raise CandidateError(
+        f"candidate {candidate.name!r}: its tokenizer cuts each text at random ({setting}); remove "
+        "the setting"
+    )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Variants of one base model share its reading and nothing else."""
 
 import gc
+import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import transformers
 from tiny import VOCABULARY, encoded, load, save_model
 
 from forecast.engines import SequenceStats, hf_loading
+from forecast.errors import CandidateError
 
 
 def config(**others: Any) -> transformers.Qwen3Config:
@@ -121,6 +123,16 @@ def test_a_new_tokenizer_under_the_same_path_is_read_anew(folder: Path) -> None:
     save_model(folder, config(), bos=True)
     after = encoded(load(folder))
     assert [len(one.input_ids) for one in after] == [len(one.input_ids) + 1 for one in before]
+
+
+def test_a_tokenizer_that_cuts_at_random_is_refused(folder: Path) -> None:
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    assert content["model"]["type"] == "BPE"
+    content["model"]["dropout"] = 0.1
+    file.write_text(json.dumps(content))
+    with pytest.raises(CandidateError, match=r"cuts each text at random \(tokenizer\.json: model\.dropout\)"):
+        encoded(load(folder))
 
 
 def weights_of(engine: Any) -> list[Callable[[], Any]]:

@@ -1,7 +1,6 @@
 """What the files of a model folder say about themselves, read within bounds; they may be a stranger's."""
 
 import contextlib
-import json
 import math
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from forecast.errors import CandidateError, shortened
+from forecast.inputs.literals import parse_json
 
 # Counts from which transformers makes lists and modules, before any weight is looked at.
 _COUNTS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "num_labels")
@@ -91,7 +91,7 @@ def json_object(place: str, data: bytes, name: str) -> dict[str, Any]:
     try:
         if len(data) > _MOST_JSON_BYTES:
             raise ValueError(f"it has {len(data)} bytes, expected at most {_MOST_JSON_BYTES}")
-        found = json.loads(data)
+        found = parse_json(data)
         if not isinstance(found, dict):
             raise ValueError(f"expected an object, got {shortened(found)}")
     except (ValueError, RecursionError) as error:

@@ -118,7 +118,16 @@ def test_a_tensor_in_two_files_is_refused(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["config.json", INDEX, "adapter_config.json"])
 @pytest.mark.parametrize(
-    "content", [b"[" * 200_000, b'{"a":' * 200_000, b"[]", b"\xff\xfe", b'{"a": ' + b"9" * 5000 + b"}", b""]
+    "content",
+    [
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b"[]",
+        b"\xff\xfe",
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b"",
+        b'{"a": 1, "a": 1}',
+    ],
 )
 def test_damaged_json_is_named(file: str, content: bytes, folder: Path, tmp_path: Path) -> None:
     if file == INDEX:
