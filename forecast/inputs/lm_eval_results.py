@@ -245,7 +245,7 @@ def _stated(
 
 
 def _fault(source: MeasuredSource, metric: str, stated: set[Any]) -> str | None:
-    higher = source.higher_is_better
+    higher, stated = source.higher_is_better, stated - {None}
     if higher is None and is_error_rate(metric):
         higher = False
     if higher is None and len(stated) == 1:

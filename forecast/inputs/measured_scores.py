@@ -18,6 +18,7 @@ from forecast.inputs.lm_eval_results import (
     lower_is_better,
 )
 from forecast.inputs.long_table import is_repeat, read_long_table
+from forecast.proxies.metric_direction import known_direction
 
 _CSV_COLUMNS = ("candidate", "task", "metric", "value")
 
@@ -82,10 +83,17 @@ def _csv_entries(source: MeasuredSource, problems: Problems) -> list[ScoreEntry]
         if candidate is not None and task is not None and metric is not None:
             value, stderr = row.data["value"], row.data.get("stderr")
             origin = row.data.get("source") or source.path
-            fault = lower_is_better(metric) if is_error_rate(metric) else None
+            fault = None if source.higher_is_better else _fault(metric)
             entries.append(ScoreEntry(row.where, candidate, task, metric, value, stderr, origin, fault))
     tasks = chosen_tasks(source, dict.fromkeys(entry.task for entry in entries))
     return [entry for entry in entries if entry.task in tasks]
+
+
+def _fault(metric: str) -> str | None:
+    known = known_direction(metric)
+    if is_error_rate(metric) or (known is not None and known.better == "low"):
+        return f"{lower_is_better(metric)}; if the values have their sign turned, set higher_is_better: true"
+    return None
 
 
 def _of_chosen_metric(

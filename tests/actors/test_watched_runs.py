@@ -62,7 +62,8 @@ def test_an_interrupted_run_says_so(
 ) -> None:
     driver = start_forecast("score", make_config({"slow": "fake://1?delay=0.4"}))
     wait_for_files(tmp_path / "out-run" / "lake", 1)
-    for _ in range(3):  # an impatient user
+    # An impatient user; Ray takes every handler of SIGTERM away while it ends, so that one is sent once.
+    for _ in range(3 if sent == signal.SIGINT else 1):
         driver.send_signal(sent)
         time.sleep(0.2)
     _, err = driver.communicate(timeout=60)

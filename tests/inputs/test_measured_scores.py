@@ -23,7 +23,7 @@ RESULTS: dict[str, Any] = {
             "acc_norm_stderr,none": "N/A",
         },
         "arc_easy": {
-            "alias": " - arc_easy",
+            "alias": "arc_easy",
             "acc,none": 1,
             "acc_norm,none": 0.75,
             "acc_norm_stderr,none": 0.01,
@@ -66,6 +66,13 @@ def test_csv_with_and_without_what_is_optional(tmp_path: Path) -> None:
     ]
     (score,) = from_csv(tmp_path, "candidate,task,metric,value\nsmall,quiz,acc,0\n")
     assert (score.value, score.stderr) == (0.0, None)
+
+
+@pytest.mark.parametrize("metric", ["perplexity", "loss", "nll", "bits_per_byte", "edit_error"])
+def test_csv_metrics_where_lower_is_better_need_a_word(metric: str, tmp_path: Path) -> None:
+    text = HEADER + f"small,t,{metric},1.5,,\n"
+    assert f"lower is better for '{metric}'" in csv_complaint(tmp_path, text)
+    assert from_csv(tmp_path, text, higher_is_better=True)[0].value == 1.5
 
 
 @pytest.mark.parametrize("metric", ["acc_norm", "acc_norm,none"])
