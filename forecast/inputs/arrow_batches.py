@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from forecast import storage
 from forecast.errors import ForecastError, InputError
-from forecast.inputs.bounds import check_columns, unpacked
+from forecast.inputs.read_limits import check_columns, unpacked
 
 _MEMORY = 4 << 30  # bytes of the reading process
 _MARK = "\x00"  # what stands behind it on standard error is the message

@@ -19,7 +19,7 @@ import pytest
 
 from forecast.config.sources import ChoiceSource, DataSource, TrajectorySource
 from forecast.errors import InputError
-from forecast.inputs import bounds, files
+from forecast.inputs import files, read_limits
 from forecast.inputs.files import read_rows
 from forecast.inputs.long_table import read_long_table
 from forecast.inputs.multiple_choice import load_choices
