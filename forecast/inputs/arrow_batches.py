@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from forecast import storage
 from forecast.errors import ForecastError, InputError
+from forecast.inputs import child_process
 from forecast.inputs.read_limits import check_columns, unpacked
 
 _MEMORY = 4 << 30  # bytes of the reading process
@@ -51,12 +52,9 @@ def batches(request: ArrowRequest) -> Iterator[pa.RecordBatch]:
     Raises:
         InputError: it cannot be read, or takes too much memory or time; names rows that are damaged.
     """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "ARROW_DEFAULT_MEMORY_POOL": "system",  # reserves no memory ahead, which would count
-    }
-    command = [sys.executable, "-P", "-m", "forecast.inputs.arrow_batches", json.dumps(asdict(request))]
+    # That memory pool reserves nothing ahead, which would count.
+    environment = child_process.environment() | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+    command = child_process.python("-m", "forecast.inputs.arrow_batches", json.dumps(asdict(request)))
     with tempfile.TemporaryFile() as words:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, env=environment
@@ -83,16 +81,16 @@ def _cause(request: ArrowRequest, code: int, words: str) -> str:
         return message
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"{request.label}: reading it was stopped for the memory or time that it took; split it"
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    how = child_process.how_ended(code)
     return f"{request.label}: its reader crashed ({how}), so it is damaged; write it anew"
 
 
 def _main() -> None:
     """The reading process: a request as argument, the stream to standard output."""
     request = ArrowRequest(**json.loads(sys.argv[1]))
-    for kind, bound in ((resource.RLIMIT_DATA, _MEMORY), (resource.RLIMIT_CPU, request.seconds)):
-        resource.setrlimit(kind, (bound, resource.getrlimit(kind)[1]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    child_process.limit(resource.RLIMIT_DATA, _MEMORY)
+    child_process.limit(resource.RLIMIT_CPU, request.seconds)
+    child_process.limit(resource.RLIMIT_CORE, 0)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no data
     try:

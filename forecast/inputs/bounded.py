@@ -14,7 +14,6 @@ import resource
 import select
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from forecast.errors import ForecastError, described
+from forecast.inputs import child_process
 
 SECONDS = 60.0
 MEMORY = 4 << 30  # bytes, above what the helper process holds already
@@ -68,12 +68,10 @@ class _Helper:
 
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
-        # Where this process finds modules, the helper finds them, but never in the current folder.
-        path = os.pathsep.join([*filter(None, sys.path), str(Path(__file__).parents[2])])
         code = f"from forecast.inputs.bounded import serve; serve({theirs.fileno()})"
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code],
-            env={**os.environ, "PYTHONPATH": path},
+            child_process.python("-c", code),
+            env=child_process.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -112,10 +110,10 @@ class _Helper:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
         status = self._process.returncode
-        if status is None or status >= 0:
-            return f"the process that read it ended with exit code {status}"
+        if status is None:
+            return "the process that read it does not answer"
         also = "; it may have run out of memory" if -status in (signal.SIGKILL, signal.SIGABRT) else ""
-        return f"the process that read it was ended by {signal.Signals(-status).name}{also}"
+        return f"the process that read it ended with {child_process.how_ended(status)}{also}"
 
 
 _lock = threading.Lock()
@@ -148,7 +146,7 @@ def serve(descriptor: int) -> None:
     """The helper process: answer questions until nobody can ask any more."""
     connection = Connection(descriptor)
     threading.Thread(target=_end_with_the_asker, args=(descriptor,), daemon=True).start()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    child_process.limit(resource.RLIMIT_CORE, 0)
     while True:
         connection.send_bytes(_answer(connection))
 
@@ -181,13 +179,8 @@ def _set_limits(seconds: float, memory: int) -> None:
     """Bounds that the kernel keeps, also when nobody is left to wait for the answer."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     processors = math.ceil(used.ru_utime + used.ru_stime + (1 + seconds) * (os.cpu_count() or 1))
-    _set_soft(resource.RLIMIT_CPU, processors)
+    child_process.limit(resource.RLIMIT_CPU, processors)
     if (sizes := Path("/proc/self/statm")).exists():
         # Private memory only: a file of any size may be mapped.
         held = int(sizes.read_text().split()[5]) * resource.getpagesize()
-        _set_soft(resource.RLIMIT_DATA, held + memory)
-
-
-def _set_soft(kind: int, limit: int) -> None:
-    hard = resource.getrlimit(kind)[1]
-    resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        child_process.limit(resource.RLIMIT_DATA, held + memory)

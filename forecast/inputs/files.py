@@ -21,8 +21,8 @@ from forecast import storage
 from forecast.config.sources import DataSource
 from forecast.errors import InputError, shortened
 from forecast.inputs.arrow_batches import ArrowRequest, batches, is_folder
-from forecast.inputs.read_limits import MOST_BYTES, MOST_ROWS, MOST_VALUES, check_columns, file_size, unpacked
 from forecast.inputs.literals import parse_json
+from forecast.inputs.read_limits import MOST_BYTES, MOST_ROWS, MOST_VALUES, check_columns, file_size, unpacked
 from forecast.inputs.table_columns import check_not_doubled
 
 _MESSAGES_SHOWN = 20

@@ -67,7 +67,7 @@ def test_memory_is_limited_for_each_call_anew() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
 def test_process_that_dies_is_named_by_its_signal(number: signal.Signals) -> None:
-    with pytest.raises(BoundedError, match=rf"was ended by {number.name}"):
+    with pytest.raises(BoundedError, match=rf"ended with {number.name}"):
         bounded(signal.raise_signal, number)
     with pytest.raises(BoundedError, match="exit code 7"):
         bounded(os._exit, 7)

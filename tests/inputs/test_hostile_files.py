@@ -217,7 +217,7 @@ def test_texts_that_are_refused(name: str, content: bytes, expected: str, tmp_pa
 def test_large_files_are_refused_with_what_to_do(
     bound: str, value: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds if bound == "MOST_BYTES" else files, bound, value)
+    monkeypatch.setattr(read_limits if bound == "MOST_BYTES" else files, bound, value)
     (tmp_path / "x.jsonl").write_text('{"a": 1, "b": 2}\n' * 4)
     assert "split" in complaint(tmp_path / "x.jsonl")
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from forecast.analysis.ranking.feature_table import CellTable
 from forecast.errors import InputError, did_you_mean
-from forecast.inputs.read_limits import MOST_VALUES
 from forecast.inputs.files import Problems
 from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
+from forecast.inputs.read_limits import MOST_VALUES
 from forecast.inputs.table_columns import measurements
 
 KEYS = ("candidate", "task", "score")
