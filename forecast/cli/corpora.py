@@ -130,21 +130,11 @@ def corpora(
             workers=workers,
             on_progress=progress.advance,
         )
-    from forecast.analysis.corpora import choice_report, report
-    from forecast.analysis.corpora.corpora_result import CorporaChoice
-
     name = table or str(config)
     failed = source.failed if isinstance(source, api.Run) else []
     emit(
         lambda: result.report(name),
-        lambda: {
-            **(
-                choice_report.record(result, name)
-                if isinstance(result, CorporaChoice)
-                else report.record(result, name)
-            ),
-            "failed": failed,
-        },
+        lambda: {**result.as_record(name), "failed": failed},
         as_json=json_,
         html=html,
         failed=failed,

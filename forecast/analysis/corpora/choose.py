@@ -21,9 +21,8 @@ from forecast.analysis.corpora.results import Comparison
 from forecast.proxies.metric_direction import is_accuracy, is_generic_loss
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
 
-SEEDS_ALONE = (
-    "no targets: figures cover other seeds of these small runs, not whether larger ones keep the order"
-)
+_SEEDS_ALONE = "figures cover other seeds of these small runs, not whether larger ones keep the order"
+_LUCK = "one run of each corpus, so nothing tells how far its value is luck"
 
 
 @dataclass(frozen=True)
@@ -134,9 +133,7 @@ def rank_corpora(
     if calibrated is None:
         unit = way.metric
         some = f"{known.sum()} corpora have a target, {MIN_CORPORA} are needed to calibrate"
-        reason = SEEDS_ALONE if not known.any() else SEEDS_ALONE.replace("no targets", some)
-        if draws is None:
-            reason = f"one run of each corpus: nothing tells how far its value is luck; {reason}"
+        reason = f"{some if known.any() else 'no targets'}: {_LUCK if draws is None else _SEEDS_ALONE}"
     return CorpusRanking(
         task=task,
         basis=way.words,

@@ -78,6 +78,12 @@ class CorporaResult:
 
         return document(self, source)
 
+    def as_record(self, source: str = "table") -> dict[str, Any]:
+        """All of it as JSON; `source` names the data."""
+        from forecast.analysis.corpora.report import record
+
+        return record(self, source)
+
     def frames(self) -> dict[str, pl.DataFrame]:
         """`corpora` (the ranking, the best first), `decisions`, `best_of_many` (a row per task),
         `noise_ceilings`, `noise_ceiling_seeds`, `frontiers`,
@@ -146,6 +152,12 @@ class CorporaChoice:
         from forecast.analysis.corpora.choice_report import document
 
         return document(self, source)
+
+    def as_record(self, source: str = "table") -> dict[str, Any]:
+        """All of it as JSON; `source` names the data."""
+        from forecast.analysis.corpora.choice_report import record
+
+        return record(self, source)
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """`corpora`, the best first."""
