@@ -6,15 +6,15 @@ may be given; where it takes `NAME=NUMBER`, a mapping or such texts.
 """
 
 from forecast.api.analyses import (
-    compare_corpora,
     convert,
     diagnose,
     forecast_benchmarks,
-    forecast_checkpoints,
     load_scorer,
     parity,
     rank_table,
 )
+from forecast.api.checkpoints import forecast_checkpoints
+from forecast.api.corpora import compare_corpora
 from forecast.api.run import Run, RunRanking, load
 
 __all__ = [

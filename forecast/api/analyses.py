@@ -1,24 +1,19 @@
 """The analyses of tables and runs, each one call."""
 
-import math
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from forecast.api.arguments import (
-    ByName,
     Names,
-    Numbers,
     OnProgress,
     TableSource,
-    by_name,
     check_ranges,
     cores,
     ignore,
     names,
-    numbers,
     one_of,
     options_of,
 )
@@ -30,8 +25,6 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     import polars as pl
 
     from forecast.analysis.baselines.report import BenchmarksResult
-    from forecast.analysis.checkpoints.forecast import CheckpointsResult
-    from forecast.analysis.corpora.corpora_result import CorporaChoice, CorporaResult
     from forecast.analysis.diagnostics.diagnose import DiagnoseResult, Watch
     from forecast.analysis.parity.compare import ParityResult
     from forecast.analysis.ranking.held_out import HeldOutResult
@@ -104,186 +97,6 @@ def forecast_benchmarks(
     if unknown := [name for name in wanted if name not in scores.benchmarks]:
         raise ConfigError(f"{table} has no benchmark {unknown[0]!r}; known: {', '.join(scores.benchmarks)}")
     return evaluate_benchmarks(scores, wanted, folds=folds, seed=seed, on_progress=on_progress or ignore)
-
-
-def compare_corpora(
-    source: Run | TableSource,
-    targets: TableSource | None = None,
-    *,
-    higher: Names = (),
-    lower: Names = (),
-    target_metric: str | None = None,
-    target_size: str | None = None,
-    budget: Numbers = (),
-    parameters: ByName = (),
-    training_tokens: ByName = (),
-    scored_tokens: float | None = None,
-    expert_parameters: float | None = None,
-    expert_tokens: float | None = None,
-    loss: Names = (),
-    scaling_laws: bool = True,
-    bootstraps: int = 1000,
-    permutations: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    workers: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> "CorporaResult | CorporaChoice":
-    """Rank pretraining corpora by small runs; how often these decide as large ones do, and at what cost.
-
-    Args:
-        source: a run whose candidates have a `corpus`; or small runs as a table with columns corpus, size,
-            seed, step, task, metric, value, and counts where known.
-        targets: the large runs: columns corpus, seed, task, metric, value, and counts where known; None:
-            nothing is known of them, so the corpora are ranked by a default metric.
-        higher, lower: metrics where higher or lower is better.
-        budget: share of the compute of one target run.
-        parameters, training_tokens: by size; active parameters, tokens of a whole training run.
-        scored_tokens: tokens read to score a run, prompts included.
-        loss: metrics to fit scaling laws to; (): cross-entropies, by their name.
-        workers: processes; None: one for each core.
-
-    Raises:
-        ConfigError: an argument is out of range or names what is not there.
-        InputError: a table is wrong.
-        NoDataError: the run has no candidate with a corpus, or nothing is measured.
-    """
-    check_ranges(
-        scored_tokens=scored_tokens,
-        expert_parameters=expert_parameters,
-        expert_tokens=expert_tokens,
-        bootstraps=bootstraps,
-        permutations=permutations,
-        confidence=confidence,
-        seed=seed,
-        workers=workers,
-    )
-    budgets = numbers("--budget", budget)
-    if bad := [b for b in budgets if not 0 < b < math.inf]:
-        raise ConfigError(f"--budget {bad[0]:g}: expected a share of the target's compute above 0, e.g. 1e-3")
-    if (expert_parameters is None) != (expert_tokens is None):
-        raise ConfigError("--expert-parameters and --expert-tokens go together; give both")
-    expected = "SIZE=NUMBER, e.g. 150M=151898880"
-    active = by_name("--parameters", parameters, expected, lambda n: 0 < n < math.inf)
-    tokens = by_name("--training-tokens", training_tokens, expected, lambda n: 0 < n < math.inf)
-    from forecast.analysis.corpora import compare
-    from forecast.analysis.corpora.compute_cost import Given
-    from forecast.analysis.corpora.corpora_result import CorporaOptions
-
-    if isinstance(source, Run) and targets is None:
-        from forecast.analysis.corpora.observations_from_run import tables_of
-
-        with source.warehouse() as db:
-            tables = tables_of(db, target_size)
-    elif isinstance(source, Run):
-        raise ConfigError("--targets goes with --table; the large runs of a configuration are its own")
-    else:
-        from forecast.analysis.corpora.observations_from_file import read_tables
-        from forecast.inputs.frames import file_of
-
-        with (
-            file_of(source) as observed,
-            nullcontext() if targets is None else file_of(targets, "targets") as wanted,
-        ):
-            tables = read_tables(observed, wanted)
-    options = CorporaOptions(
-        higher=names(higher),
-        lower=names(lower),
-        target_metric=target_metric,
-        budgets=budgets,
-        given=Given(
-            parameters=active,
-            tokens=tokens,
-            scored_tokens=scored_tokens,
-            target_size=target_size,
-            expert_parameters=expert_parameters,
-            expert_tokens=expert_tokens,
-        ),
-        laws=scaling_laws,
-        losses=names(loss),
-        bootstraps=bootstraps,
-        permutations=permutations,
-        confidence=confidence,
-        seed=seed,
-    )
-    if not tables.targets:
-        return compare.choose_without_targets(tables, options)
-    return compare.compare_corpora(tables, options, workers or cores(), on_progress)
-
-
-def forecast_checkpoints(
-    source: Run | TableSource,
-    *,
-    proxy: Names = (),
-    target: str | None = None,
-    fit_until: float | None = None,
-    horizon: Numbers = (),
-    cross_entropy: str | None = None,
-    chance: ByName = (),
-    axis: str | None = None,
-    break_: Numbers = (),
-    confidence: float = 0.9,
-    min_gain: float = 0.01,
-    on_progress: OnProgress | None = None,
-) -> "CheckpointsResult":
-    """Forecast training runs from their first checkpoints.
-
-    Args:
-        source: a run whose candidates have a `step`; or a table with columns run, step, tokens, task, metric,
-            value.
-        proxy: metrics to forecast through; with several, rolling origins choose. (): of a run
-            cross_entropy__uniform, of a table none.
-        target: the metric to forecast, an accuracy within 0..1. None: a run's most frequent measured score.
-        fit_until: last step that may be looked at; None: the last there is.
-        horizon: in lengths of the window; (): 2, 4, 8 and 18.
-        cross_entropy: `METRIC` or `METRIC:TASK` of generic texts, for the two-step baselines.
-        chance: chance level by task, 0 to below 1.
-        axis: what t counts: steps, tokens or flops; None: tokens where all rows have them.
-        break_: steps at which the learning-rate schedule breaks.
-        min_gain: smallest gain in accuracy that makes continuing a run worth it.
-
-    Raises:
-        ConfigError: an argument is out of range; a table without a target.
-        InputError: the table is wrong, or no run has a metric.
-        NoDataError: no run has enough checkpoints up to `fit_until`.
-    """
-    check_ranges(fit_until=fit_until, confidence=confidence, min_gain=min_gain)
-    horizons, proxies = numbers("--horizon", horizon), names(proxy)
-    if bad := [h for h in horizons if not 1 < h < math.inf]:
-        raise ConfigError(f"--horizon {bad[0]:g}: expected more than 1, in lengths of the window")
-    expected = "TASK=P with P from 0 to below 1, e.g. arc_easy=0.25"
-    levels = by_name("--chance", chance, expected, lambda p: 0 <= p < 1)
-    from forecast.analysis.checkpoints import forecast
-    from forecast.analysis.checkpoints.forecast_run import CheckpointsOptions
-
-    if isinstance(source, Run):
-        from forecast.analysis.checkpoints.runs_from_run import runs_of
-
-        with source.warehouse() as db:
-            runs, target = runs_of(db, target, axis)
-        proxies = proxies or ("cross_entropy__uniform",)
-    elif target is None:
-        raise ConfigError("--table needs --target METRIC, the accuracy to forecast")
-    else:
-        from forecast.analysis.checkpoints.training_runs import read_runs
-        from forecast.inputs.frames import file_of
-
-        with file_of(source) as path:
-            runs = read_runs(path, (target,), axis)
-    metric, _, task = (cross_entropy or "").partition(":")
-    options = CheckpointsOptions(
-        target=target,
-        proxies=proxies,
-        fit_until=runs.last_step if fit_until is None else fit_until,
-        loss=metric or None,
-        loss_task=task or None,
-        horizons=horizons or CheckpointsOptions.horizons,
-        chance=levels,
-        breaks=numbers("--break", break_),
-        confidence=confidence,
-        min_gain=min_gain,
-    )
-    return forecast.forecast_checkpoints(runs, options, on_cost=on_progress)
 
 
 def diagnose(
