@@ -38,6 +38,6 @@ def convert(
         table.write_parquet(buffer)
     write_bytes(target, buffer.getvalue())
     for note in notes(table) if name == "datadecide" else ():
-        err.print("note: " + note, style="yellow", markup=False, soft_wrap=True)
+        err.print("note: " + note, style="yellow", soft_wrap=True)
     columns = ", ".join(table.columns)
-    err.print(f"{target}: {len(table):,} rows, columns {columns}", markup=False, soft_wrap=True)
+    err.print(f"{target}: {len(table):,} rows, columns {columns}", soft_wrap=True)

@@ -135,17 +135,17 @@ def submit(
         ) from None
     job = submitted.job
     note = f" ({submitted.note})" if submitted.note else ""
-    err.print(f"{submitted.how}: {job.job_id}{note}", markup=False, soft_wrap=True)
+    err.print(f"{submitted.how}: {job.job_id}{note}", soft_wrap=True)
     if wait and submitted.how != "already done":
         job = _follow(head, job, "the same command")
     if json_:
         print_json({**job_record(job), "how": submitted.how, "address": head.url})
     elif not job.running:
-        out.print(f"{job.job_id}: {state(job)}", markup=False, soft_wrap=True)
+        out.print(f"{job.job_id}: {state(job)}", soft_wrap=True)
         if job.done:
-            out.print(f"fetch the results: forecast pull {job.job_id}", markup=False, soft_wrap=True)
+            out.print(f"fetch the results: forecast pull {job.job_id}", soft_wrap=True)
     else:
-        out.print(job.job_id, markup=False, soft_wrap=True)
+        out.print(job.job_id, soft_wrap=True)
     raise typer.Exit(exit_code(job))
 
 
@@ -176,9 +176,9 @@ def jobs(
     if job_id is not None:
         (record,) = records
         if (run := record["run"]) is None:
-            out.print("it has left no status of its candidates; see forecast logs", markup=False)
+            out.print("it has left no status of its candidates; see forecast logs")
         elif run["state"] == "unreadable":
-            out.print(run["error"], markup=False, soft_wrap=True)
+            out.print(run["error"], soft_wrap=True)
         else:
             out.print(table(candidates_table(run)))
 
@@ -220,7 +220,7 @@ def stop(job_id: JobId, address: Address, json_: Json = False) -> None:
         print_json({**job_record(job), "was_running": was_running})
     else:
         said = "stopped" if was_running else f"did not run: {state(job)}"
-        out.print(f"{job.job_id}: {said}", markup=False, soft_wrap=True)
+        out.print(f"{job.job_id}: {said}", soft_wrap=True)
 
 
 def pull(
@@ -284,7 +284,7 @@ def pull(
     for result in pulled.results:
         mark = "" if result.name in pulled.fetched else "  (was here)"
         line = f"{folder / result.name}  {result.bytes / 1e6:,.2f} MB{mark}"
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -345,11 +345,11 @@ def _follow(head: "Head", job: "Job", how: str) -> "Job":
 
 
 def _print_log(text: str) -> None:
-    out.print(text, highlight=False, soft_wrap=True, end="")
+    out.print(text, soft_wrap=True, end="")
 
 
 def _trouble(text: str) -> None:
-    err.print(text, style="yellow", markup=False, soft_wrap=True)
+    err.print(text, style="yellow", soft_wrap=True)
 
 
 def _print_package(package: "Package", as_json: bool) -> None:
@@ -365,9 +365,9 @@ def _print_package(package: "Package", as_json: bool) -> None:
     if as_json:
         print_json(record)
         return
-    out.print(f"{package.job_id}: {package.n_bytes / 1e6:,.2f} MB, output {package.output}", markup=False)
+    out.print(f"{package.job_id}: {package.n_bytes / 1e6:,.2f} MB, output {package.output}")
     for place, size in files.items():
         line = f"{size / 1e6:10,.2f} MB  {package.files[place]} -> {place}"
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
-    out.print(f"and {len(package.code)} files of code; the configuration as it travels:", markup=False)
-    out.print(package.config_text, highlight=False, soft_wrap=True, end="")
+        out.print(line, soft_wrap=True)
+    out.print(f"and {len(package.code)} files of code; the configuration as it travels:")
+    out.print(package.config_text, soft_wrap=True, end="")

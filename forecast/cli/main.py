@@ -45,7 +45,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        out.print(f"forecast {__version__}", highlight=False)
+        out.print(f"forecast {__version__}")
         raise typer.Exit
 
 
@@ -89,10 +89,10 @@ def main() -> None:
         sys.exit(interruption.exit_code)
     except (InterruptedRun, KeyboardInterrupt) as error:
         interruption.end()
-        err.print(f"error: {str(error) or RESUME}", style="red", markup=False, soft_wrap=True)
+        err.print(f"error: {str(error) or RESUME}", style="red", soft_wrap=True)
         sys.exit(interruption.exit_code)
     except ForecastError as error:
-        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        err.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except OSError as error:
         from forecast.storage.errors import FIXES, explanation
@@ -126,9 +126,9 @@ def run(
     else:
         out.print(render(ranked.report()))
         print_failures(ranked.failed)  # those of scoring among them
-        out.print(f"\nresults: {loaded.config.output}", markup=False, soft_wrap=True)
+        out.print(f"\nresults: {loaded.config.output}", soft_wrap=True)
         if "FORECAST_JOB" not in os.environ:  # a job's files are not for those who read its log
-            out.print(f"open the app: {_own_name()} app {config}", markup=False, soft_wrap=True)
+            out.print(f"open the app: {_own_name()} app {config}", soft_wrap=True)
     leave(bool(ranked.failed))
 
 
@@ -253,7 +253,7 @@ def _answer(record: dict[str, Any], shown: "RenderableType", as_json: bool) -> N
     if as_json:
         print_json(record)
     else:
-        out.print(shown, markup=False, soft_wrap=isinstance(shown, str))
+        out.print(shown, soft_wrap=isinstance(shown, str))
         print_failures(record["failed"])
     leave(bool(record["failed"]))
 

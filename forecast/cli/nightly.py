@@ -89,7 +89,7 @@ def nightly(
             )
             result = run_night(prepared, work, lock)
     except LockedError as error:
-        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        err.print(f"error: {error}", style="red", soft_wrap=True)
         raise typer.Exit(LOCKED) from None
     code = ALERT_RAISED if result.raised else PARTIAL_FAILURE if result.something_failed else 0
     if json_:
@@ -193,9 +193,9 @@ def _print_result(result: "NightResult") -> None:
             _say(f"stands since an earlier night: {alert.rule}: {alert.text}")
     print_failures(list(night.failed))
     for problem in result.undelivered:
-        err.print(f"not delivered: {problem}", style="red", markup=False, soft_wrap=True)
+        err.print(f"not delivered: {problem}", style="red", soft_wrap=True)
     _say("report: " + result.report[0])
 
 
 def _say(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)

@@ -15,7 +15,7 @@ def predict(table: str, scorer: str, as_json: bool) -> None:
         saved = api.load_scorer(scorer)
     predictions = saved.predict(table)
     for text in saved.warnings:
-        err.print("warning: " + text, style="yellow", markup=False, soft_wrap=True)
+        err.print("warning: " + text, style="yellow", soft_wrap=True)
     record = {
         "table": table,
         "scorer": scorer,

@@ -41,15 +41,15 @@ def print_event(event: Event) -> None:
     """Events that are no part of the progress bar; with `FORECAST_LOG=json` the log lines themselves."""
     kind = event["event"]
     if kind == "released":
-        err.print(f"{event['count']} released from quarantine", markup=False)
+        err.print(f"{event['count']} released from quarantine")
     elif kind == "setup":
-        err.print(f"{event['setup']}: {event['label']}", markup=False)
+        err.print(f"{event['setup']}: {event['label']}")
     elif kind == "failed":
-        err.print(event["error"], style="red", markup=False)
+        err.print(event["error"], style="red")
     elif kind == "note":
-        err.print("note: " + event["note"], style="yellow", markup=False, soft_wrap=True)
+        err.print("note: " + event["note"], style="yellow", soft_wrap=True)
     elif kind == "trouble":
-        err.print(event["error"], style="yellow", markup=False, soft_wrap=True)
+        err.print(event["error"], style="yellow", soft_wrap=True)
     elif _log_is_json():
         print(json_text(event), file=sys.stderr)
 

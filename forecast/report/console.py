@@ -86,7 +86,7 @@ def emit(
         out.print(render(document()))
         print_failures(failed)
     if html is not None:
-        err.print(f"report: {html}", markup=False, soft_wrap=True)
+        err.print(f"report: {html}", soft_wrap=True)
     if code is not None:
         raise typer.Exit(code)
     leave(bool(failed))
