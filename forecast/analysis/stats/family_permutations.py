@@ -2,8 +2,8 @@
 
 Models of one family are alike, in their proxies as in their scores. Were candidates permuted one by one, that
 likeness alone would look like a tie between proxies and scores: with independent proxies and scores of an
-intra-class correlation of 0.5 and 0.9 the best of 80 had p <= 0.05 in 13 to 86 % of simulated populations of 2
-to 9 families. So a family's values go to another family as a whole, in a random order within; one that is
+intra-class correlation of 0.5 and 0.9 the best of 80 had p <= 0.05 in 13 to 86 % of simulated populations of
+2 to 9 families. So a family's values go to another family as a whole, in a random order within; one that is
 larger than the family they come from takes some of them twice, one that is smaller leaves some out. So made,
 p <= 0.05 came in 1 to 8 % (seven populations of 1 to 9 families, intra-class correlations 0, 0.5 and 0.9, 300
 runs each; shorter in tests/analysis/stats).
