@@ -15,6 +15,20 @@ from forecast.engines.encode import Encoded
 from forecast.errors import CandidateError
 from forecast.inputs.trajectories import Trajectory
 
+
+def gpt_neo(window: int) -> transformers.GPTNeoConfig:
+    return transformers.GPTNeoConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        intermediate_size=1024,
+        max_position_embeddings=256,
+        window_size=window,
+        attention_types=[[["global", "local"], 1]],
+    )
+
+
 CAPPED = shape(head_dim=8, query_pre_attn_scalar=8, sliding_window=64)
 MODELS: dict[str, Callable[[], Any]] = {
     "gemma2 (attention soft-cap)": lambda: transformers.Gemma2Config(**CAPPED, attn_logit_softcapping=2.0),
@@ -24,26 +38,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "gpt-oss (sinks)": lambda: transformers.GptOssConfig(
         **shape(head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=48)
     ),
-    "gpt-neo (local attention by place in the row)": lambda: transformers.GPTNeoConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        intermediate_size=1024,
-        max_position_embeddings=256,
-        window_size=64,
-        attention_types=[[["global", "local"], 1]],
-    ),
-    "gpt-neo, a window as long as the table": lambda: transformers.GPTNeoConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        intermediate_size=1024,
-        max_position_embeddings=256,
-        window_size=256,
-        attention_types=[[["global", "local"], 1]],
-    ),
+    "gpt-neo (local attention by place in the row)": lambda: gpt_neo(64),
+    "gpt-neo, a window as long as the table": lambda: gpt_neo(256),
     "cohere2 (window)": lambda: transformers.Cohere2Config(**shape(sliding_window=48)),
     "mpt (alibi)": lambda: transformers.MptConfig(
         d_model=32, n_layers=2, n_heads=4, vocab_size=VOCABULARY, max_seq_len=256
