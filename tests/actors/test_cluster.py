@@ -67,7 +67,7 @@ def gcs(node: bytes = b"\1" * 28, token: str | None = None) -> Iterator[str]:
 @pytest.mark.parametrize(
     "target", ["head", "head:", ":6379", "head:x", "head:0", "head:65536", "http://head:8265"]
 )
-def test_what_is_no_address_is_wrong_usage(target: str) -> None:
+def test_malformed_address_is_a_usage_error(target: str) -> None:
     with (
         pytest.raises(ConfigError, match="expected HOST:PORT of the head"),
         connected(ClusterConfig(), target),
@@ -76,7 +76,7 @@ def test_what_is_no_address_is_wrong_usage(target: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "ray://"])
-def test_the_port_of_a_web_server_is_named_as_such(prefix: str) -> None:
+def test_port_of_a_web_server_is_named(prefix: str) -> None:
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     assert "perhaps the head's dashboard" in refusal(f"{prefix}127.0.0.1:{server.server_port}")
@@ -85,9 +85,7 @@ def test_the_port_of_a_web_server_is_named_as_such(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "ray://"])
-def test_what_accepts_connections_and_is_silent_is_given_up(
-    prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_port_is_given_up_after_a_timeout(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert address._SECONDS < 10
     monkeypatch.setattr(address, "_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -95,16 +93,16 @@ def test_what_accepts_connections_and_is_silent_is_given_up(
 
 
 @pytest.mark.parametrize("target", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host.invalid:6379"])
-def test_nothing_at_the_address(target: str) -> None:
+def test_closed_port_is_one_sentence(target: str) -> None:
     assert f"no Ray cluster answers at {target}" in refusal(target)
 
 
-def test_the_client_port_is_no_head_and_the_head_no_client_port() -> None:
+def test_head_and_client_ports_are_told_apart() -> None:
     with gcs() as target:
         assert "another port of a Ray cluster" in refusal(f"ray://{target}")
 
 
-def test_a_machine_that_is_no_node_is_told_to_submit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_outside_the_cluster_is_pointed_to_submit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "find_node_ids", lambda: {"02" * 28})
     monkeypatch.setattr(address, "_SECONDS", 1.0)
     with gcs() as target:
@@ -112,9 +110,7 @@ def test_a_machine_that_is_no_node_is_told_to_submit(monkeypatch: pytest.MonkeyP
     assert "this machine is no node" in said and "10.0.0.7" in said and "forecast submit" in said
 
 
-def test_a_token_that_is_missing_or_not_the_clusters_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_or_wrong_token_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
@@ -139,7 +135,7 @@ def test_a_token_that_is_missing_or_not_the_clusters_is_named(
         cluster.read_authentication()
 
 
-def test_no_cluster_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_auto_without_a_cluster_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda address: None)
     assert "no Ray cluster runs on this machine" in refusal("auto")
 
@@ -163,7 +159,7 @@ def too_long(folder: Path) -> Path:
 
 @pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
 @pytest.mark.parametrize("kind", [file, below_a_file, in_proc, too_long])
-def test_an_unusable_temporary_folder_is_named(
+def test_unusable_temporary_folder_is_named(
     variable: str, kind: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = kind(tmp_path)
@@ -174,6 +170,6 @@ def test_an_unusable_temporary_folder_is_named(
     assert not ray.is_initialized()
 
 
-def test_a_full_disk_of_the_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_LEAST_FREE_BYTES", 1 << 62)
     assert "the disk is full" in refusal("local")

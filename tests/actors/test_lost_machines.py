@@ -27,7 +27,7 @@ def two_machines() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def test_two_machines_give_the_rows_of_one_and_the_loss_of_one_loses_nothing(
+def test_loss_of_one_of_two_machines_keeps_all_rows(
     two_machines: Any, make_config: Make, tmp_path: Path
 ) -> None:
     candidates = {name: f"fake://{i}?delay=0.15" for i, name in enumerate(("a", "b", "c", "d"))}
@@ -58,7 +58,7 @@ def nodes(address: str) -> list[dict[str, Any]]:
         ray.shutdown()
 
 
-def test_a_process_that_hangs_is_ended_at_its_deadline(make_config: Make, tmp_path: Path) -> None:
+def test_hanging_actor_is_ended_at_its_deadline(make_config: Make, tmp_path: Path) -> None:
     config = make_config(
         {"quick": "fake://3", "stuck": "fake://1?delay=60"}, cluster={"actors": 2, "deadline_minutes": 0.1}
     )
@@ -73,7 +73,7 @@ def test_a_process_that_hangs_is_ended_at_its_deadline(make_config: Make, tmp_pa
     assert not list((tmp_path / "out-run" / "lake").rglob(".*"))
 
 
-def test_work_that_needs_a_machine_alone_goes_first_and_makes_room(make_config: Make, tmp_path: Path) -> None:
+def test_unit_that_needs_a_whole_machine_is_scheduled_first(make_config: Make, tmp_path: Path) -> None:
     """Sixteen GiB, all of which the large candidate reserves; the small ones wait for its end."""
     from ray.cluster_utils import Cluster
 
@@ -98,7 +98,7 @@ def test_work_that_needs_a_machine_alone_goes_first_and_makes_room(make_config: 
         cluster.shutdown()
 
 
-def test_a_cluster_that_grows_when_it_is_asked(make_config: Make, tmp_path: Path) -> None:
+def test_autoscaled_nodes_are_used(make_config: Make, tmp_path: Path) -> None:
     """Nobody has room at first; machines come because processes wait for them."""
     from ray.cluster_utils import Cluster
 

@@ -55,14 +55,14 @@ CPUS = Machine(cpus=32, memory=120 * GIB)
         (None, "bfloat16", 1.0),
     ],
 )
-def test_a_share_of_a_card_follows_size_and_dtype(parameters: float, dtype: str, share: float) -> None:
+def test_gpu_share_follows_size_and_dtype(parameters: float, dtype: str, share: float) -> None:
     (shape,) = shapes_for(candidate(parameters, dtype), config(), [H100, CPUS])
     assert shape.gpus == pytest.approx(share)
     assert shape.kind is None  # one kind only: any GPU will do
     assert "memory" not in shape.options()
 
 
-def test_a_model_that_fits_no_card_says_what_would_help() -> None:
+def test_model_larger_than_every_gpu_is_refused_with_the_fix() -> None:
     with pytest.raises(
         CandidateError, match=r"130\.4 GiB in bfloat16, the largest GPU .* has 80 GiB.*tensor_parallel 2"
     ):
@@ -76,7 +76,7 @@ def test_a_model_that_fits_no_card_says_what_would_help() -> None:
     assert shape.gpus == 1
 
 
-def test_two_kinds_of_gpus() -> None:
+def test_placement_on_two_kinds_of_gpus() -> None:
     both = [L4, H100]
     assert gpus(shapes_for(candidate(7e9), config(), both)) == {"L4": 1.0, "H100": 0.25}
     assert gpus(shapes_for(candidate(30e9), config(), both)) == {"H100": 1.0}
@@ -86,7 +86,7 @@ def test_two_kinds_of_gpus() -> None:
     assert big.options()["resources"] == {"accelerator_type:H100": 0.001}
 
 
-def test_vllm_takes_whole_cards() -> None:
+def test_vllm_reserves_whole_gpus() -> None:
     vllm = config({"kind": "vllm", "vllm": {"tensor_parallel": 2}})
     (shape,) = shapes_for(candidate(70e9, engine="vllm"), vllm, [H100])
     assert shape.gpus == 2
@@ -94,7 +94,7 @@ def test_vllm_takes_whole_cards() -> None:
         shapes_for(candidate(180e9, engine="vllm"), vllm, [H100])
 
 
-def test_processors_reserve_memory_and_never_more_than_a_machine_has() -> None:
+def test_cpu_actors_reserve_memory_within_the_machine() -> None:
     (small,) = shapes_for(candidate(0.135e9, "float32"), config(), [CPUS])
     assert (small.gpus, small.memory) == (0, 4 * GIB)
     (large,) = shapes_for(candidate(70e9, "float32"), config(), [CPUS])
@@ -105,7 +105,7 @@ def test_processors_reserve_memory_and_never_more_than_a_machine_has() -> None:
         assert shape.gpus == 0
 
 
-def test_what_is_said_is_taken() -> None:
+def test_configured_resources_override_the_estimate() -> None:
     told = config(gpus_per_actor=0.5, cpus_per_actor=2, resources={"fast_disk": 1})
     (shape,) = shapes_for(candidate(70e9), told, [L4])
     assert shape.options() == {"num_cpus": 2, "num_gpus": 0.5, "resources": {"fast_disk": 1}}
@@ -114,7 +114,7 @@ def test_what_is_said_is_taken() -> None:
     assert lay_out({shape: Demand(9, 1.0)}, [L4, with_disk])[shape] == 3
 
 
-def test_room_is_counted_machine_by_machine() -> None:
+def test_capacity_is_counted_per_machine() -> None:
     shape = Shape(cpus=3)
     # Ten processors, of which no machine has three twice: two processes, not three.
     assert lay_out({shape: Demand(9, 1.0)}, [Machine(5), Machine(5)])[shape] == 2
@@ -127,7 +127,7 @@ def test_room_is_counted_machine_by_machine() -> None:
     assert lay_out({two_thirds: Demand(9, 1.0)}, [Machine(8, 2)])[two_thirds] == 2
 
 
-def test_every_shape_gets_one_then_those_with_the_most_work() -> None:
+def test_each_shape_gets_one_actor_then_those_with_most_work() -> None:
     large, small = Shape(cpus=1, gpus=2), Shape(cpus=1, gpus=0.5)
     waiting = {small: Demand(100, 900.0), large: Demand(10, 100.0)}
     assert lay_out(waiting, [Machine(16, 4)]) == Counter({large: 1, small: 4})
@@ -142,7 +142,7 @@ def test_every_shape_gets_one_then_those_with_the_most_work() -> None:
     assert lay_out(waiting, [Machine(4, 2), Machine(4)]) == Counter({cpu: 1, small: 4})
 
 
-def test_too_little_room_is_said_before_anything_starts() -> None:
+def test_too_little_capacity_is_refused_before_the_start() -> None:
     pair = Shape(cpus=1, gpus=2)
     with pytest.raises(ForecastError, match=r"need 4 GPUs \(2 replicas x TP 2\), cluster has 3 GPUs"):
         check_room([pair], config(actors=2).cluster, [Machine(8, 3)])
@@ -154,7 +154,7 @@ def test_too_little_room_is_said_before_anything_starts() -> None:
         check_room([Shape(cpus=4)], config().cluster, [Machine(2)])
 
 
-def test_a_shape_that_no_machine_has() -> None:
+def test_shape_that_no_machine_has_is_refused() -> None:
     narrow = [Machine(4, 8, "L4"), Machine(64)]  # eight processors are nowhere near a GPU
     wanted = Shape(cpus=8, gpus=0.5)
     assert not has_room([wanted], config().cluster, narrow)
@@ -162,7 +162,7 @@ def test_a_shape_that_no_machine_has() -> None:
     assert has_room([wanted], config(actors=1, autoscaling=True).cluster, narrow)
 
 
-def test_a_candidate_that_fits_no_machine_fails_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidate_that_fits_no_machine_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from actors import scheduler
 
     two_kinds = [Machine(8, 8, "L4", 200 * GIB), Machine(2, 8, "H100", 200 * GIB)]
@@ -180,7 +180,7 @@ def test_a_candidate_that_fits_no_machine_fails_and_the_others_go_on(monkeypatch
         scheduler._Run(Plan(setup, (large,), {}, {}, units[1:], ()), units[1:], Subscriber())
 
 
-def test_subscribers_get_a_beat_once_a_second_however_fast_units_come(
+def test_subscribers_get_one_heartbeat_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from actors import scheduler

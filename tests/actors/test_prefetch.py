@@ -32,13 +32,13 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     return seen
 
 
-def test_files_are_read_to_their_ends(tmp_path: Path) -> None:
+def test_prefetch_reads_whole_files(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * (5 << 20))
     (tmp_path / "b").write_bytes(b"yz")
     assert read_through([tmp_path / "a", tmp_path / "b"]) == (5 << 20) + 2
 
 
-def test_each_candidate_once_and_a_failure_is_nobodys_business(read: list[Path], tmp_path: Path) -> None:
+def test_prefetch_reads_each_candidate_once_and_ignores_failures(read: list[Path], tmp_path: Path) -> None:
     ahead = Prefetcher(free_memory=lambda: 1000)
     for name in ("a", "a", "lost", "b"):
         ahead.start(candidate(name))
@@ -46,7 +46,7 @@ def test_each_candidate_once_and_a_failure_is_nobodys_business(read: list[Path],
     assert read == [tmp_path / "a", tmp_path / "b"]
 
 
-def test_what_would_fill_the_memory_is_left(read: list[Path]) -> None:
+def test_prefetch_skips_files_larger_than_free_memory(read: list[Path]) -> None:
     ahead = Prefetcher(free_memory=lambda: 19)
     ahead.start(candidate("a"))
     ahead.wait()

@@ -23,14 +23,14 @@ def record(name: str, **fields: Any) -> dict[str, Any]:
     return {"candidate": name, **known, "tokens_per_second": 5.0, "seconds_left": None, **fields}
 
 
-def test_labels_are_what_ray_can_carry() -> None:
+def test_prometheus_labels_are_ascii_and_short() -> None:
     assert label('3-bit, {a}="b"') == '3-bit, {a}="b"'
     assert label("übel 模型") == "\\xfcbel \\u6a21\\u578b"
     assert len(label(1000 * "é")) == 120
     assert label('a"} 1\n\x1b[31m\x00\ud800') == 'a"} 1 \\x1b[31m\\x00\\ud800'
 
 
-def test_many_candidates_make_few_series() -> None:
+def test_prometheus_series_are_bounded() -> None:
     found = series(record(str(i)) for i in range(MOST_CANDIDATES + 50))
     assert len(found) == MOST_CANDIDATES + 1
     others = found[OTHERS]
@@ -43,7 +43,7 @@ def test_many_candidates_make_few_series() -> None:
     assert (rest["units"], rest["tokens_per_second"]) == (8, None)
 
 
-def test_what_ray_refuses_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_metric_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Gauge, *_: object) -> None:
         raise RuntimeError("no connection")
 
@@ -125,7 +125,7 @@ def answer(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_ray_serves_what_the_status_says(answer: dict[str, Any], folder: Path) -> None:
+def test_prometheus_values_equal_the_status(answer: dict[str, Any], folder: Path) -> None:
     served: dict[tuple[str, str], float] = {}
     for line in answer["metrics"]:
         name, labels, value = re.fullmatch(r"ray_(\w+)\{(.*)\} (\S+)", line).groups()  # type: ignore[union-attr]
@@ -157,7 +157,7 @@ def test_ray_serves_what_the_status_says(answer: dict[str, Any], folder: Path) -
 
 
 @pytest.mark.slow
-def test_ray_on_this_machine_alone_listens_on_loopback_alone(answer: dict[str, Any]) -> None:
+def test_local_ray_listens_on_loopback_only(answer: dict[str, Any]) -> None:
     assert len(answer["listening"]) > 3
     ours = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     assert not [place for place in answer["listening"] if place.split()[-1] not in ours]

@@ -50,7 +50,7 @@ def rows_of(output: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     return lake_rows(output / "lake"), lake_rows(output / "choices")
 
 
-def test_the_demo_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_killed_demo_neither_loses_nor_doubles_rows(tmp_path: Path) -> None:
     calm, hit = small_demo(tmp_path, "calm"), small_demo(tmp_path, "hit")
     code, out, err = run_forecast("run", calm, "--json")
     assert code == 0, err

@@ -116,7 +116,7 @@ def died(cause: str) -> RayError:
     return RayActorError("27", text)
 
 
-def test_actors_that_all_die_at_their_start_end_the_run_with_their_reason(score: Any) -> None:
+def test_actors_that_all_die_at_start_end_the_run_with_the_reason(score: Any) -> None:
     cause = "ModuleNotFoundError: No module named 'actors'"
     for cores in (1, 8):
         made_up, said, committed = score(lambda number, name: died(cause), cores)
@@ -129,12 +129,12 @@ def test_actors_that_all_die_at_their_start_end_the_run_with_their_reason(score:
     "error",
     [RuntimeEnvSetupError("no pip"), OutOfMemoryError("no memory"), ActorUnavailableError("gone", None)],
 )
-def test_other_errors_of_a_start_are_reasons_too(score: Any, error: RayError) -> None:
+def test_other_start_errors_are_reported_as_the_reason(score: Any, error: RayError) -> None:
     _, said, _ = score(lambda number, name: error)
     assert "scoring processes die as they start" in said and cause_of(error) in said
 
 
-def test_a_machine_where_actors_die_is_tried_ever_more_seldom_while_others_score(score: Any) -> None:
+def test_machine_where_actors_die_backs_off_while_others_score(score: Any) -> None:
     def answer(number: int, name: str) -> Any:
         return died("no package") if number > 0 else True
 
@@ -144,7 +144,7 @@ def test_a_machine_where_actors_die_is_tried_ever_more_seldom_while_others_score
     assert made_up.starts[-1] - made_up.starts[-2] >= 100
 
 
-def test_an_actor_given_up_between_groups_is_replaced_at_once(score: Any) -> None:
+def test_actor_lost_between_groups_is_replaced_at_once(score: Any) -> None:
     asked = {"ready": 0}
 
     def answer(number: int, name: str) -> Any:
@@ -157,12 +157,12 @@ def test_an_actor_given_up_between_groups_is_replaced_at_once(score: Any) -> Non
     assert committed == 12 and not result.failures and len(made_up.starts) == 2
 
 
-def test_ray_that_ends_on_this_machine_is_the_reason(score: Any) -> None:
+def test_end_of_local_ray_is_reported_as_the_reason(score: Any) -> None:
     _, said, committed = score(lambda number, name: True, up=False)
     assert "Ray has ended on this machine" in said and "issue the command again" in said and committed == 0
 
 
-def test_the_cause_of_a_death_is_one_line() -> None:
+def test_cause_of_an_actor_death_is_one_line() -> None:
     system = RayActorError(
         "27",
         "The actor died unexpectedly before finishing this task.\n\tip: 10.0.0.8\nThe actor is dead because "
@@ -187,7 +187,7 @@ if any("default_worker" in part for part in sys.orig_argv):
 
 
 @pytest.mark.slow
-def test_machines_without_the_package_end_a_run_with_its_name(make_config: Make, tmp_path: Path) -> None:
+def test_machines_without_the_package_end_the_run_and_name_it(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_PACKAGE)
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
     code, _, err = run_forecast("score", make_config({"a": "fake://1"}), PYTHONPATH=path)

@@ -13,7 +13,7 @@ Make = Callable[..., Path]
 
 
 @pytest.mark.slow
-def test_failing_candidates_leave_the_others_complete(make_config: Make, tmp_path: Path) -> None:
+def test_failing_candidates_leave_others_complete(make_config: Make, tmp_path: Path) -> None:
     config = make_config(
         {
             "good": "fake://3",
@@ -46,9 +46,7 @@ def test_failing_candidates_leave_the_others_complete(make_config: Make, tmp_pat
     assert {entry["candidate"] for entry in ranked["failed"]} == {"unloadable", "damaged", "deadly"}
 
 
-def test_a_candidate_at_fault_is_quarantined_until_it_may_try_again(
-    make_config: Make, tmp_path: Path
-) -> None:
+def test_failing_candidate_is_quarantined_until_its_retry(make_config: Make, tmp_path: Path) -> None:
     config = make_config({"good": "fake://3", "damaged": "fake://1?fail=nan"}, cluster={"attempts": 2})
     assert run_forecast("score", config)[0] == 3
     (held,) = (tmp_path / "out-run" / "quarantine").iterdir()
@@ -64,7 +62,7 @@ def test_a_candidate_at_fault_is_quarantined_until_it_may_try_again(
 
 
 @pytest.mark.slow
-def test_experts_who_share_prompts_keep_files_of_their_own(make_config: Make, tmp_path: Path) -> None:
+def test_experts_with_shared_prompts_have_separate_files(make_config: Make, tmp_path: Path) -> None:
     sources = [{"task": "sums", "path": "solutions.jsonl", "expert": expert} for expert in ("human", "other")]
     config = make_config({"a": "fake://2"}, trajectories=sources)
     code, out, err = run_forecast("score", config, "--json")
@@ -77,7 +75,7 @@ def test_experts_who_share_prompts_keep_files_of_their_own(make_config: Make, tm
 
 
 @pytest.mark.slow
-def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp_path: Path) -> None:
+def test_killed_driver_and_actors_neither_lose_nor_double_rows(make_config: Make, tmp_path: Path) -> None:
     candidates = {name: f"fake://{i}?delay=0.1" for i, name in enumerate(("a", "b", "c", "d"))}
     calm, hit = make_config(candidates, "calm"), make_config(candidates, "hit")
     assert run_forecast("run", calm)[0] == 0
@@ -115,7 +113,7 @@ def test_killed_driver_and_actors_lose_and_double_nothing(make_config: Make, tmp
 
 
 @pytest.mark.slow
-def test_interrupting_says_how_to_go_on(make_config: Make, tmp_path: Path) -> None:
+def test_interruption_prints_how_to_resume(make_config: Make, tmp_path: Path) -> None:
     config = make_config({"slow": "fake://1?delay=0.2"})
     driver = start_forecast("score", config)
     wait_for_files(tmp_path / "out-run" / "lake", 1)
@@ -126,14 +124,14 @@ def test_interrupting_says_how_to_go_on(make_config: Make, tmp_path: Path) -> No
     assert run_forecast("score", config)[0] == 0
 
 
-def test_no_cluster_at_the_address(make_config: Make) -> None:
+def test_address_without_a_cluster_is_one_error(make_config: Make) -> None:
     code, out, err = run_forecast("score", make_config({"a": "fake://1"}), "--address", "127.0.0.1:1")
     assert code == 1
     assert out == ""
     assert "no Ray cluster answers at 127.0.0.1:1" in err
 
 
-def test_too_many_actors_is_said_before_anything_starts(make_config: Make, tmp_path: Path) -> None:
+def test_too_many_actors_are_refused_before_the_start(make_config: Make, tmp_path: Path) -> None:
     config = make_config({"a": "fake://1"}, cluster={"actors": 3, "gpus_per_actor": 1})
     code, _, err = run_forecast("score", config, HOME=str(tmp_path), RAY_AUTH_MODE="token")
     assert code == 1

@@ -26,7 +26,7 @@ def tables_of(output: Path) -> dict[str, list[tuple[Any, ...]]]:
         return {name: db.execute(f"FROM {name} ORDER BY ALL").fetchall() for name in TABLES}
 
 
-def test_a_run_over_two_machines_gives_the_tables_of_one(make_config: Make, tmp_path: Path) -> None:
+def test_run_on_two_machines_equals_one(make_config: Make, tmp_path: Path) -> None:
     candidates = {name: f"fake://{i}?delay=0.3" for i, name in enumerate(("a", "b", "c", "d"))}
     scores = tmp_path / "scores.csv"
     scores.write_text("candidate,task,metric,value\na,sums,acc,0.2\nb,sums,acc,0.4\nc,sums,acc,0.5\n")

@@ -21,7 +21,7 @@ def lines_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def test_a_killed_run_is_lost_and_the_next_one_counts_what_it_did(make_config: Make, tmp_path: Path) -> None:
+def test_killed_run_is_lost_and_the_next_counts_its_units(make_config: Make, tmp_path: Path) -> None:
     candidates = {"a": "fake://1?delay=0.4", "b": "fake://2?delay=0.4", "bad": "fake://3?fail=load"}
     config, output = make_config(candidates, shard_trajectories=2), tmp_path / "out-run"
     driver = start_forecast("score", config)
@@ -57,7 +57,7 @@ def test_a_killed_run_is_lost_and_the_next_one_counts_what_it_did(make_config: M
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_says_so(
+def test_interrupted_run_has_status_interrupted(
     sent: signal.Signals, code: int, make_config: Make, tmp_path: Path
 ) -> None:
     driver = start_forecast("score", make_config({"slow": "fake://1?delay=0.4"}))

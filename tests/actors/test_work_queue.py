@@ -33,14 +33,14 @@ def address(group: Group | None) -> str | None:
     return None if group is None else group[0].address
 
 
-def test_the_longest_work_comes_first_and_weights_stay() -> None:
+def test_queue_gives_longest_work_first_and_keeps_loaded_weights() -> None:
     q = queue(groups(candidate("a"), 1, 5, 3), groups(candidate("b", 10_000), 2, 1))
     assert [address(q.take(0, CPU)) for _ in range(2)] == ["b0", "b1"]  # more parameters, more work
     assert [address(q.take(0, CPU)) for _ in range(3)] == ["a1", "a2", "a0"]
     assert q.take(0, CPU) is None and not q
 
 
-def test_a_candidate_is_shared_only_when_there_is_no_other() -> None:
+def test_queue_shares_a_candidate_only_as_last_resort() -> None:
     q = queue(groups(candidate("a"), 9, 9, 9), groups(candidate("b"), 1, 1))
     assert address(q.take(0, CPU)) == "a2"
     assert address(q.take(1, CPU)) == "b1"  # less work, but nobody has it
@@ -49,7 +49,7 @@ def test_a_candidate_is_shared_only_when_there_is_no_other() -> None:
     assert address(q.take(0, CPU)) == "a0"
 
 
-def test_variants_of_one_file_follow_each_other() -> None:
+def test_queue_orders_variants_of_one_file_together() -> None:
     parts = [
         groups(candidate(n, p, f), 1) for n, p, f in (("a", 9000, "x"), ("b", 8000, "y"), ("c", 10, "x"))
     ]
@@ -57,7 +57,7 @@ def test_variants_of_one_file_follow_each_other() -> None:
     assert [address(q.take(0, CPU)) for _ in range(3)] == ["a0", "c0", "b0"]
 
 
-def test_only_work_of_ones_own_shape() -> None:
+def test_queue_gives_only_work_of_the_same_shape() -> None:
     large, small = Shape(1, 1, "H100"), Shape(1, 0.25, "H100")
     q = queue(
         groups(candidate("big"), 1),
@@ -72,7 +72,7 @@ def test_only_work_of_ones_own_shape() -> None:
     assert address(q.take(2, Shape(1, 1, "L4"))) == "both0"
 
 
-def test_what_comes_next_is_known_just_before() -> None:
+def test_queue_peeks_at_the_next_candidate() -> None:
     q = queue(groups(candidate("a", 9000), 1, 1, 1), groups(candidate("b"), 1))
     q.take(0, CPU)
     assert q.after(0, CPU) is None  # two more of its own
@@ -84,7 +84,7 @@ def test_what_comes_next_is_known_just_before() -> None:
     assert q.after(0, CPU) is None
 
 
-def test_what_comes_back_and_what_is_dropped() -> None:
+def test_queue_returns_and_drops_work() -> None:
     q = queue(groups(candidate("a"), 1, 1), groups(candidate("b"), 1))
     taken = q.take(0, CPU)
     assert taken is not None

@@ -90,7 +90,7 @@ def package(make_config: Make) -> Package:
         ("http://[::1]:8265", "http://[::1]:8265"),
     ],
 )
-def test_addresses(text: str, url: str) -> None:
+def test_address_forms_are_normalised(text: str, url: str) -> None:
     assert head_url(text) == url
 
 
@@ -103,12 +103,12 @@ def test_addresses(text: str, url: str) -> None:
         ("", "expected http://HOST:8265"),
     ],
 )
-def test_no_addresses(text: str, said: str) -> None:
+def test_invalid_addresses_are_refused(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         head_url(text)
 
 
-def test_nobody_at_the_address() -> None:
+def test_closed_port_is_one_error() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -118,7 +118,7 @@ def test_nobody_at_the_address() -> None:
         Head("http://no-such-host.invalid:8265")
 
 
-def test_somebody_who_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server_is_given_up_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_module, "ANSWER_SECONDS", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -128,20 +128,22 @@ def test_somebody_who_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("body", [(200, "<html>a proxy's page</html>"), (404, "none"), (200, {"other": 1})])
-def test_somebody_else_at_the_address(address: str, answers: Answers, body: tuple[int, Any]) -> None:
+def test_server_that_is_not_ray_is_named(address: str, answers: Answers, body: tuple[int, Any]) -> None:
     answers["GET", "/api/version"] = body
     with pytest.raises(ForecastError, match="is no Ray dashboard"):
         Head(address)
 
 
-def test_the_address_given_wins_over_the_environment(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_option_overrides_the_environment(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
     assert Head(address).jobs() == []
     assert head_module.os.environ["RAY_ADDRESS"] == "http://127.0.0.1:1"
 
 
-def test_versions_that_differ(address: str, answers: Answers, package: Package) -> None:
+def test_submit_refuses_other_versions_of_ray_or_python(
+    address: str, answers: Answers, package: Package
+) -> None:
     own = own_versions()
     answers["GET", "/api/v0/cluster_metadata"] = (200, {"data": {"pythonVersion": "3.9.18"}})
     with pytest.raises(ForecastError) as refused:
@@ -159,7 +161,7 @@ def test_versions_that_differ(address: str, answers: Answers, package: Package) 
         submit(Head(address), package, Settings(any_version=True))
 
 
-def test_the_heads_disk_is_full(address: str, answers: Answers, package: Package) -> None:
+def test_full_disk_of_the_head_is_one_error(address: str, answers: Answers, package: Package) -> None:
     trace = "Traceback (most recent call last):\n...\nOSError: [Errno 28] No space left on device"
     answers["PUT", "/api/packages/"] = (500, trace)
     with pytest.raises(ForecastError, match=r"the disk of the head at .* is full .*make room there"):
@@ -173,7 +175,7 @@ def test_the_heads_disk_is_full(address: str, answers: Answers, package: Package
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory"), "No usable temporary directory"),
     ],
 )
-def test_there_is_no_place_to_pack_in(
+def test_unwritable_temporary_folder_is_one_error(
     error: OSError, said: str, address: str, package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Package, archive: Path, job_id: str) -> None:
@@ -216,7 +218,7 @@ def details(job_id: str, status: str, **more: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_the_same_command_does(
+def test_same_command_follows_retries_or_reports_the_earlier_job(
     address: str,
     answers: Answers,
     package: Package,
@@ -237,14 +239,14 @@ def test_what_the_same_command_does(
     assert (found.how, found.job.job_id) == (how, wanted)
 
 
-def test_two_submit_at_once(address: str, answers: Answers, package: Package) -> None:
+def test_concurrent_submits_start_one_job(address: str, answers: Answers, package: Package) -> None:
     text = f"ValueError: Job with submission_id {package.job_id} already exists. Please use a different one."
     answers["POST", "/api/jobs/"] = (400, text)
     answers["GET", f"/api/jobs/{package.job_id}"] = (200, details(package.job_id, "RUNNING"))
     assert submit(Head(address), package, Settings()).how == "reattached"
 
 
-def test_jobs_are_found_by_how_they_begin(address: str, answers: Answers) -> None:
+def test_job_is_found_by_prefix_of_its_id(address: str, answers: Answers) -> None:
     ours = ("forecast-a-11", "forecast-a-11.2", "forecast-b-22")
     names = (*ours, "forecast-a-11/../../x", "/etc/forecast-a-11", "..", "forecast-a-11\n")
     answers["GET", "/api/jobs/"] = (200, [details(name, "SUCCEEDED") for name in names])
@@ -258,7 +260,7 @@ def test_jobs_are_found_by_how_they_begin(address: str, answers: Answers) -> Non
         head.find("x")
 
 
-def test_runtime_environments(tmp_path: Path) -> None:
+def test_runtime_environment_holds_code_and_variables(tmp_path: Path) -> None:
     path = tmp_path / "env.yaml"
     path.write_text("pip: [polars]\nenv_vars: {A: '1', B: '2'}\n")
     env = read_runtime_env(str(path), ["B=3", "HOME"], {"HOME": "/root"})
@@ -277,14 +279,14 @@ def test_runtime_environments(tmp_path: Path) -> None:
         read_runtime_env(str(tmp_path / "none"), [], {})
 
 
-def test_the_entrypoint_survives_the_shell(make_config: Make) -> None:
+def test_entrypoint_is_quoted_for_the_shell(make_config: Make) -> None:
     package = pack(load_config(make_config({"a": "fake://1"})), "/shared/my $(out)", with_code=False)
     command = entrypoint("id", package, Settings(command="score", installed="0.1.0", report=True), "ab")
     assert "--output '/shared/my $(out)'" in command
     assert "--command score" in command and "--installed 0.1.0" in command and "--report" in command
 
 
-def test_ends_of_a_job() -> None:
+def test_job_is_running_or_done_by_status_and_exit_code() -> None:
     def job(status: str, code: int | None) -> Job:
         return Job("x.3", status, code, "", None, None, None, None, {})
 

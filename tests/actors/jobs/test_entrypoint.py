@@ -27,7 +27,7 @@ def said(capsys: pytest.CaptureFixture[str], call: Callable[[], Any]) -> str:
     return capsys.readouterr().err
 
 
-def test_the_cluster_compares_versions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_entrypoint_refuses_other_versions(capsys: pytest.CaptureFixture[str]) -> None:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     ray, forecast = entrypoint._version("ray"), entrypoint._version("proxy-forecast")
     assert ray is not None
@@ -39,7 +39,7 @@ def test_the_cluster_compares_versions(capsys: pytest.CaptureFixture[str]) -> No
     assert f"proxy-forecast is 0.0.1 there and {forecast} here" in text
 
 
-def test_the_cluster_looks_at_its_disk(
+def test_entrypoint_checks_free_disk_space(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entrypoint._check_output(str(tmp_path / "new" / "folder"), [])
@@ -54,13 +54,15 @@ def test_the_cluster_looks_at_its_disk(
     assert capsys.readouterr().err == ""
 
 
-def test_the_cluster_writes_where_it_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_entrypoint_refuses_an_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     text = said(capsys, lambda: entrypoint._check_output(str(tmp_path / "file" / "out"), []))
     assert "cannot be written on the cluster" in text
 
 
-def test_a_folder_that_not_all_nodes_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_entrypoint_refuses_a_folder_that_nodes_do_not_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def see(nodes: Sequence[str], path: str) -> list[bool]:
         assert Path(path).exists()
         return [node != "b" for node in nodes]
@@ -72,7 +74,7 @@ def test_a_folder_that_not_all_nodes_share(tmp_path: Path, capsys: pytest.Captur
     assert "is not shared by all nodes of the cluster: 10.0.0.2 do not see" in text
 
 
-def test_results_are_listed_and_the_lake_is_not(tmp_path: Path) -> None:
+def test_list_of_results_leaves_out_the_lake(tmp_path: Path) -> None:
     for name in (*FILES, "warehouse.duckdb", "lake/c/u.parquet", "lake/x.json", ".hidden.json", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(FILES.get(name, b"data"))
@@ -81,7 +83,7 @@ def test_results_are_listed_and_the_lake_is_not(tmp_path: Path) -> None:
     assert listed["ranking.json"]["sha256"] == hashlib.sha256(b"{}").hexdigest()
 
 
-def test_results_on_an_object_store_are_listed_alike(bucket: str) -> None:
+def test_list_of_results_is_equal_on_an_object_store(bucket: str) -> None:
     output = f"{bucket}/out"
     for name in (*FILES, "lake/c/u.parquet", "lake/x.json", ".hidden.json", "notes.txt"):
         storage.write_bytes(storage.join(output, name), FILES.get(name, b"data"))
@@ -89,7 +91,7 @@ def test_results_on_an_object_store_are_listed_alike(bucket: str) -> None:
     assert listed == {name: len(data) for name, data in FILES.items()}
 
 
-def test_a_job_publishes_its_own_runs(tmp_path: Path) -> None:
+def test_job_publishes_only_its_own_runs(tmp_path: Path) -> None:
     runs = {"1": ("me", "done"), "2": ("other", "done"), "3": ("me", "running"), "4": (None, "done")}
     for run, (of, state) in runs.items():
         now = datetime.now(UTC).isoformat()
@@ -102,7 +104,7 @@ def test_a_job_publishes_its_own_runs(tmp_path: Path) -> None:
     assert entrypoint._own_runs("me", str(tmp_path / "none")) == []
 
 
-def test_a_job_that_is_stopped_waits_for_its_command_and_takes_its_code() -> None:
+def test_stopped_job_waits_for_its_command_and_returns_its_exit_code() -> None:
     command = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))

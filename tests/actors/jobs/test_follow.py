@@ -36,7 +36,7 @@ def followed(head: Any) -> tuple[Job, list[str], list[str], list[float]]:
     return end, texts, troubles, sleeps
 
 
-def test_a_log_is_shown_once_and_by_whole_lines() -> None:
+def test_log_prints_each_whole_line_once() -> None:
     end, texts, troubles, _ = followed(
         MadeUpHead(
             ("PENDING", ""),
@@ -50,7 +50,7 @@ def test_a_log_is_shown_once_and_by_whole_lines() -> None:
     assert texts == ["one\n", "two\n", "three, without an end"]
 
 
-def test_a_lost_connection_is_taken_up_where_it_was() -> None:
+def test_follow_resumes_after_a_lost_connection() -> None:
     away = HeadUnreachable("away")
     scenes = [("RUNNING", "one\n"), away, away, away, ("RUNNING", "one\ntwo\n"), ("FAILED", "one\ntwo\nx")]
     end, texts, troubles, sleeps = followed(MadeUpHead(*scenes))
@@ -60,19 +60,19 @@ def test_a_lost_connection_is_taken_up_where_it_was() -> None:
     assert sleeps[1:4] == [1.0, 2.0, 4.0], "asks less and less often"
 
 
-def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow_gives_up_after_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 400))
     monkeypatch.setattr(follow_module.time, "monotonic", lambda: float(next(clock)))
     with pytest.raises(HeadUnreachable):
         followed(MadeUpHead(HeadUnreachable("away")))
 
 
-def test_what_the_head_refuses_is_not_retried() -> None:
+def test_follow_does_not_retry_a_refusal() -> None:
     with pytest.raises(ForecastError, match="token"):
         followed(MadeUpHead(ForecastError("the token is refused")))
 
 
-def test_progress_is_read_from_a_log() -> None:
+def test_progress_is_parsed_from_log_lines() -> None:
     read = progress_of("3/40 units, 1,234 tokens/s, 1:02:03 left (base @ 4000)")
     assert read is not None
     assert (read.tokens_per_second, read.seconds_left, read.candidate) == (1234.0, 3723.0, "base @ 4000")
@@ -89,7 +89,7 @@ def test_progress_is_read_from_a_log() -> None:
 STATUS = "forecast-results/forecast-x-1/.jobs/status.json"
 
 
-def test_progress_comes_from_the_status_that_the_job_left() -> None:
+def test_progress_is_read_from_the_status_of_the_job() -> None:
     head: Any = MadeUpHead(files={STATUS: json.dumps(run_status()).encode()})
     progress, run = progress_now(head, job("RUNNING"))
     assert progress is not None and run == run_status(), "the clock of this machine is not asked"
@@ -109,7 +109,7 @@ def test_progress_comes_from_the_status_that_the_job_left() -> None:
     assert run_of(ended, job()) == run_status(state="done")
 
 
-def test_without_a_status_progress_comes_from_the_log() -> None:
+def test_progress_without_a_status_is_parsed_from_the_log() -> None:
     older: Any = MadeUpHead(tail="5/6 units, 7 tokens/s, 0:10 left (a)\n")
     progress, run = progress_now(older, job("RUNNING"))
     assert progress is not None and (progress.done, run) == (5, None)
@@ -120,7 +120,7 @@ def test_without_a_status_progress_comes_from_the_log() -> None:
     assert progress_now(older, pending)[1] is None
 
 
-def test_a_machine_that_is_gone_spoils_no_list() -> None:
+def test_jobs_table_without_the_machine_of_one_job() -> None:
     class Gone(MadeUpHead):
         def served_file(self, node_id: str, name: str, lines: int = -1) -> Iterator[bytes]:
             raise ForecastError("no agent on that node")
@@ -136,7 +136,7 @@ def test_a_machine_that_is_gone_spoils_no_list() -> None:
         progress_now(away, job("RUNNING"))
 
 
-def test_a_table_of_candidates() -> None:
+def test_status_table_has_a_row_per_candidate() -> None:
     screen = io.StringIO()
     Console(file=screen, width=160).print(table(candidates_table(run_status())))
     text = screen.getvalue()
@@ -146,7 +146,7 @@ def test_a_table_of_candidates() -> None:
     assert "at all" not in text and "\x1b" not in text
 
 
-def test_the_jobs_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_command_shows_running_and_ended_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = Job("forecast-y-2", "FAILED", 3, "", None, 10.0, 20.0, "node", {})
 
     class Two(MadeUpHead):
@@ -178,7 +178,7 @@ def test_the_jobs_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "it has left no status of its candidates" in answer("forecast-x")
 
 
-def test_a_terminal_shows_a_bar_instead_of_lines() -> None:
+def test_follow_on_a_terminal_shows_a_progress_bar() -> None:
     lines = "hello [b]\n1/4 units, 1,000 tokens/s, 2:00 left (a)\n"
     for terminal in (True, False):
         screen = io.StringIO()
@@ -190,11 +190,11 @@ def test_a_terminal_shows_a_bar_instead_of_lines() -> None:
         assert ("tokens/s, 2:00 left (a)" in text) == (not terminal)
 
 
-def test_logs_do_not_steer_the_terminal() -> None:
+def test_logs_are_printed_without_control_characters() -> None:
     assert plain("\x1b[31mred\x1b[0m\x1b]0;title\x07\x07 tab\there\r\n\x1b(Bü") == "red tab\there\nBü"
 
 
-def test_exit_codes_and_records() -> None:
+def test_exit_code_and_record_of_an_ended_job() -> None:
     codes = [("SUCCEEDED", 0), ("FAILED", 3), ("FAILED", 2), ("FAILED", 137), ("FAILED", None)]
     assert [exit_code(job(status, code)) for status, code in codes] == [0, 3, 2, 1, 1]
     assert exit_code(job("STOPPED")) == 1 and exit_code(job("RUNNING")) == 0

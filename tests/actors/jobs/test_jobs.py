@@ -166,7 +166,7 @@ def status_of(cluster: Cluster, job: str, cwd: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def test_a_job_outlives_its_submitter_and_is_found_again(
+def test_job_continues_without_its_submitter_and_is_found_again(
     cluster: Cluster, make_config: Make, tmp_path: Path, elsewhere: Path
 ) -> None:
     (tmp_path / "scores.csv").write_text("candidate,task,metric,value\na,sums,acc,0.3\nb,sums,acc,0.4\n")
@@ -243,7 +243,9 @@ def test_a_job_outlives_its_submitter_and_is_found_again(
     assert not list((elsewhere / "new").glob(".*")), "something half-fetched was left"
 
 
-def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, make_config: Make, elsewhere: Path) -> None:
+def test_stopped_job_resumes_when_submitted_again(
+    cluster: Cluster, make_config: Make, elsewhere: Path
+) -> None:
     candidates = {"slow": "fake://1?delay=0.5", "unloadable": "fake://1?fail=load"}
     config = make_config(candidates, "stopped", shard_trajectories=1, cluster={"actors": 1})
     output = cluster.folder / "stopped"
@@ -276,7 +278,7 @@ def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, make_config: Make,
     assert cluster.run(*command, cwd=elsewhere)[0] == 3
 
 
-def test_what_the_cluster_has_installed_must_be_the_same(
+def test_installed_package_of_another_version_is_refused(
     cluster: Cluster, make_config: Make, elsewhere: Path
 ) -> None:
     config = make_config({"a": "fake://1"}, "versions")
@@ -295,7 +297,9 @@ def test_what_the_cluster_has_installed_must_be_the_same(
         ({"RAY_AUTH_TOKEN_PATH": "{folder}/other"}, "refuses the token of the file"),
     ],
 )
-def test_a_refused_token(cluster: Cluster, elsewhere: Path, environment: dict[str, str], said: str) -> None:
+def test_submit_with_a_wrong_token_is_one_error(
+    cluster: Cluster, elsewhere: Path, environment: dict[str, str], said: str
+) -> None:
     (elsewhere / "other").write_text(uuid.uuid4().hex)
     changed = {key: value.format(folder=elsewhere) for key, value in environment.items()}
     code, out, err = cluster.run("jobs", cwd=elsewhere, **changed)
@@ -304,7 +308,7 @@ def test_a_refused_token(cluster: Cluster, elsewhere: Path, environment: dict[st
     assert cluster.token.read_text() not in err
 
 
-def test_a_full_disk_of_the_cluster(cluster: Cluster, make_config: Make, elsewhere: Path) -> None:
+def test_full_disk_of_the_cluster_is_one_error(cluster: Cluster, make_config: Make, elsewhere: Path) -> None:
     small = cluster.folder / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
@@ -320,7 +324,7 @@ def test_a_full_disk_of_the_cluster(cluster: Cluster, make_config: Make, elsewhe
     assert "submit with another --output" in err and "Traceback" not in err
 
 
-def test_results_on_an_object_store_are_read_there(
+def test_results_on_an_object_store_are_not_pulled(
     cluster: Cluster, make_config: Make, elsewhere: Path, bucket: str
 ) -> None:
     config = make_config({"a": "fake://1", "b": "fake://2"}, "store", output=f"{bucket}/store")

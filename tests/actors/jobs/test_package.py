@@ -31,7 +31,9 @@ def unpacked(package: Package, folder: Path) -> str:
     return manifest
 
 
-def test_the_copy_reads_as_the_original_and_carries_its_data(make_config: Make, tmp_path: Path) -> None:
+def test_packed_configuration_equals_the_original_and_includes_data(
+    make_config: Make, tmp_path: Path
+) -> None:
     (tmp_path / "scores.csv").write_text("candidate,task,metric,value\na,sums,acc,0.3\n")
     sources = [{"task": "sums", "path": "solutions.jsonl", "expert": expert} for expert in ("human", "other")]
     sources.append({"task": "far", "path": "s3://bucket/far.jsonl"})
@@ -74,7 +76,7 @@ def test_the_copy_reads_as_the_original_and_carries_its_data(make_config: Make, 
     assert shown.stdout.strip() == str(folder / "forecast" / "__init__.py")
 
 
-def test_the_id_is_that_of_what_is_computed(make_config: Make, tmp_path: Path) -> None:
+def test_job_id_depends_only_on_what_is_computed(make_config: Make, tmp_path: Path) -> None:
     config = make_config({"a": "fake://1"}, "Üben & more")
     first = packed(config)
     assert first.job_id.startswith("forecast-ben-more-")
@@ -96,7 +98,7 @@ def test_the_id_is_that_of_what_is_computed(make_config: Make, tmp_path: Path) -
     assert packed(config).digest != first.digest
 
 
-def test_everything_that_cannot_travel_is_named_at_once(make_config: Make, tmp_path: Path) -> None:
+def test_package_names_every_missing_path_in_one_error(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     config = make_config(
         {"mine": str(tmp_path / "model"), "file": "../none.gguf", "hub": "org/model"},
@@ -122,7 +124,7 @@ def test_everything_that_cannot_travel_is_named_at_once(make_config: Make, tmp_p
         packed(config, "here", str(tmp_path))
 
 
-def test_too_much_is_refused_with_the_largest_files(
+def test_package_above_the_size_limit_names_the_largest_files(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "saved").mkdir()
@@ -140,7 +142,7 @@ def test_too_much_is_refused_with_the_largest_files(
     assert named == ["part6", "part5", "part4", "part3", "part2"]
 
 
-def test_installed_sends_no_code(make_config: Make) -> None:
+def test_package_without_code_for_an_installed_cluster(make_config: Make) -> None:
     package = pack(load_config(make_config({"a": "fake://1"})), "/shared/out", with_code=False)
     assert set(package.code) == {"entrypoint.py"}
     assert package.n_bytes < 50_000
@@ -158,7 +160,7 @@ IGNORE_FILES = {
 }
 
 
-def test_files_that_ignore_files_and_ray_leave_out_arrive(make_config: Make, tmp_path: Path) -> None:
+def test_package_includes_files_that_ignore_files_name(make_config: Make, tmp_path: Path) -> None:
     names = [*IGNORE_FILES, "data.arrow", "train-00001.parquet", "deep/train 2.parquet", "a\nb", "empty"]
     for name in names:
         (tmp_path / "ds" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +173,7 @@ def test_files_that_ignore_files_and_ray_leave_out_arrive(make_config: Make, tmp
     assert (arrived / "a\nb").read_text() == "a\nb"
 
 
-def test_the_archive_is_the_same_for_the_same_attempt_alone(make_config: Make, tmp_path: Path) -> None:
+def test_archive_is_reproducible_within_one_attempt(make_config: Make, tmp_path: Path) -> None:
     package = packed(make_config({"a": "fake://1"}))
     for name, job in (("a", "x"), ("b", "x"), ("c", "x.2")):
         package.write(tmp_path / name, job)
@@ -210,7 +212,7 @@ def change_manifest(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("damage", [remove, cut, change_code, change_configuration, add, change_manifest])
-def test_a_package_that_arrives_otherwise_ends_the_job_with_the_file(
+def test_changed_package_ends_the_job_and_names_the_file(
     damage: Callable[[Path], str], make_config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = unpacked(packed(make_config({"a": "fake://1"})), tmp_path / "there")
@@ -223,14 +225,14 @@ def test_a_package_that_arrives_otherwise_ends_the_job_with_the_file(
     assert said in capsys.readouterr().err
 
 
-def test_a_file_that_changes_while_it_is_packed_is_refused(make_config: Make, tmp_path: Path) -> None:
+def test_package_refuses_a_file_that_changes_while_read(make_config: Make, tmp_path: Path) -> None:
     package = packed(make_config({"a": "fake://1"}))
     (tmp_path / "solutions.jsonl").write_text("")
     with pytest.raises(ConfigError, match="changed while it was being packed"):
         package.write(tmp_path / "package.zip", "x")
 
 
-def test_links_out_of_a_folder_and_what_is_no_file_are_refused_by_name(
+def test_package_refuses_outward_links_and_special_files_by_name(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret, ds = tmp_path / "secret", tmp_path / "ds"
@@ -272,13 +274,13 @@ def test_links_out_of_a_folder_and_what_is_no_file_are_refused_by_name(
     }
 
 
-def test_an_empty_folder_is_refused(make_config: Make, tmp_path: Path) -> None:
+def test_package_refuses_an_empty_folder(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "ds" / "sub").mkdir(parents=True)
     with pytest.raises(ConfigError, match="there is no file in"):
         packed(make_config({"a": "fake://1"}, trajectories=[{"task": "t", "path": "ds"}]))
 
 
-def test_urls_of_webhooks_do_not_travel(make_config: Make) -> None:
+def test_package_leaves_out_webhook_urls(make_config: Make) -> None:
     nightly = {
         "watch": [{"run": "r", "hub": "org/run"}],
         "deliver": [{"webhook_env": "HOOK"}, {"webhook": "https://chat.example/hooks/SECRET"}],
@@ -292,7 +294,7 @@ def test_urls_of_webhooks_do_not_travel(make_config: Make) -> None:
     assert "SECRET" not in str(caught.value)
 
 
-def test_keys_in_the_output_are_refused(make_config: Make) -> None:
+def test_package_refuses_keys_in_the_output_url(make_config: Make) -> None:
     with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY") as caught:
         packed(make_config({"a": "fake://1"}), "s3://KEY:SECRET@bucket/out")
     assert "SECRET@" not in str(caught.value)

@@ -32,7 +32,7 @@ def serving(files: dict[str, bytes], listed: dict[str, bytes] | None = None) -> 
     return MadeUpHead(files={**served, f"{below}/.jobs/forecast-x-1.json": manifest(listed or files)})
 
 
-def test_pulling_checks_every_byte_and_goes_on(tmp_path: Path) -> None:
+def test_pull_verifies_checksums_and_resumes(tmp_path: Path) -> None:
     head: Any = serving(FILES)
     seen: list[tuple[int, int]] = []
     (tmp_path / "ranking.json").write_bytes(b"[]")
@@ -45,7 +45,7 @@ def test_pulling_checks_every_byte_and_goes_on(tmp_path: Path) -> None:
     assert len(head.asked) == 1, "only the list was asked for"
 
 
-def test_pulling_what_is_not_what_was_written(tmp_path: Path) -> None:
+def test_pull_refuses_a_file_with_another_checksum(tmp_path: Path) -> None:
     head: Any = serving({**FILES, "ranking.json": b"cut o"}, FILES)
     (tmp_path / "ranking.json").write_bytes(b"old")
     with pytest.raises(ForecastError, match=r"ranking.json is not what forecast-x-1 wrote"):
@@ -79,7 +79,7 @@ def test_pulling_what_is_not_what_was_written(tmp_path: Path) -> None:
         "..",
     ],
 )
-def test_pulling_writes_nowhere_else(tmp_path: Path, name: str) -> None:
+def test_pull_refuses_names_outside_the_results_folder(tmp_path: Path, name: str) -> None:
     head: Any = serving({name: b"x"})
     with pytest.raises(ForecastError, match="outside its folder or no result"):
         pull(head, job(), tmp_path / "to")
@@ -100,7 +100,7 @@ def test_pulling_writes_nowhere_else(tmp_path: Path, name: str) -> None:
         (b"[" * 100_000, "list of results"),
     ],
 )
-def test_a_list_of_results_that_no_job_wrote_is_refused(tmp_path: Path, listed: bytes, said: str) -> None:
+def test_pull_refuses_a_malformed_list_of_results(tmp_path: Path, listed: bytes, said: str) -> None:
     head: Any = MadeUpHead()
     head.files["forecast-results/forecast-x-1/.jobs/forecast-x-1.json"] = listed
     head.served_file = lambda node, name, lines=-1: [head.files[name]]
@@ -109,7 +109,7 @@ def test_a_list_of_results_that_no_job_wrote_is_refused(tmp_path: Path, listed: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_longer_than_listed_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_pull_stops_reading_a_file_longer_than_listed(tmp_path: Path) -> None:
     read = 0
 
     def endless(node: str, name: str, lines: int = -1) -> Iterator[bytes]:
@@ -134,7 +134,7 @@ def test_a_file_longer_than_listed_is_not_read_to_its_end(tmp_path: Path) -> Non
     assert read == 1 and not list(tmp_path.iterdir())
 
 
-def test_links_in_the_folder_of_results_are_not_followed(tmp_path: Path) -> None:
+def test_pull_does_not_follow_links_in_the_results_folder(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "to").mkdir()
     (tmp_path / "to/reports").symlink_to(tmp_path / "elsewhere")
@@ -144,13 +144,13 @@ def test_links_in_the_folder_of_results_are_not_followed(tmp_path: Path) -> None
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_results_in_each_others_way_are_an_error(tmp_path: Path) -> None:
+def test_pull_refuses_conflicting_results(tmp_path: Path) -> None:
     head: Any = serving({"reports/a": b"x", "reports/a/b": b"y"})
     with pytest.raises(ForecastError, match="cannot be written to"):
         pull(head, job(), tmp_path / "to")
 
 
-def test_nothing_to_pull(tmp_path: Path) -> None:
+def test_pull_of_a_job_without_results_is_an_error(tmp_path: Path) -> None:
     nothing: Any = MadeUpHead()
     with pytest.raises(NoDataError, match="still runs"):
         pull(nothing, job("RUNNING"), tmp_path)
@@ -161,7 +161,7 @@ def test_nothing_to_pull(tmp_path: Path) -> None:
         pull(gone, job(), tmp_path)
 
 
-def test_pulling_to_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pull_to_a_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head: Any = serving(FILES)
     with monkeypatch.context() as patch:
         patch.setattr(pull_module.shutil, "disk_usage", lambda path: Usage(100, 90, 10))
@@ -184,7 +184,7 @@ def test_pulling_to_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_both_share_is_read_there(tmp_path: Path) -> None:
+def test_pull_reads_a_shared_folder_in_place(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     (shared / ".jobs").mkdir(parents=True)
     (shared / "ranking.json").write_bytes(b"{}")
