@@ -168,7 +168,7 @@ def _file_rows(path: str, asked: Collection[str] | None, most: int) -> Iterable[
 def _jsonl_rows(path: str, data: bytes, _: Collection[str] | None, most: int) -> list[SourceRow]:
     problems = Problems()
     rows: list[SourceRow] = []
-    for number, line in enumerate(io.BytesIO(data), start=1):
+    for number, line in enumerate(io.BytesIO(data.rstrip()), start=1):  # blank lines at the end are no fault
         if len(rows) == most:
             break
         where = f"{path}:{number}"
@@ -220,11 +220,16 @@ def _csv_rows(path: str, data: bytes, asked: Collection[str] | None, most: int) 
         unread = tuple(name for name in header if asked is not None and name not in asked)
         # A quoted cell may span lines: a row starts behind the last line of the one before.
         line = reader.line_num + 1
+        blank: list[str] = []  # lines since the last row: no fault at the end of the file
         for cells in reader:
             where, line = f"{path}:{line}", reader.line_num + 1
             if not cells:
-                problems.add(where, "empty line; remove the line")
-            elif len(cells) != len(header):
+                blank.append(where)
+                continue
+            for place in blank:
+                problems.add(place, "empty line; remove the line")
+            blank = []
+            if len(cells) != len(header):
                 problems.add(where, f"{len(cells)} cells, the header has {len(header)}")
             else:
                 rows.append(SourceRow(where, {name: cells[i] or None for i, name in kept}, unread))

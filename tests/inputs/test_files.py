@@ -178,7 +178,7 @@ def test_every_damaged_line_is_told_with_its_number(tmp_path: Path) -> None:
         ("x.json", b"[{]", "x.json: cannot be read as .json: "),
         ("x.csv", b"a,b\n1,2\n3\n", "x.csv:3: 1 cells, the header has 2"),
         ("x.csv", b'a,b\n"1\n1",2\n3\n', "x.csv:4: 1 cells, the header has 2"),
-        ("x.csv", b"a,b\n1,2\n\n", "x.csv:3: empty line; remove the line"),
+        ("x.csv", b"a,b\n1,2\n\n3,4\n", "x.csv:3: empty line; remove the line"),
         ("x.csv", b"a,b,a\n1,2,3\n", "x.csv:1: columns given twice: a"),
         ("x.csv", b'a,b\n1,2\n"1"x,2\n', "x.csv:3: not valid CSV"),
         ("x.csv", b"a,b\n1,\xff\n", "x.csv: cannot be read as .csv: "),
@@ -186,6 +186,12 @@ def test_every_damaged_line_is_told_with_its_number(tmp_path: Path) -> None:
 )
 def test_damaged_files_are_named(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
     assert f"{tmp_path}/{expected}" in complaint(tmp_path / name, content)
+
+
+@pytest.mark.parametrize(("name", "row"), [("x.jsonl", b'{"a": "1"}'), ("x.csv", b"a\n1")])
+def test_blank_lines_at_the_end_are_no_fault(name: str, row: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(row + b"\n\n\n")
+    assert [one.data for one in read_rows(DataSource(path=str(tmp_path / name)))] == [{"a": "1"}]
 
 
 def test_paths_without_data_are_named(tmp_path: Path) -> None:
