@@ -143,12 +143,16 @@ def _columns(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class WorkProgress:
-    """Progress of work whose parts have estimated costs; the time left supposes that the speed stays."""
+    """Progress of work whose parts have estimated costs; the time left supposes that the speed stays.
 
-    def __init__(self, console: Console, what: str) -> None:
+    There is none before the second part is done: the first may be mostly start-up.
+    """
+
+    def __init__(self, console: Console, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Args: what is being done, in a few words, e.g. `permutations`."""
-        self._console, self._what = console, what
-        self._started = self._last_line = time.monotonic()
+        self._console, self._what, self._clock = console, what, clock
+        self._first: tuple[float, float] | None = None  # when the first part was done, and its share
+        self._last_line = clock()
         self._bar = Progress(
             TextColumn(what, markup=False),
             BarColumn(),
@@ -170,9 +174,14 @@ class WorkProgress:
 
     def advance(self, done: float, total: float) -> None:
         """`done` of `total` is done, in any unit of cost."""
-        now = time.monotonic()
+        now = self._clock()
         share = min(1.0, done / total) if total > 0 else 1.0
-        left = f"{duration((now - self._started) * (1 - share) / share)} left" if 0 < share < 1 else ""
+        if self._first is None and share > 0:
+            self._first = (now, share)
+        began, before = self._first or (now, share)
+        left = ""
+        if before < share < 1 and now - began >= 1.0:  # before the first part is done, processes start
+            left = f"{duration((now - began) * (1 - share) / (share - before))} left"
         self._bar.update(self._task, completed=share, left=left)
         if not self._console.is_terminal and share < 1 and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now

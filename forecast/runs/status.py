@@ -7,8 +7,9 @@ while at least one of its units is with an actor (loading of weights included, w
 clock of the run while that is so for any candidate.
 
 Time left is the estimated work left over the recent rate (`RecentRate`), so it follows a cluster that grows
-or shrinks. Work is estimated FLOPs where all parameter counts are known, because a run may mix small and
-large models, else estimated tokens. What is not known is None, never 0.
+or shrinks; the start-up before the first work is left out, and there is none before something is done. Work is
+estimated FLOPs where all parameter counts are known, because a run may mix small and large models, else
+estimated tokens. What is not known is None, never 0.
 """
 
 import time
@@ -99,7 +100,7 @@ class RunStatus(Subscriber):
     def committed(self, unit: Unit, receipt: "Receipt") -> None:
         now, cost = self._clock(), self._cost(unit)
         for account in self._accounts_of(unit.candidate.candidate_id):
-            account.commit(receipt.tokens_read, cost, now)
+            account.commit(receipt.tokens_read, cost, receipt.seconds, now)
         self.latest = unit.candidate.name
         self._return([unit.address])
 

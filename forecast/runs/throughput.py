@@ -1,5 +1,6 @@
 """The sums behind a run's status: of one candidate, or of the whole run. Times are seconds of one clock."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,16 +9,27 @@ CandidateState = Literal["waiting", "scoring", "done", "failed"]
 
 _WINDOW_SECONDS = 300.0  # what "recent" means, unless fewer than so many commits lie in it
 _WINDOW_COMMITS = 8
+_ONE_GROUP_SECONDS = 0.1  # between commits of units that were scored together
 
 
 class RecentRate:
-    """Recent cost per second: in the last five minutes, or since eight commits ago if that is longer."""
+    """Recent cost per second: in the last five minutes, or since eight commits ago if that is longer.
+
+    It begins where the work of the first commit began: the time before, mostly loading of weights, is start-up
+    and tells nothing of the work that is left.
+    """
 
     def __init__(self) -> None:
-        self._marks = deque([(0.0, 0.0)])  # (seconds, cost done by then), ascending
+        self._marks: deque[tuple[float, float]] = deque()  # (seconds, cost done by then), ascending
 
-    def add(self, at: float, cost: float) -> None:
-        """So much was done at `at` seconds; times never go back."""
+    def add(self, at: float, cost: float, seconds: float = math.inf) -> None:
+        """So much was done at `at` seconds, in the last `seconds` of them; times never go back."""
+        if not self._marks:
+            self._marks.append((max(0.0, at - seconds), 0.0))
+        elif (
+            len(self._marks) == 2 and at - self._marks[1][0] < _ONE_GROUP_SECONDS
+        ):  # scored one after another
+            self._marks[0] = (max(0.0, self._marks[0][0] - seconds), 0.0)
         mark = (at, self._marks[-1][1] + cost)
         if len(self._marks) > 1 and at - self._marks[-2][0] < 1.0:  # bounds the memory of a fast run
             self._marks[-1] = mark
@@ -28,6 +40,8 @@ class RecentRate:
 
     def rate(self, now: float) -> float | None:
         """Cost per second; None before anything is done."""
+        if not self._marks:
+            return None
         (start, before), (_, done) = self._marks[0], self._marks[-1]
         return (done - before) / (now - start) if done > before and now > start else None
 
@@ -67,11 +81,12 @@ class Account:
         """Seconds in which it was being scored."""
         return self.worked + (now - self.since if self.flying else 0.0)
 
-    def commit(self, tokens: int, cost: float, now: float) -> None:
+    def commit(self, tokens: int, cost: float, seconds: float, now: float) -> None:
+        """Args: seconds: that the scoring took, without start-up."""
         self.committed += 1
         self.tokens_read += tokens
         self.cost_left -= cost
-        self.pace.add(self.seconds(now), cost)
+        self.pace.add(self.seconds(now), cost, seconds)
 
     def complete(self) -> bool:
         return self.committed >= self.units

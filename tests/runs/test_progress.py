@@ -9,7 +9,7 @@ from watched import Clock, plan_of, receipt, units_of
 from actors.jobs.follow import plain, progress_of
 from forecast.plan import Failure, Plan
 from forecast.runs.events import Subscribers
-from forecast.runs.progress import ScoringProgress, progress_line
+from forecast.runs.progress import ScoringProgress, WorkProgress, progress_line
 from forecast.runs.status import RunStatus
 
 
@@ -102,3 +102,13 @@ def test_a_terminal_shows_whom_it_is_about(tmp_path: Path) -> None:
         subscriber.gave_up(Failure("candidate", "[b] one", "no weights"))
         text = drawn()
         assert "1 scoring, 1 waiting, 1 failed" in text and "  two" in text and "  [b] one" not in text
+
+
+def test_time_left_of_work_leaves_out_what_came_before_its_first_part() -> None:
+    clock, log = Clock(), io.StringIO()
+    progress = WorkProgress(Console(file=log, width=80), "nulls", clock)
+    clock.now = 600.0  # processes start
+    progress.advance(1, 10)
+    clock.now = 620.0
+    progress.advance(2, 10)
+    assert log.getvalue().splitlines() == ["nulls: 10%", "nulls: 20%, 2:40 left"]

@@ -211,6 +211,23 @@ def test_the_pace_of_many_small_units_takes_little_memory() -> None:
     assert pace.rate(800.0) == pytest.approx(100.0, rel=0.01)
 
 
+def test_start_up_is_no_part_of_the_rate(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"a": 1}, units=6)
+    clock = Clock()
+    status = RunStatus(plan, (), clock=clock)
+    status.handed_out(plan.units[:2], 0)
+    clock.now = 60.0  # imports and weights
+    assert status.seconds_left() is None
+    clock.now = 64.0
+    for unit in plan.units[:2]:  # scored together, 2 seconds each
+        status.committed(unit, receipt(10, seconds=2.0))
+    assert status.seconds_left() == pytest.approx(4 * 2.0)
+    status.handed_out(plan.units[2:3], 0)
+    clock.now = 67.0
+    status.committed(plan.units[2], receipt(10, seconds=3.0))
+    assert status.seconds_left() == pytest.approx(3 * 7.0 / 3)
+
+
 def test_run_ids_sort_by_time() -> None:
     first, second = new_run_id(1_800_000_000.0), new_run_id(1_800_000_001.0)
     assert first < second and first.startswith("20270115T080000Z-")
