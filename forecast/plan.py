@@ -16,7 +16,8 @@ from forecast import storage
 from forecast.config.candidates import CandidateConfig
 from forecast.config.schema import Config
 from forecast.engines.base import ENGINE_VERSION
-from forecast.errors import fault_of
+from forecast.errors import InputError, did_you_mean, fault_of
+from forecast.inputs.measured_scores import MeasuredScore, load_scores
 from forecast.inputs.models.fingerprint import digest_of
 from forecast.inputs.models.resolve import Candidate, resolve_candidate
 from forecast.inputs.multiple_choice import ChoiceItem, load_choices
@@ -85,6 +86,8 @@ class Plan:
     choices: dict[str, tuple[ChoiceItem, ...]]  # by task
     units: tuple[Unit, ...]
     failures: tuple[Failure, ...] = field(default=())
+    scores: tuple[MeasuredScore, ...] = ()  # imported, of all files that can be used
+    notes_on_scores: tuple[str, ...] = ()
 
     def folder(self, kind: Kind) -> str:
         """Where files of this kind lie: `OUTPUT/lake` for trajectories, `OUTPUT/choices` for options."""
@@ -109,7 +112,7 @@ class Plan:
         return {address: present[path] for address, path in paths if path in present} if present else {}
 
     def notes(self) -> list[str]:
-        """What a user should know of texts that can be scored."""
+        """What a user should know of inputs that can be used."""
         raw = any(candidate.prompt_form == "raw" for candidate in self.candidates)
         texts = {task: list(own) for task, own in self.trajectories.items() if raw}
         for task, items in self.choices.items():
@@ -123,7 +126,7 @@ class Plan:
                     "the word behind it leave the first token of that solution or option unscored: begin it "
                     "with the space instead"
                 )
-        return found
+        return [*found, *self.notes_on_scores]
 
     def select(self, kind: Kind) -> Iterator[Unit]:
         """Units of one kind."""
@@ -177,7 +180,48 @@ def make_plan(
         for shard, digest in digests:
             unit = Unit(candidate, shard, _address(candidate, digest, shard.kind, config))
             units.setdefault(unit.address, unit)  # two names for one model share their work
-    return Plan(config, tuple(candidates), trajectories, choices, tuple(units.values()), tuple(failures))
+    scores, unusable, notes = imported_scores(config)
+    failures += unusable
+    if not unusable:
+        failures += _unmeasured_targets(config, scores)
+    planned = (tuple(candidates), trajectories, choices, tuple(units.values()))
+    return Plan(config, *planned, tuple(failures), scores, notes)
+
+
+def imported_scores(
+    config: Config,
+) -> tuple[tuple[MeasuredScore, ...], tuple[Failure, ...], tuple[str, ...]]:
+    """Scores from the configuration's files, the files that cannot be used, and notes on the others."""
+    scores: dict[tuple[str, str, str], MeasuredScore] = {}
+    places: dict[tuple[str, str, str], str] = {}
+    failures: list[Failure] = []
+    notes: list[str] = []
+    for source in config.measured_scores:
+        try:
+            loaded = load_scores(source, config.candidates)
+            own = {(s.candidate, s.task, s.metric): s for s in loaded.scores}
+            if twice := sorted(own.keys() & scores.keys()):
+                first = twice[0]
+                raise InputError(f"{source.path}: {' / '.join(first)} is also in {places[first]}; remove one")
+        except BaseException as error:
+            failures.append(Failure("measured_scores", source.path, fault_of(error, source.path)))
+        else:
+            scores |= own
+            places |= dict.fromkeys(own, source.path)
+            notes += loaded.notes
+    return tuple(scores.values()), tuple(failures), tuple(notes)
+
+
+def _unmeasured_targets(config: Config, scores: Iterable[MeasuredScore]) -> list[Failure]:
+    """Keys of `ranking.targets` that no score is of, so that they would be without effect."""
+    measured = dict.fromkeys(
+        [*(s.task for s in scores), *(source.task for source in config.direct_evaluation)]
+    )
+    return [
+        Failure("task", task, f"ranking.targets: no score of a task {task!r}; {did_you_mean(task, measured)}")
+        for task in config.ranking.targets
+        if measured and task not in measured
+    ]
 
 
 def estimated_tokens(shard: Shard) -> int:

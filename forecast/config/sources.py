@@ -208,27 +208,31 @@ class ChoiceSource(DataSource):
 
 
 class MeasuredSource(Frozen):
-    """Measured downstream scores from a file.
+    """Measured downstream scores from a file, or from all files that fit a pattern (`results/**/*.json`).
 
     `csv`: columns candidate, task, metric, value and optionally stderr, source. `lm_eval`: a result JSON of
-    lm-evaluation-harness for the one `candidate` named here. `tasks` takes only these from the file; `metric`
-    chooses one where the file has several. A group of tasks counts once: by `count_by: asked` (the default)
-    with the score of what was asked for, by `leaves` with those of its tasks. `higher_is_better` is needed
-    where neither the file nor the metric's name says so.
+    lm-evaluation-harness; it is of the `candidate` named here, else of the one whose name or source is the
+    model that the file names. Scores of other models are left out. `tasks` takes only these; `metric` chooses
+    one where there are several, of a list for each task the first that it has. A group of tasks counts once:
+    by `count_by: asked` (the default) with the score of what was asked for, by `leaves` with those of its
+    tasks. `higher_is_better` is needed where neither the file nor the metric's name says so.
     """
 
     format: Literal["csv", "lm_eval"]
     path: DataPath
     candidate: str | None = None
     tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
-    metric: str | None = None
+    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     count_by: Literal["asked", "leaves"] = "asked"
     higher_is_better: bool | None = None
 
     @model_validator(mode="after")
     def _candidate_named(self) -> "MeasuredSource":
-        if self.format == "lm_eval" and self.candidate is None:
-            raise ValueError("a result file of lm_eval holds one model: set candidate to its name")
         if self.format == "csv" and self.candidate is not None:
             raise ValueError("candidate belongs to format lm_eval; a CSV file names it in each row")
         return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those that may be chosen, the best first; empty where the file has one."""
+        return (self.metric,) if isinstance(self.metric, str) else self.metric or ()

@@ -7,6 +7,7 @@ import csv
 import importlib.metadata
 import io
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -88,6 +89,38 @@ def local_path(uri: str) -> str:
         names = f": {', '.join(map(str, found))}" if found else ""
         raise InputError(f"{uri}: {len(found)} files of {distribution!r} match {name!r}, expected one{names}")
     return str(found[0].locate())
+
+
+def matching_files(path: str) -> list[str]:
+    """The files that a path names, in alphabetical order: itself, or those that fit a pattern of it.
+
+    In a pattern `*` and `?` stand for any characters of a name, `**` for any folders.
+
+    Raises:
+        InputError: no file fits.
+    """
+    if not any(sign in path for sign in "*?") or path.startswith("package://") or storage.exists(path):
+        return [path]
+    parts = path.split("/")
+    first = next(i for i, part in enumerate(parts) if any(sign in part for sign in "*?"))
+    folder = "/".join(parts[:first]) or "/"
+    pattern = re.compile(
+        "".join("(.*/)?" if part == "**" else _part(part) + "/" for part in parts[first:-1])
+        + _part(parts[-1])
+    )
+    found = [
+        file
+        for file in storage.list_files(folder, "")
+        if pattern.fullmatch(file.removeprefix(folder).removeprefix("/"))
+    ]
+    if not found:
+        raise InputError(f"{path}: no file fits this pattern")
+    return sorted(found)
+
+
+def _part(pattern: str) -> str:
+    """A name's pattern as a regular expression."""
+    return "".join({"*": "[^/]*", "?": "[^/]"}.get(sign, re.escape(sign)) for sign in pattern)
 
 
 def read_rows(source: DataSource, columns: Collection[str] | None = None) -> list[SourceRow]:

@@ -11,6 +11,7 @@ Which contain which is said by `group_subtasks` (0.4.1 and later), in 0.4.0 only
 | 0.5 | `group_subtasks` names groups alone, before also each task |
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,69 +46,95 @@ class ScoreEntry:
     fault: str | None = None  # why it is not known that more is better
 
 
-def lm_eval_entries(source: MeasuredSource) -> list[ScoreEntry]:
-    """The scores of the tasks that are chosen: each question once, and no placeholders.
+@dataclass(frozen=True)
+class LmEvalResults:
+    """A result file: scores by task and key, and how its tasks lie within each other."""
 
-    The filter `none` is left out of a metric's name.
+    path: str
+    data: Mapping[str, Any]  # the file's object
+    results: Mapping[str, Mapping[str, Any]]
+    groups: Collection[str]
+    subtasks: _Subtasks | None
+    directions: Mapping[str, Mapping[str, Any]]  # True where higher is better, by task and metric
+    scores: Mapping[str, Mapping[str, Any]]  # what may be a score; placeholders are left out
+
+    @property
+    def date(self) -> tuple[float, str]:
+        """When it was written, by which files can be put in order: Unix time, then the file's name."""
+        return (date if math.isfinite(date := number_of(self.data.get("date"))) else 0.0), self.path
+
+
+def read_results(path: str) -> LmEvalResults:
+    """Read a result file.
 
     Raises:
-        InputError: no such file; a task without scores; tasks that share questions; groups whose tasks are
-            not known.
+        InputError: no such file, one of another kind, or one without scores.
     """
     try:
-        data = parse_json(read_file(source.path))
+        data = parse_json(read_file(path))
         results = {str(task): dict(entry) for task, entry in data["results"].items()}
-        groups = dict(data.get("groups") or {})
-        subtasks = _subtasks(data, groups, results)
+        groups = {str(task): dict(entry) for task, entry in dict(data.get("groups") or {}).items()}
         stated = data.get("higher_is_better") or {}
         directions = {task: dict(of_task or {}) for task, of_task in stated.items()}
         if other := [
             one for of in directions.values() for one in of.values() if one not in (True, False, None)
         ]:
             raise TypeError(f"{other[0]!r} in higher_is_better")
+        is_old = not any("," in key for entry in (*results.values(), *groups.values()) for key in entry)
+        apart = groups.keys() - results.keys()
+        for group, entry in groups.items():  # some versions list a group's own score here alone
+            if not _scores(results.get(group, {}), is_old):
+                results[group] = {**results.get(group, {}), **entry}
+        # A group that stands apart is above none of the indented tasks.
+        subtasks = None if apart and "group_subtasks" not in data else _subtasks(data, groups, results)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{source.path}: not a result file of lm-evaluation-harness ({error!r}); "
+            f"{path}: not a result file of lm-evaluation-harness ({error!r}); "
             "expected an object whose key `results` holds the tasks (results_DATE.json)"
         ) from None
-    is_old = not any("," in key for entry in results.values() for key in entry)
     if is_old and len(results) > 1:
         results.pop("all", None)  # the mean over all tasks
     scores = {task: found for task, entry in results.items() if (found := _scores(entry, is_old))}
     if not scores:
         raise InputError(
-            f"{source.path}: `results` has no score, i.e. no number under a key like `acc,none`; "
+            f"{path}: `results` has no score, i.e. no number under a key like `acc,none`; "
             "expected the result of an evaluation without --predict_only"
         )
+    return LmEvalResults(path, data, results, groups, subtasks, directions, scores)
+
+
+def lm_eval_entries(source: MeasuredSource, file: LmEvalResults, candidate: str) -> list[ScoreEntry]:
+    """The scores of the tasks that are chosen: each question once, and no placeholders.
+
+    The filter `none` is left out of a metric's name.
+
+    Raises:
+        InputError: tasks that share questions; groups whose tasks are not known.
+    """
     entries = []
-    for task in _chosen(source, scores, results, groups, subtasks):
-        for key, value in scores[task].items():
+    for task in _chosen(source, file):
+        for key, value in file.scores[task].items():
             metric, comma, filter_name = key.partition(",")
             entries.append(
                 ScoreEntry(
-                    where=f"{source.path}: results.{task}.{key}",
-                    candidate=str(source.candidate),
+                    where=f"{file.path}: results.{task}.{key}",
+                    candidate=candidate,
                     task=task,
                     metric=key.removesuffix(",none"),
                     value=value,
-                    stderr=results[task].get(f"{metric}_stderr{comma}{filter_name}"),
-                    source=source.path,
-                    fault=_fault(source, metric, _stated(task, metric, directions, subtasks)),
+                    stderr=file.results[task].get(f"{metric}_stderr{comma}{filter_name}"),
+                    source=file.path,
+                    fault=_fault(source, metric, _stated(task, key, file)),
                 )
             )
     return entries
 
 
-def chosen_tasks(source: MeasuredSource, known: Collection[str]) -> list[str]:
-    """Those of the known tasks that `tasks` of the configuration names.
-
-    Raises:
-        InputError: it names others, too.
-    """
+def check_tasks(source: MeasuredSource, known: Collection[str]) -> None:
+    """Raises: InputError: `tasks` of the configuration names one that is not known."""
     for task in source.tasks or ():
         if task not in known:
             raise InputError(f"{source.path}: no scores of the task {task!r}; {did_you_mean(task, known)}")
-    return [task for task in known if source.tasks is None or task in source.tasks]
 
 
 def is_no_value(cell: Any) -> bool:
@@ -171,21 +198,16 @@ def _depth(alias: str) -> int:
     return len(alias) - len(alias.lstrip(" ")) if alias.lstrip(" ").startswith("- ") else 0
 
 
-def _chosen(
-    source: MeasuredSource,
-    scores: Mapping[str, object],
-    results: Mapping[str, object],
-    groups: Collection[str],
-    subtasks: _Subtasks | None,
-) -> list[str]:
+def _chosen(source: MeasuredSource, file: LmEvalResults) -> list[str]:
     """Tasks to take, in the order of the file."""
+    scores, results, subtasks = file.scores, file.results, file.subtasks
     if source.tasks is not None:
-        chosen = chosen_tasks(source, scores)
+        chosen = [task for task in scores if task in source.tasks]
     elif subtasks is None and source.count_by == "leaves":
-        chosen = [task for task in scores if task not in groups]
+        chosen = [task for task in scores if task not in file.groups]
     elif subtasks is None:
         raise InputError(
-            f"{source.path}: it has groups and does not say which tasks they hold: the same questions would "
+            f"{file.path}: it has groups and does not say which tasks they hold: the same questions would "
             f"count twice; set count_by: leaves, or list in tasks those to take: {listed(scores)}"
         )
     else:
@@ -197,14 +219,14 @@ def _chosen(
             found = _below(roots, subtasks, stop=scores) & scores.keys()
         chosen = [task for task in scores if task in found]
         if not chosen:
-            raise InputError(f"{source.path}: groups that hold each other in `group_subtasks`; set tasks")
+            raise InputError(f"{file.path}: groups that hold each other in `group_subtasks`; set tasks")
     holder: dict[str, str] = {}
     leaves = _leaves(results, subtasks or {})
     for task in chosen:
         for leaf in _below([task], subtasks or {}) & leaves:
             if (other := holder.setdefault(leaf, task)) != task:
                 raise InputError(
-                    f"{source.path}: {other!r} and {task!r} share questions ({leaf}), which would count "
+                    f"{file.path}: {other!r} and {task!r} share questions ({leaf}), which would count "
                     "twice; list one of them in tasks, or set count_by: leaves"
                 )
     return chosen
@@ -231,17 +253,19 @@ def _leaves(known: Collection[str], subtasks: _Subtasks) -> set[str]:
     return set(known) - above
 
 
-def _stated(
-    task: str,
-    metric: str,
-    directions: Mapping[str, Mapping[str, Any]],
-    subtasks: _Subtasks | None,
-) -> set[Any]:
-    """What the file says of a task, or else of its parts: True where higher is better."""
-    if metric in (own := directions.get(task, {})):
-        return {own[metric]}
-    parts = _below([task], subtasks or {})
-    return {directions[part][metric] for part in parts if metric in directions.get(part, {})}
+def _stated(task: str, key: str, file: LmEvalResults) -> set[Any]:
+    """What the file says of a task, or else of its parts: True where higher is better.
+
+    Args:
+        key: of the score; some versions state the direction by it, others by the metric alone.
+    """
+
+    def of(one: str) -> set[Any]:
+        own = file.directions.get(one, {})
+        return {own[name] for name in (key, key.partition(",")[0]) if name in own}
+
+    parts = _below([task], file.subtasks or {})
+    return of(task) or set().union(*map(of, parts))
 
 
 def _fault(source: MeasuredSource, metric: str, stated: set[Any]) -> str | None:

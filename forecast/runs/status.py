@@ -7,8 +7,8 @@ while at least one of its units is with an actor (loading of weights included, w
 clock of the run while that is so for any candidate.
 
 Time left is the estimated work left over the recent rate (`RecentRate`), so it follows a cluster that grows
-or shrinks; the start-up before the first work is left out, and there is none before something is done. Work is
-estimated FLOPs where all parameter counts are known, because a run may mix small and large models, else
+or shrinks; the start-up before the first work is left out, and there is none before something is done. Work
+is estimated FLOPs where all parameter counts are known, because a run may mix small and large models, else
 estimated tokens. What is not known is None, never 0.
 """
 

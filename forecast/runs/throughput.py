@@ -15,8 +15,8 @@ _ONE_GROUP_SECONDS = 0.1  # between commits of units that were scored together
 class RecentRate:
     """Recent cost per second: in the last five minutes, or since eight commits ago if that is longer.
 
-    It begins where the work of the first commit began: the time before, mostly loading of weights, is start-up
-    and tells nothing of the work that is left.
+    It begins where the work of the first commit began: the time before, mostly loading of weights, is
+    start-up and tells nothing of the work that is left.
     """
 
     def __init__(self) -> None:

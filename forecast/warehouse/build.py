@@ -16,9 +16,6 @@ import duckdb
 import polars as pl
 
 import forecast
-from forecast.config.schema import Config
-from forecast.errors import InputError, fault_of
-from forecast.inputs.measured_scores import MeasuredScore, load_scores
 from forecast.lake.files import read_rows
 from forecast.plan import Failure, Plan, Unit
 from forecast.proxies.byte_proxies import byte_lists, byte_scores
@@ -53,12 +50,11 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
         InputError: a file of the lake is damaged.
     """
     part = participation(plan, failures)
-    scores, unusable = imported_scores(plan.config)
     frontier, unreadable = frontier_solutions(plan)
-    found = [*part.failures, *unusable, *unreadable]
+    found = [*part.failures, *unreadable]
     with published(warehouse_path(plan.config.output)) as db:
         create_tables(db)
-        for table, rows in _given(plan, part, found, scores).items():
+        for table, rows in _given(plan, part, found).items():
             _insert(db, table, rows)
         _compute(db, plan, part, frontier)
         create_means(db)
@@ -108,29 +104,7 @@ def _compute(
         db.unregister("tokens")
 
 
-def imported_scores(config: Config) -> tuple[list[MeasuredScore], list[Failure]]:
-    """Scores from the configuration's files, and the files that cannot be used."""
-    scores: dict[tuple[str, str, str], MeasuredScore] = {}
-    places: dict[tuple[str, str, str], str] = {}
-    failures: list[Failure] = []
-    names = [candidate.name for candidate in config.candidates]
-    for source in config.measured_scores:
-        try:
-            loaded = {(s.candidate, s.task, s.metric): s for s in load_scores(source, names)}
-            if twice := sorted(loaded.keys() & scores.keys()):
-                first = twice[0]
-                raise InputError(f"{source.path}: {' / '.join(first)} is also in {places[first]}; remove one")
-        except BaseException as error:
-            failures.append(Failure("measured_scores", source.path, fault_of(error, source.path)))
-        else:
-            scores |= loaded
-            places |= dict.fromkeys(loaded, source.path)
-    return list(scores.values()), failures
-
-
-def _given(
-    plan: Plan, part: Participation, failures: Sequence[Failure], scores: Sequence[MeasuredScore]
-) -> dict[str, list[_Record]]:
+def _given(plan: Plan, part: Participation, failures: Sequence[Failure]) -> dict[str, list[_Record]]:
     """Rows of the tables that are not computed from tokens."""
     run = {
         "name": plan.config.name,
@@ -165,7 +139,7 @@ def _given(
             for item in items
             for choice, length in enumerate(item.lengths())
         ],
-        "measured": [{**vars(score), "n_items": None} for score in scores],
+        "measured": [{**vars(score), "n_items": None} for score in plan.scores],
     }
 
 

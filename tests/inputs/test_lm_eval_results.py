@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from forecast.config.candidates import CandidateConfig
 from forecast.config.sources import MeasuredSource
 from forecast.errors import InputError
 from forecast.inputs.measured_scores import load_scores
 
+CANDIDATES = [CandidateConfig(name="m", source="fake://1")]
 SCORES = {"law": 0.2, "logic": 0.4, "bio": 0.6, "hum": 0.3, "sci": 0.6, "bench": 0.4, "other": 0.9}
 PARTS = {"bench": ["hum", "sci"], "hum": ["law", "logic"], "sci": ["bio"]}
 ORDER = ["bench", "hum", "law", "logic", "sci", "bio", "other"]
@@ -76,7 +78,7 @@ def scores(folder: Path, data: Any, **settings: Any) -> dict[str, float]:
     path = folder / "results_2024-01-01T00-00-00.json"
     path.write_text(data if isinstance(data, str) else json.dumps(data))
     given = {"format": "lm_eval", "path": str(path), "candidate": "m", **settings}
-    return {s.task: s.value for s in load_scores(MeasuredSource.model_validate(given), ["m"])}
+    return {s.task: s.value for s in load_scores(MeasuredSource.model_validate(given), CANDIDATES).scores}
 
 
 def complaint(folder: Path, data: Any, **settings: Any) -> str:
@@ -157,10 +159,12 @@ def test_what_is_no_standard_error_is_none(stderr: Any, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(json.dumps({"results": {"a": {"acc,none": 0.5, "acc_stderr,none": stderr}}}))
     source = MeasuredSource(format="lm_eval", path=str(path), candidate="m")
-    assert [s.stderr for s in load_scores(source, ["m"])] == [None]
+    assert [s.stderr for s in load_scores(source, CANDIDATES).scores] == [None]
     csv = tmp_path / "scores.csv"
     csv.write_text(f"candidate,task,metric,value,stderr\nm,a,acc,0.5,{'' if stderr == [] else stderr}\n")
-    assert [s.stderr for s in load_scores(MeasuredSource(format="csv", path=str(csv)), ["m"])] == [None]
+    assert [
+        s.stderr for s in load_scores(MeasuredSource(format="csv", path=str(csv)), CANDIDATES).scores
+    ] == [None]
 
 
 @pytest.mark.parametrize("stderr", [-0.1, "x", float("inf"), True, [0.1], "0.0_1"], ids=repr)
@@ -228,7 +232,7 @@ def test_error_rates_that_a_file_calls_better_where_higher(tmp_path: Path) -> No
         assert "lower is better" in complaint(tmp_path, data)
         (tmp_path / "s.csv").write_text(f"candidate,task,metric,value\nm,a,{metric},9\n")
         with pytest.raises(InputError, match="lower is better"):
-            load_scores(MeasuredSource(format="csv", path=str(tmp_path / "s.csv")), ["m"])
+            load_scores(MeasuredSource(format="csv", path=str(tmp_path / "s.csv")), CANDIDATES)
 
 
 def test_a_group_has_the_direction_of_its_tasks(tmp_path: Path) -> None:
@@ -288,3 +292,24 @@ def test_numbers_written_as_texts_and_several_filters(tmp_path: Path) -> None:
 )
 def test_files_of_another_form_are_refused(data: Any, tmp_path: Path) -> None:
     assert "not a result file of lm-evaluation-harness" in complaint(tmp_path, data)
+
+
+@pytest.mark.parametrize("schema", ["0.4.1", "0.4.3", "0.5, groups alone"])
+def test_group_listed_in_groups_alone_counts_by_its_own_score(schema: str, tmp_path: Path) -> None:
+    data = SCHEMAS[schema]
+    data = {**data, "results": {task: entry for task, entry in data["results"].items() if task not in PARTS}}
+    assert scores(tmp_path, data) == ASKED
+    assert scores(tmp_path, data, count_by="leaves") == LEAVES
+
+
+def test_group_apart_from_indented_tasks_is_not_counted_beside_them(tmp_path: Path) -> None:
+    data = {"results": {task: RESULTS[task] for task in LEAVES}, "groups": GROUPS}
+    assert "set count_by: leaves" in complaint(tmp_path, data)
+    assert scores(tmp_path, data, count_by="leaves") == LEAVES
+
+
+@pytest.mark.parametrize("key", ["quality", "quality,none"])
+def test_direction_is_known_by_metric_with_and_without_filter(key: str, tmp_path: Path) -> None:
+    data = {"results": {"a": {"quality,none": 0.5}}}
+    assert scores(tmp_path, {**data, "higher_is_better": {"a": {key: True}}}) == {"a": 0.5}
+    assert "lower is better" in complaint(tmp_path, {**data, "higher_is_better": {"a": {key: False}}})

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from forecast.analysis.ranking.feature_table_from_file import read_table
+from forecast.config.candidates import CandidateConfig
 from forecast.config.sources import ChoiceSource, MeasuredSource, TrajectorySource
 from forecast.errors import InputError
 from forecast.inputs.long_table import read_long_table
@@ -223,7 +224,9 @@ def test_readers_of_named_columns_refuse_a_second_one(reader: str, tmp_path: Pat
         if reader == "long":
             read_long_table(str(path), ["run", "value"], ["task"])
         elif reader == "measured":
-            load_scores(MeasuredSource(format="csv", path=str(path)), ["1"])
+            load_scores(
+                MeasuredSource(format="csv", path=str(path)), [CandidateConfig(name="1", source="fake://1")]
+            )
         elif reader == "trajectories":
             load_trajectories(TrajectorySource(task="t", path=str(path)))
         elif reader == "choices":

@@ -355,7 +355,7 @@ def test_a_bad_or_contradicting_score_file_is_named_and_the_others_count(tmp_pat
     sources = [{"format": "csv", "path": str(tmp_path / f"{name}.csv")} for name in ("good", "twice", "bad")]
     plan = make_plan(config_of(tmp_path, {"t": solutions("1")}, TWO, measured_scores=sources))
     fill(plan)
-    twice, bad = build_warehouse(plan)
+    twice, bad = build_warehouse(plan, plan.failures)
     assert (twice.subject, twice.name) == ("measured_scores", str(tmp_path / "twice.csv"))
     assert "a / exam / accuracy is also in" in twice.error and "good.csv" in twice.error
     assert "who" in bad.error and "bad.csv:2" in bad.error

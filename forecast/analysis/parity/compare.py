@@ -26,10 +26,9 @@ from forecast.errors import CandidateError, NoDataError
 from forecast.inputs.measured_scores import MeasuredScore
 from forecast.inputs.models.resolve import Candidate
 from forecast.lake.files import read_rows
-from forecast.plan import Plan, Unit
+from forecast.plan import Plan, Unit, imported_scores
 from forecast.report.records import record_of
 from forecast.runs.records import load_failures
-from forecast.warehouse.build import imported_scores
 from forecast.warehouse.connect import open_warehouse
 from forecast.warehouse.participation import Participation, participation
 from forecast.warehouse.population import Population, Target, load_population
@@ -130,7 +129,8 @@ def compare(
             f"no candidate was read in both setups ({sides[0].title}; {sides[1].title}), "
             f"so there is nothing to compare{reasons}"
         )
-    scores, unusable = imported_scores(config)
+    scores, unusable, of_scores = imported_scores(config)
+    notes += of_scores
     failed += [{"setup": "both", **failure.as_record()} for failure in unusable]
     effects, more = _effects(config, sides, usable, scores)
     return ParityResult(

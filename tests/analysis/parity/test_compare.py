@@ -335,7 +335,7 @@ def test_order_by_the_leading_proxy(tmp_path: Path) -> None:
 
 
 def test_unusable_scores_are_listed_as_failures(tmp_path: Path) -> None:
-    config = config_of(tmp_path, ONE, FOUR, **scores(tmp_path, CSV + "x,exam,acc,0.1\n"))
+    config = config_of(tmp_path, ONE, FOUR, **scores(tmp_path, CSV + "p,other,acc,31%\n"))
     parity = compared(config)
     (failure,) = parity.failed
     assert failure["setup"] == "both" and "scores.csv:6" in failure["error"]
