@@ -49,7 +49,8 @@ def score_plan(plan: Plan, units: Sequence[Unit], subscriber: Subscriber | None 
 
     A group that took `cluster.attempts` processes with it, or failed that often for reasons outside the
     candidate (a full disk, lost storage), is given up together with its candidate, until the next run. A
-    candidate whose own error came back that often is quarantined.
+    candidate's own error puts it into quarantine: at once, or when it came back that often where another try
+    may succeed (memory, time, a machine's copy of the files).
 
     Args:
         subscriber: receives each event when it happens.
@@ -201,7 +202,7 @@ class _Run:
         self._last_sign = time.monotonic()
         self._idle.append(call.actor)
         if group is not None and isinstance(result, Refusal):
-            self._refused(call.actor, group, result.error)
+            self._refused(call.actor, group, result)
         elif group is not None and result is not None:
             for unit, receipt in zip(group, result, strict=True):
                 self._subscriber.committed(unit, receipt)
@@ -286,16 +287,17 @@ class _Run:
             name = group[0].candidate.name
             self._give_up(group[0].candidate, f"candidate {name!r}: given up after {most} attempts: {error}")
 
-    def _refused(self, actor: int, group: Group, error: str) -> None:
-        """The candidate's own error; on the last try it is quarantined."""
+    def _refused(self, actor: int, group: Group, refusal: Refusal) -> None:
+        """The candidate's own error: it is quarantined, on the last try where another may succeed."""
         candidate = group[0].candidate
         self._attempts[candidate.candidate_id] += 1
-        if self._attempts[candidate.candidate_id] < self._settings.attempts:
+        tries = self._attempts[candidate.candidate_id]
+        if refusal.passes and tries < self._settings.attempts:
             self._queue.put_back(group, actor)
-            self._subscriber.retried(group, error)
+            self._subscriber.retried(group, refusal.error)
         else:
-            self._quarantine.put(candidate, error, self._settings.attempts)
-            self._give_up(candidate, error)
+            self._quarantine.put(candidate, refusal.error, tries)
+            self._give_up(candidate, refusal.error)
 
     def _give_up(self, candidate: Candidate, error: str) -> None:
         self._queue.drop(candidate.candidate_id)

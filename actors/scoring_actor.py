@@ -13,7 +13,7 @@ from actors.prefetch import Prefetcher
 from forecast.config.schema import Config
 from forecast.engines import Engine, load_engine
 from forecast.engines.bounded_encode import warm_up
-from forecast.errors import CandidateError, fault_of
+from forecast.errors import CandidateError, PassingError, fault_of
 from forecast.inputs.models.resolve import Candidate
 from forecast.lake.files import Receipt, write_unit
 from forecast.plan import Unit
@@ -23,9 +23,10 @@ from forecast.scoring import score_units
 
 @dataclass(frozen=True)
 class Refusal:
-    """The candidate's own error; scoring it elsewhere would fail the same way."""
+    """The candidate's own error; `passes`: scoring it elsewhere may succeed."""
 
     error: str
+    passes: bool = False
 
 
 class ScoringActor:
@@ -65,7 +66,7 @@ class ScoringActor:
         except CandidateError as error:
             self._unload()  # the next try begins anew
             print(log_line("refused", **identity, error=str(error)), flush=True)
-            return Refusal(str(error))
+            return Refusal(str(error), isinstance(error, PassingError))
         except Exception:
             raise
         except BaseException as error:  # Ray takes a panic in Rust for the end of the process

@@ -29,6 +29,10 @@ class CandidateError(ForecastError):
     """The candidate itself is at fault (weights, tokenizer, numbers): retrying elsewhere cannot help."""
 
 
+class PassingError(CandidateError):
+    """Memory, time, the network or this machine's copy of the files: another try, elsewhere, may succeed."""
+
+
 class FitError(ForecastError):
     """The data do not determine a fit, or it did not converge; there are no predictions from it."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from forecast.engines.encode import Encoded, Unscored, encode
-from forecast.errors import CandidateError
+from forecast.errors import CandidateError, PassingError
 from forecast.inputs.bounded import MEMORY, BoundedError, bounded
 from forecast.inputs.models.resolve import Candidate
 from forecast.inputs.trajectories import Trajectory
@@ -85,7 +85,8 @@ def _named(
         return bounded(function, candidate, *arguments, seconds=seconds, memory=memory)
     except BoundedError as error:
         fault, remedy = what
-        raise CandidateError(f"candidate {candidate.name!r}: {fault}: {error}; {remedy}") from None
+        kind = CandidateError if error.is_its_own else PassingError
+        raise kind(f"candidate {candidate.name!r}: {fault}: {error}; {remedy}") from None
 
 
 def _ready() -> None:

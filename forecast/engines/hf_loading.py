@@ -18,8 +18,8 @@ from forecast.engines import gguf_weights
 from forecast.engines.file_contents import check_contents, some_of, tensors_of
 from forecast.engines.gguf_config import configuration_of
 from forecast.engines.gguf_tokenizer import tokenizer_of
-from forecast.engines.size_limits import limited_size
-from forecast.errors import CandidateError
+from forecast.engines.size_limits import limited_size, out_of_memory
+from forecast.errors import CandidateError, PassingError
 from forecast.inputs.models.gguf import read_header
 from forecast.inputs.models.resolve import Candidate, ModelFiles, locate_files
 from forecast.inputs.models.view import view_of
@@ -65,9 +65,12 @@ def planned_files(candidate: Candidate) -> Iterator[ModelFiles]:
     Raises:
         CandidateError: they are not the ones that were planned.
     """
-    files = locate_files(candidate.settings)
+    try:
+        files = locate_files(candidate.settings)
+    except CandidateError as error:  # they were there when the run was planned
+        raise PassingError(str(error)) from None
     if files.digest() != candidate.files_digest:
-        raise CandidateError(
+        raise PassingError(
             f"candidate {candidate.name!r}: its files changed since the run was planned; "
             "run the same command again"
         )
@@ -124,7 +127,10 @@ def _named(candidate: Candidate, files: ModelFiles, what: str) -> Iterator[None]
     except Exception as error:  # transformers raises what its many parsers raise
         said = " ".join(str(error).split())  # of several lines
         said = said.replace(str(files.folder), candidate.settings.source)  # the view is of no interest
-        raise CandidateError(
+        # transformers' own OSErrors are about what the files hold; those of the system have a number.
+        passes = out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None)
+        kind = PassingError if passes else CandidateError
+        raise kind(
             f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {said}"
         ) from error
 

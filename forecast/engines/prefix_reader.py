@@ -223,14 +223,6 @@ def _padded(rows: Sequence[Tokens]) -> Tokens:
     return np.stack([np.pad(row, (0, longest - len(row)), "edge") for row in rows])
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left; on CPUs torch says so in words only."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = str(error)
-    return "DefaultCPUAllocator" in words or "not enough memory" in words or "CUDA out of memory" in words
-
-
 def fits_no_table(error: BaseException) -> bool:
     """Whether a model has looked behind the end of one of its tables."""
     words = ("size of tensor", "out of range", "out of bounds", "must match", "invalid for input of size")

@@ -59,3 +59,11 @@ def limited_size(candidate: str, tensors: int) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, had no memory left; on CPUs torch says so in words only."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error)
+    return "DefaultCPUAllocator" in words or "not enough memory" in words or "CUDA out of memory" in words

@@ -27,12 +27,12 @@ from forecast.engines.prefix_reader import (
     PrefixReader,
     can_share,
     fits_no_table,
-    out_of_memory,
 )
 from forecast.engines.prefix_tree import Tokens
 from forecast.engines.reading_costs import reading_costs
+from forecast.engines.size_limits import out_of_memory
 from forecast.engines.variants import make_variant
-from forecast.errors import CandidateError
+from forecast.errors import CandidateError, PassingError
 from forecast.inputs.models.resolve import Candidate
 from forecast.tokenstats import TokenStats, token_stats
 from forecast.tokenstats.onednn_linear import speed_up
@@ -233,7 +233,7 @@ class TorchEngine:
             self._reader.batch_tokens = max(longest, self._reader.batch_tokens // 2)
         elif not self._reader.stop_sharing():
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise CandidateError(
+            raise PassingError(
                 f"candidate {self._name!r}: a sequence of {longest} tokens does not fit the memory of "
                 f"{self._device} ({first_line}); take a device with more, a smaller dtype, or engine vllm "
                 "with tensor parallelism"

@@ -23,7 +23,7 @@ from forecast.engines.encode import Encoded
 from forecast.engines.hf_loading import check_weights, load_candidate, load_tokenizer, planned_files
 from forecast.engines.variants import make_variant
 from forecast.engines.vllm_worker import WANTED
-from forecast.errors import CandidateError
+from forecast.errors import CandidateError, PassingError
 from forecast.inputs.models.resolve import Candidate
 from forecast.tokenstats.reference import reference_stats
 
@@ -108,7 +108,9 @@ class VllmEngine:
             )
         except Exception as error:  # vLLM raises what its many parts raise
             hint = _OUR_NAMES if "max_model_len" in str(error) else ""
-            raise CandidateError(
+            # What vLLM does not support is a ValueError; others may be for want of memory.
+            kind = CandidateError if isinstance(error, ValueError) else PassingError
+            raise kind(
                 f"candidate {self._name!r}: vLLM {vllm.__version__} cannot load it: "
                 f"{type(error).__name__}: {error}{hint}"
             ) from error

@@ -33,7 +33,15 @@ _T = TypeVar("_T")
 
 
 class BoundedError(Exception):
-    """Why a call gave no value, as part of a sentence, e.g. `it was not done after 60 seconds`."""
+    """Why a call gave no value, as part of a sentence, e.g. `it was not done after 60 seconds`.
+
+    `is_its_own`: the function raised an error, so it would raise it again; else a limit was exceeded or the
+    process died, which another machine may not do.
+    """
+
+    def __init__(self, why: str, is_its_own: bool = False) -> None:
+        super().__init__(why)
+        self.is_its_own = is_its_own
 
 
 def bounded(
@@ -60,7 +68,7 @@ def bounded(
     if kind == "value":
         value: _T = answer
         return value
-    raise answer if kind == "error" else BoundedError(answer)
+    raise answer if kind == "error" else BoundedError(answer, is_its_own=kind == "raised")
 
 
 class _Helper:
@@ -85,7 +93,7 @@ class _Helper:
         return self._process.poll() is None
 
     def ask(self, question: object, seconds: float) -> tuple[str, Any]:
-        """The kind of the answer (`value`, `error`, `failed`) and the answer itself."""
+        """The kind of the answer (`value`, `error`, `raised`, `failed`) and the answer itself."""
         try:
             self._connection.send(question)
             if not self._connection.poll(_START_SECONDS):
@@ -172,7 +180,7 @@ def _answer(connection: Connection) -> bytes:
     except MemoryError:
         return pickle.dumps(("failed", f"it needs more than {limits}"))
     except BaseException as error:  # a panic in Rust is no Exception
-        return pickle.dumps(("failed", described(error)))
+        return pickle.dumps(("raised", described(error)))
 
 
 def _set_limits(seconds: float, memory: int) -> None:

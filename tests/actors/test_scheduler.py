@@ -1,5 +1,6 @@
 """What the supervisor does about actors that die, with a made-up Ray and a made-up clock."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from actors import scheduler
 from actors.death import cause_of
 from actors.placement import Machine
 from actors.scheduler import ScoringResult, score_plan
+from actors.scoring_actor import Refusal
 from forecast.config.loader import load_config
 from forecast.errors import ForecastError
 from forecast.plan import make_plan
@@ -72,6 +74,8 @@ class MadeUpRay:
         answer = self.answer(ref.number, ref.name)
         if isinstance(answer, Exception):
             raise answer
+        if isinstance(answer, Refusal):
+            return answer
         return [SimpleNamespace(tokens_read=1)] * len(ref.arguments[0]) if ref.name == "score" else True
 
     def kill(self, handle: Any, no_restart: bool = True) -> None:
@@ -114,6 +118,23 @@ def died(cause: str) -> RayError:
     frame = "\x1b[36mray::ScoringActor.__init__()\x1b[39m (pid=850, ip=10.0.0.7, actor_id=27)"
     text = f"The actor died because of an error raised in its creation task, {frame}\n  File\n{cause}"
     return RayActorError("27", text)
+
+
+@pytest.mark.parametrize(("passes", "tries"), [(False, 1), (True, 3)])
+def test_error_that_cannot_change_is_tried_once_and_another_three_times(
+    score: Any, tmp_path: Path, passes: bool, tries: int
+) -> None:
+    asked: list[str] = []
+
+    def answer(_: int, method: str) -> Any:
+        asked.append(method)
+        return Refusal("it has no chat template", passes) if method == "score" else None
+
+    _, result, committed = score(answer)
+    assert committed == 0 and len(result.failures) == 4
+    assert asked.count("score") == 4 * tries
+    held = [json.loads(path.read_text())["tries"] for path in (tmp_path / "out-run" / "quarantine").iterdir()]
+    assert held == [tries] * 4
 
 
 def test_actors_that_all_die_at_start_end_the_run_with_the_reason(score: Any) -> None:

@@ -50,7 +50,7 @@ def test_failing_candidate_is_quarantined_until_its_retry(make_config: Make, tmp
     config = make_config({"good": "fake://3", "damaged": "fake://1?fail=nan"}, cluster={"attempts": 2})
     assert run_forecast("score", config)[0] == 3
     (held,) = (tmp_path / "out-run" / "quarantine").iterdir()
-    assert json.loads(held.read_text())["tries"] == 2
+    assert json.loads(held.read_text())["tries"] == 1, "the same again would give the same error"
     # Nothing is left to do, so Ray is not even started.
     code, out, err = run_forecast("score", config, "--json", "--address", "127.0.0.1:1")
     assert code == 3, err

@@ -9,7 +9,7 @@ import torch
 import transformers
 from tiny import VOCABULARY, encoded, load, save_model
 
-from forecast.engines.prefix_reader import out_of_memory
+from forecast.engines.size_limits import out_of_memory
 from forecast.errors import CandidateError
 
 

@@ -41,8 +41,9 @@ def test_errors_of_ours_come_back_as_they_are() -> None:
 )
 def test_errors_of_others_are_one_line(code: str, message: str) -> None:
     before = process_of_the_helper()
-    with pytest.raises(BoundedError, match=message):
+    with pytest.raises(BoundedError, match=message) as caught:
         bounded(exec, code, {})
+    assert caught.value.is_its_own
     assert process_of_the_helper() == before
 
 
@@ -50,8 +51,9 @@ def test_errors_of_others_are_one_line(code: str, message: str) -> None:
 def test_call_that_takes_too_long_is_ended(code: str) -> None:
     process_of_the_helper()
     begun = time.monotonic()
-    with pytest.raises(BoundedError, match=r"^it was not done after 0\.5 seconds$"):
+    with pytest.raises(BoundedError, match=r"^it was not done after 0\.5 seconds$") as caught:
         bounded(exec, code, {}, seconds=0.5)
+    assert not caught.value.is_its_own
     assert time.monotonic() - begun < 10
     assert bounded(add, 2, 3) == 5
 
