@@ -6,6 +6,11 @@ and its decision accuracy `sum w_i w_j s_ij / sum w_i w_j` over the pairs of dif
 is that of the percentiles. Every corpus carries its own runs, so the noise of seeds is in the interval
 already.
 
+Corpora that are variants of one base are alike, so groups of them are drawn whole. Simulated (5 to 10 bases
+with 3 or 4 variants, true figures of 0.60 to 0.90, intra-class correlations of 0, 0.5 and 0.9; 27 settings of
+300 worlds, tests/analysis/corpora/simulations.py): a 95 % interval so made held the true figure in 88 to 96 %
+of worlds; with corpora drawn one by one, at 0.9, in 64 to 87 %.
+
 Where all resamples agree, as when every pair is right, they have no width; then the variance of Kendall's tau
 after Fieller, Hartley and Pearson (1957) is used, `0.437 / (n - 4)` on Fisher's scale, half a pair inside.
 
@@ -23,19 +28,30 @@ deviation of the draws. Simulated (10 and 25 corpora, 2, 3 and 5 seeds, noise of
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from forecast.analysis.corpora.decision_accuracy import Array, decide, pair_signs
 from forecast.analysis.ranking.permutation_null import Null, null_of
+from forecast.analysis.stats.family_permutations import family_orders
 from forecast.analysis.stats.figures import mean_known
 
-MIN_CORPORA = 5  # fewer have no interval
+Ints = NDArray[np.int64]
+
+MIN_GROUPS = 5  # fewer have no interval; a corpus without variants is a group by itself
 _ROWS = 400  # rows at a time, to bound the memory
 
 
-def corpus_weights(n: int, bootstraps: int, seed: int) -> Array:
-    """How often each corpus is drawn: [bootstraps, n]."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=bootstraps).astype(float)
+def corpus_weights(groups: Ints, bootstraps: int, seed: int) -> Array:
+    """How often each corpus is drawn, [bootstraps, n]: a group as often as it has corpora, so as a whole.
+
+    Args:
+        groups: [n], corpora with equal numbers are one group.
+    """
+    names, place = np.unique(groups, return_inverse=True)
+    n = len(names)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=bootstraps)
+    return drawn[:, place].astype(float)
 
 
 def pair_weights(weights: Array) -> Array:
@@ -60,14 +76,14 @@ def resampled_accuracy(predicted: Array, target: Array, weights: Array) -> Array
 
 
 def corpus_intervals(
-    predicted: Array, target: Array, n_corpora: Array, weights: Array, confidence: float
+    predicted: Array, target: Array, n_groups: Ints, weights: Array, confidence: float
 ) -> tuple[Array, Array]:
-    """The interval of the module's text for many rows, [R] each; NaN with fewer than 5 corpora.
+    """The interval of the module's text for many rows, [R] each; NaN with fewer than 5 groups.
 
     Args:
         predicted: [R, pairs] signs.
         target: [pairs] signs.
-        n_corpora: [R] that take part.
+        n_groups: [R] groups of which a corpus takes part.
         weights: [B, pairs].
     """
     low, high = np.full(len(predicted), np.nan), np.full(len(predicted), np.nan)
@@ -77,7 +93,7 @@ def corpus_intervals(
     for start in range(0, len(predicted), _ROWS):
         part = slice(start, start + _ROWS)
         drawn = resampled_accuracy(predicted[part], target, weights)
-        usable = (n_corpora[part] >= MIN_CORPORA) & (np.isfinite(drawn).mean(axis=0) > 1 - tail)
+        usable = (n_groups[part] >= MIN_GROUPS) & (np.isfinite(drawn).mean(axis=0) > 1 - tail)
         if usable.any():
             found = np.nanquantile(drawn[:, usable], [tail, 1 - tail], axis=0)
             places = start + np.flatnonzero(usable)
@@ -85,7 +101,7 @@ def corpus_intervals(
     # All draws alike: no width of their own.
     for r in np.flatnonzero(np.isfinite(low) & (high - low < 1e-12)):
         counts = np.isfinite(predicted[r]) & np.isfinite(target) & (target != 0)
-        low[r], high[r] = _level_interval(float(low[r]), int(counts.sum()), int(n_corpora[r]), confidence)
+        low[r], high[r] = _level_interval(float(low[r]), int(counts.sum()), int(n_groups[r]), confidence)
     return low, high
 
 
@@ -138,21 +154,25 @@ class BestOfMany:
     null: Null
 
 
-def best_of_many(predicted: Array, values: Array, permutations: int, seed: int) -> BestOfMany | None:
+def best_of_many(
+    predicted: Array, values: Array, groups: Ints, permutations: int, seed: int
+) -> BestOfMany | None:
     """Max-statistic permutation null: the target's values are permuted over corpora, for all rows alike.
+
+    Groups stay together, see `stats.family_permutations`.
 
     Args:
         predicted: [R, pairs] signs of the rows.
         values: [corpora] the target, higher is better, NaN where there is none.
+        groups: [corpora], those with equal numbers are variants of one base.
 
     Returns:
         None where no row has a figure.
     """
-    rng = np.random.default_rng(seed)
     known = np.flatnonzero(np.isfinite(values))
-    permuted = np.tile(values, (1 + permutations, 1))
-    for row in permuted[1:]:
-        row[known] = values[rng.permutation(known)]
+    orders = family_orders(groups[known].tolist(), permutations, seed)
+    permuted = np.tile(values, (1 + len(orders), 1))
+    permuted[1:, known] = values[known[orders]]
     target = pair_signs(permuted)  # [1 + P, pairs]
     mask = np.isfinite(predicted)
     signs = np.where(mask, predicted, 0.0)

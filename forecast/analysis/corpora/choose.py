@@ -7,17 +7,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.analysis.corpora.bootstrap import MIN_CORPORA
+from forecast.analysis.corpora.bootstrap import MIN_GROUPS
 from forecast.analysis.corpora.corpus_ranking import (
     CorpusPlace,
     calibrated_draws,
     figures_of,
     places_of,
-    seed_draws,
 )
 from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observation_arrays import Panel, Point
 from forecast.analysis.corpora.results import Comparison
+from forecast.analysis.corpora.seed_noise import seed_draws
+from forecast.analysis.corpora.variants import noise_units
 from forecast.proxies.metric_direction import is_accuracy, is_generic_loss
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
 
@@ -33,16 +34,18 @@ class Signal:
     point: Point
     sign: int  # of the metric
     means: Array  # [C] over seeds, higher is better, NaN where a corpus has none
-    runs: Array  # [S, C]
-    n_seeds: NDArray[np.int64]  # [C], 0 where the mean was given
+    runs: Array  # [S, C] what differs by chance: runs, or means of variants
+    n_seeds: NDArray[np.int64]  # [C] runs, 0 where the mean was given
+    n_variants: int
     cost: float | None  # compute of a corpus' runs, as a share of one target run
     accuracy: float  # of decisions; NaN without targets
 
     @property
     def words(self) -> str:
         """For tables and messages."""
-        seeds = sorted({int(n) for n in self.n_seeds[np.isfinite(self.means)] if n})
-        of = f", mean of {' or '.join(map(str, seeds))} seeds" if seeds and seeds != [1] else ""
+        runs = sorted({int(n) for n in self.n_seeds[np.isfinite(self.means)] if n})
+        what = f"runs of {self.n_variants} variants" if self.n_variants > 1 else "seeds"
+        of = f", mean of {' or '.join(map(str, runs))} {what}" if runs and runs != [1] else ""
         return f"{self.metric} at {self.point.words}{of}"
 
 
@@ -78,8 +81,9 @@ def signals_of(c: Comparison, panel: Panel) -> list[Signal]:
                     panel.points[p],
                     c.direction.sign,
                     means,
-                    c.values[p, :-1],
+                    noise_units(c.values[p, :-1], panel.variants),
                     c.series.seed_counts[p].astype(int),
+                    len(set(panel.variants)),
                     k * fraction if np.isfinite(fraction) else None,
                     float(c.found.accuracy[p, -1]),
                 )
@@ -92,6 +96,7 @@ def rank_corpora(
     corpora: Sequence[str],
     task: str,
     goal: Array,
+    groups: NDArray[np.int64],
     target: tuple[str, int],
     bootstraps: int,
     confidence: float,
@@ -103,6 +108,7 @@ def rank_corpora(
         signals: those that may be chosen: of known direction, below the target's size, within the budget;
             of each metric from small to large sizes.
         goal: [C] targets, higher is better, NaN where unknown.
+        groups: [C], corpora with equal numbers are variants of one base.
         target: name and sign of the target's metric.
     """
     if not signals:
@@ -116,23 +122,27 @@ def rank_corpora(
     own_goal, (unit, sign) = goal[present], target
     known = np.isfinite(own_goal)
     calibrated, draws = None, None
-    if known.sum() >= MIN_CORPORA and len(set(own_goal[known])) > 2 and bootstraps:
+    own_groups = groups[present]
+    n_groups, alone = len(set(own_groups[known])), len(set(own_groups)) == len(own_groups)
+    if n_groups >= MIN_GROUPS and len(set(own_goal[known])) > 2 and bootstraps:
         stacked = np.stack([signal.means[present] for signal in whole])
-        calibrated = calibrated_draws(stacked, own_goal, bootstraps, seed)
+        calibrated = calibrated_draws(stacked, own_goal, own_groups, bootstraps, seed)
     judged = [signal for signal in whole if np.isfinite(signal.accuracy)]
     if calibrated is not None and judged:
         way = max(judged, key=lambda signal: round(signal.accuracy, 9))  # of equals the smallest size
         centre, draws = calibrated
     else:
         way = min(reversed(whole), key=_default_order)  # of equals the largest size
-        centre = way.means[present]
-        draws = seed_draws(way.runs[:, present], seed)
+        own_runs = way.runs[:, present]
+        drawn = seed_draws(own_runs, seed) if np.isfinite(own_runs).any(axis=0).all() else None
+        centre, draws = drawn or (way.means[present], None)
     values = way.means[present]
     found = figures_of(centre, draws, values, confidence)
     reason = None
     if calibrated is None:
         unit = way.metric
-        some = f"{known.sum()} corpora have a target, {MIN_CORPORA} are needed to calibrate"
+        what = "corpora" if alone else "groups of corpora"
+        some = f"{n_groups} {what} have a target, {MIN_GROUPS} are needed to calibrate"
         reason = f"{some if known.any() else 'no targets'}: {_LUCK if draws is None else _SEEDS_ALONE}"
     return CorpusRanking(
         task=task,
@@ -148,7 +158,7 @@ def rank_corpora(
             names,
             way.sign * values,
             way.n_seeds[present],
-            None if calibrated is None else sign * centre,
+            None if draws is None else sign * centre if calibrated else way.sign * centre,
             sign * own_goal,
             way.words,
         ),

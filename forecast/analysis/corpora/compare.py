@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from forecast.analysis.corpora.bootstrap import (
-    MIN_CORPORA,
+    MIN_GROUPS,
     BestOfMany,
     best_of_many,
     corpus_weights,
@@ -17,7 +17,7 @@ from forecast.analysis.corpora.compute_cost import Accounting, accounting_of
 from forecast.analysis.corpora.corpora_result import CorporaChoice, CorporaOptions, CorporaResult
 from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.noise_ceiling import ceiling_of
-from forecast.analysis.corpora.observation_arrays import Point, panel_of
+from forecast.analysis.corpora.observation_arrays import Panel, Point, panel_of
 from forecast.analysis.corpora.observations_from_file import MEAN, Tables
 from forecast.analysis.corpora.pareto_frontier import LEVEL, Way, comes_first, frontier_of
 from forecast.analysis.corpora.results import DecisionRow, Resampling, compare, rows_of, uneven_words, ways_of
@@ -77,7 +77,8 @@ def compare_corpora(
             "frontier (--higher NAME or --lower NAME decides)"
         )
     weights = np.zeros((options.bootstraps, len(names)))
-    weights[:, np.isin(names, common)] = corpus_weights(len(common), options.bootstraps, options.seed)
+    has = np.isin(names, common)
+    weights[:, has] = corpus_weights(panel.groups[has], options.bootstraps, options.seed)
     n_rows = len(panel.metrics) * len(panel.points) * len(targets.tasks)
     draws = _SEED_DRAWS if n_rows <= _MANY_ROWS else 0
     if not draws:
@@ -107,7 +108,7 @@ def compare_corpora(
                 compared += [(row, signs[Point(row.size, row.step)]) for row in own if row.seed == MEAN]
             if on_cost is not None:
                 on_cost(t * len(panel.metrics) + m + 1, parts * (2 if options.laws else 1))
-        if (found := _best(compared, target, sign, options, accounting)) is not None:
+        if (found := _best(compared, target, sign, panel, options, accounting)) is not None:
             best[target.task] = found
     laws: tuple[LawRow, ...] = ()
     if options.laws:
@@ -146,6 +147,7 @@ def compare_corpora(
         names,
         targets.main.task,
         sign * targets.main.mean,
+        panel.groups,
         (targets.metric, sign),
         options.bootstraps,
         options.confidence,
@@ -192,7 +194,9 @@ def choose_without_targets(tables: Tables, options: CorporaOptions) -> CorporaCh
         if not ways_up[metric].learned:
             series = series_of(panel, metric, target, targets)
             signals += signals_of(compare(series, target, ways_up[metric], 1, "", panel, accounting), panel)
-    ranking = rank_corpora(signals, names, MACRO, unknown, ("", 1), 0, options.confidence, options.seed)
+    ranking = rank_corpora(
+        signals, names, MACRO, unknown, panel.groups, ("", 1), 0, options.confidence, options.seed
+    )
     return CorporaChoice(ranking, options, tables.warnings)
 
 
@@ -207,6 +211,7 @@ def _best(
     compared: Sequence[tuple[DecisionRow, Array]],
     target: Target,
     sign: int,
+    panel: Panel,
     options: CorporaOptions,
     accounting: Accounting,
 ) -> tuple[BestOfMany, DecisionRow] | None:
@@ -220,12 +225,13 @@ def _best(
         for row, signs in compared
         if row.decision_accuracy is not None
         and row.size != accounting.target_size
-        and row.n_corpora >= max(min(MIN_CORPORA, most), most / 2)
+        and row.n_corpora >= max(min(MIN_GROUPS, most), most / 2)
     ]
     if not kept:
         return None
     values = sign * target.mean
-    found = best_of_many(np.stack([s for _, s in kept]), values, options.permutations, options.seed)
+    signs = np.stack([s for _, s in kept])
+    found = best_of_many(signs, values, panel.groups, options.permutations, options.seed)
     return None if found is None else (found, kept[found.row][0])
 
 

@@ -50,6 +50,8 @@ class Panel:
     points: tuple[Point, ...]
     tasks: tuple[str, ...]
     seeds: tuple[str, ...]  # of runs
+    variants: tuple[str, ...]  # of the same runs; "": there are none
+    groups: NDArray[np.int64]  # [corpora], equal numbers: variants of one base
     # By metric, [points, tasks, seeds + 1, corpora], NaN where there is none. The last place of the seeds
     # holds means over seeds that were given as such.
     values: dict[str, Array]
@@ -81,13 +83,19 @@ def panel_of(observations: Sequence[Observation], corpora: Iterable[str]) -> Pan
     names = tuple(sorted(corpora))
     sizes = _ordered_sizes(observations)
     tasks = tuple(sorted({o.task for o in observations}))
-    seeds = tuple(sorted({o.seed for o in observations if o.seed != MEAN}, key=_natural))
+    runs = sorted(
+        {(o.variant, o.seed) for o in observations if o.seed != MEAN},
+        key=lambda run: (run[0], _natural(run[1])),
+    )
     points = _points(observations, sizes)
     place = {point: i for i, point in enumerate(points)}
     task_place = {task: i for i, task in enumerate(tasks)}
-    seed_place = {seed: i for i, seed in enumerate((*seeds, MEAN))}
+    run_place = {run: i for i, run in enumerate((*runs, ("", MEAN)))}
+    group_of = {o.corpus: (o.group, "" if o.group else o.corpus) for o in observations}
+    group_of |= {name: ("", name) for name in names if name not in group_of}
+    group_place = {group: i for i, group in enumerate(sorted(set(group_of.values())))}
     corpus_place = {corpus: i for i, corpus in enumerate(names)}
-    shape = (len(points), len(tasks), len(seeds) + 1, len(names))
+    shape = (len(points), len(tasks), len(runs) + 1, len(names))
     values = {metric: np.full(shape, np.nan) for metric in sorted({o.metric for o in observations})}
     seen = {metric: np.zeros(shape[:3], bool) for metric in values}
     known: dict[str, dict[tuple[int, int], dict[tuple[int, int], float]]] = {
@@ -97,9 +105,9 @@ def panel_of(observations: Sequence[Observation], corpora: Iterable[str]) -> Pan
     for o in observations:
         at = [place[Point(o.size, o.step)]]
         own_last = place.get(Point(o.size, OWN_LAST))
-        if own_last is not None and o.step == last[o.size, o.seed, o.corpus]:
+        if own_last is not None and o.step == last[o.size, o.variant, o.seed, o.corpus]:
             at.append(own_last)
-        t, s, c = task_place[o.task], seed_place[o.seed], corpus_place.get(o.corpus, -1)
+        t, s, c = task_place[o.task], run_place[o.variant, o.seed], corpus_place.get(o.corpus, -1)
         for p in at:
             seen[o.metric][p, t, s] = True
             if c >= 0:
@@ -110,8 +118,8 @@ def panel_of(observations: Sequence[Observation], corpora: Iterable[str]) -> Pan
     counts, uneven = {}, []
     for name in COUNTS:
         counts[name] = grid = np.full((len(points), len(tasks)), np.nan)
-        for (p, t), runs in known[name].items():
-            own_counts = np.array([runs[run] for run in sorted(runs)])
+        for (p, t), by_run in known[name].items():
+            own_counts = np.array([by_run[run] for run in sorted(by_run)])
             grid[p, t] = own_counts.mean()
             if own_counts.max() > 1.01 * own_counts.min() and name not in uneven and name != "scored_tokens":
                 uneven.append(name)
@@ -121,7 +129,9 @@ def panel_of(observations: Sequence[Observation], corpora: Iterable[str]) -> Pan
         sizes=sizes,
         points=points,
         tasks=tasks,
-        seeds=seeds,
+        seeds=tuple(seed for _, seed in runs),
+        variants=tuple(variant for variant, _ in runs),
+        groups=np.array([group_place[group_of[name]] for name in names], int),
         values=values,
         seen=seen,
         counts={name: grid[:, 0] for name, grid in counts.items()},
@@ -132,7 +142,7 @@ def panel_of(observations: Sequence[Observation], corpora: Iterable[str]) -> Pan
 
 def _points(observations: Sequence[Observation], sizes: Sequence[str]) -> tuple[Point, ...]:
     steps = {(o.size, o.step) for o in observations}
-    ends = {(size, step) for (size, _, _), step in _last_steps(observations).items()}
+    ends = {(size, step) for (size, *_), step in _last_steps(observations).items()}
     points: list[Point] = []
     for size in sizes:
         points += [Point(size, step) for step in sorted((at for of, at in steps if of == size), key=_late)]
@@ -141,11 +151,11 @@ def _points(observations: Sequence[Observation], sizes: Sequence[str]) -> tuple[
     return tuple(points)
 
 
-def _last_steps(observations: Sequence[Observation]) -> dict[tuple[str, str, str], float | None]:
-    """Last step of every run (size, seed, corpus)."""
-    last: dict[tuple[str, str, str], float | None] = {}
+def _last_steps(observations: Sequence[Observation]) -> dict[tuple[str, ...], float | None]:
+    """Last step of every run (size, variant, seed, corpus)."""
+    last: dict[tuple[str, ...], float | None] = {}
     for o in observations:
-        run = (o.size, o.seed, o.corpus)
+        run = (o.size, o.variant, o.seed, o.corpus)
         last[run] = max(last.get(run, o.step), o.step, key=_late)
     return last
 

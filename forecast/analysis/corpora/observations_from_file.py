@@ -5,6 +5,9 @@ scored_tokens`. TARGETS: `corpus, seed, task, metric, value`, and where known `s
 active_parameters, tokens`. A column `seed` or `step` may be missing: then every run has one seed, or there
 are final checkpoints only. An empty step, `final`, `last` and -1 are a run's final checkpoint. A seed called
 `mean` (also `avg`, `average`) is the mean over seeds and no run.
+
+OBS may have a column `variant`: runs that differ by more than the seed, as in learning rate; and a column
+`group`: corpora that are variants of one base and so alike. One where it is empty is a group alone.
 """
 
 import math
@@ -38,6 +41,8 @@ class Observation:
     value: float
     counts: tuple[float | None, ...] = (None,) * len(COUNTS)  # in the order of COUNTS
     where: str = ""
+    variant: str = ""  # "": there are none
+    group: str = ""  # of the corpus; "": it is one alone
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,9 @@ def read_tables(observed: str, targets: str | None) -> Tables:
 
     Raises:
         InputError: a column that is not there, text where a number belongs, an infinite number, a negative
-            step or count, two rows for the same cell; names the lines.
+            step or count, two rows for the same cell, a corpus of two groups; names the lines.
     """
-    rows = read_long_table(observed, OBSERVED, ("seed", "step", *COUNTS))
+    rows = read_long_table(observed, OBSERVED, ("seed", "variant", "group", "step", *COUNTS))
     target_rows = [] if targets is None else read_long_table(targets, TARGETED, ("seed", "size", *COUNTS))
     warnings = _column_words(observed, rows[0], "OBS")
     more = [] if targets is None else _column_words(targets, target_rows[0], "TARGETS")
@@ -85,7 +90,13 @@ def read_tables(observed: str, targets: str | None) -> Tables:
     places: dict[tuple[object, ...], str] = {}
     for o in kept:
         step = "final" if o.step is None else o.step
-        is_repeat((o.corpus, o.size, o.seed, step, o.task, o.metric), o.where, places, problems)
+        is_repeat(
+            (o.corpus, o.size, *filter(None, (o.variant, o.seed)), step, o.task, o.metric),
+            o.where,
+            places,
+            problems,
+        )
+    _check_groups(kept, problems)
     places = {}
     for t in wanted:
         is_repeat((t.corpus, t.size, t.seed, t.task, t.metric), t.where, places, problems)
@@ -100,6 +111,18 @@ def read_tables(observed: str, targets: str | None) -> Tables:
         if not n:
             raise InputError(f"{path}: no row has a value")
     return Tables(tuple(kept), tuple(wanted), (*warnings, *more))
+
+
+def _check_groups(observations: list[Observation], problems: Problems) -> None:
+    first: dict[str, Observation] = {}
+    for o in observations:
+        known = first.setdefault(o.corpus, o)
+        if known.group != o.group:
+            problems.add(
+                o.where,
+                f"corpus {o.corpus} is of group {o.group!r}, at {known.where} of {known.group!r}; "
+                "a corpus has one group in all rows",
+            )
 
 
 def _column_words(path: str, row: SourceRow, what: str) -> list[str]:
@@ -119,7 +142,8 @@ def _observation(row: SourceRow, problems: Problems) -> Observation | None:
     value, counts = number_at(row, "value", problems), _counts(row, problems)
     if value is None or corpus is None or size is None or task is None or metric is None or seed is None:
         return None
-    return Observation(corpus, size, seed, step, task, metric, value, counts, row.where)
+    variant, group = _variant(row, seed, problems), text_of(row.data.get("group"))
+    return Observation(corpus, size, seed, step, task, metric, value, counts, row.where, variant, group)
 
 
 def _target(row: SourceRow, problems: Problems) -> TargetScore | None:
@@ -130,6 +154,13 @@ def _target(row: SourceRow, problems: Problems) -> TargetScore | None:
     if value is None or corpus is None or task is None or metric is None or seed is None:
         return None
     return TargetScore(corpus, seed, task, metric, value, size, counts, row.where)
+
+
+def _variant(row: SourceRow, seed: str, problems: Problems) -> str:
+    variant = text_of(row.data.get("variant"))
+    if variant and seed == MEAN:
+        problems.add(row.where, f"a mean over seeds of variant {variant}: give its runs, or leave it empty")
+    return variant
 
 
 def _seed(row: SourceRow, default: str, problems: Problems) -> str | None:

@@ -26,6 +26,7 @@ ACCOUNTING = (
 _CHANCE = 0.05  # a larger p of the best row may be chance
 _MOST_SHORT = 60  # rows of a table on a terminal
 _ONLY_IN_FRAMES = ("ci_low", "ci_high", "noise_ceiling")  # of the best row; JSON has them elsewhere
+_MOST_RUNS = 5  # with a column each on a terminal
 _MOST_ROWS = 600  # of the table of all rows
 _SHARE = fixed(3)
 _RHO = fixed(2, signed=True)
@@ -43,7 +44,7 @@ _COST = Column("cost_fraction", "cost", _FRACTION, _COST_HELP)
 _RUNS = Column("n_runs", "runs", INTEGER, "Runs of each corpus.")
 _ACCURACY_HELP = "Share of corpus pairs ordered as the target orders them; at chance: 0.5."
 _ACCURACY = Column("decision_accuracy", "decision accuracy", _SHARE, _ACCURACY_HELP)
-_CI_HELP = "Over corpora resampled with their runs."
+_CI_HELP = "Over corpora resampled with their runs, groups of them whole."
 _SEED_HELP = "For the same corpora with other seeds."
 _SPEARMAN = Column("spearman", "rho", _RHO, "Spearman's rank correlation with the target.")
 _PAIRS = Column("n_pairs", "pairs", INTEGER)
@@ -190,11 +191,17 @@ def _selected_post_hoc(result: CorporaResult, task: str) -> list[str]:
 def _decisions(result: CorporaResult, decisions: pl.DataFrame, task: str) -> Table:
     """The means over seeds of one task, with each seed's figure in a column of its own."""
     rows = decisions.filter(task=task)
-    seeds = [seed for seed in result.panel.seeds if seed in set(rows["seed"])]
+    seen = set(zip(rows["variant"], rows["seed"], strict=True))
+    runs = {
+        f"{variant}, seed {seed}" if variant else f"seed {seed}": pl.col("seed").eq(seed)
+        & pl.col("variant").eq_missing(variant or None)
+        for variant, seed in zip(result.panel.variants, result.panel.seeds, strict=True)
+        if (variant or None, seed) in seen
+    }
     places = ["metric", "size", "step"]
     table = rows.filter(seed=MEAN)
-    for seed in seeds:
-        own = rows.filter(seed=seed).select(*places, pl.col("decision_accuracy").alias(f"seed {seed}"))
+    for name, is_run in runs.items():
+        own = rows.filter(is_run).select(*places, pl.col("decision_accuracy").alias(name))
         table = table.join(own, on=places, how="left", nulls_equal=True, maintain_order="left")
     confidence = f"{100 * result.options.confidence:g}%"
     columns = (
@@ -202,7 +209,7 @@ def _decisions(result: CorporaResult, decisions: pl.DataFrame, task: str) -> Tab
         _SIZE,
         *((_STEP,) if rows["step"].n_unique() > 1 else ()),
         _COMPUTE,
-        *(Column(f"seed {seed}", f"seed {seed}", _SHARE, _ACCURACY_HELP) for seed in seeds),
+        *(Column(name, name, _SHARE, _ACCURACY_HELP, wide_only=len(runs) > _MOST_RUNS) for name in runs),
         Column("decision_accuracy", "mean of seeds", _SHARE, _ACCURACY_HELP),
         Column("ci_low", f"{confidence} interval", interval(2), _CI_HELP, also=("ci_high",)),
         Column("seed_low", f"{confidence} seeds", interval(2), _SEED_HELP, also=("seed_high",)),
@@ -263,11 +270,13 @@ def _all_rows(result: CorporaResult, decisions: pl.DataFrame) -> Section:
     is_mean = (pl.col("seed") == MEAN) & pl.col("n_seeds").is_not_null()
     seed = pl.when(is_mean).then(pl.format("{} of {}", "seed", "n_seeds")).otherwise("seed")
     rows = decisions.head(_MOST_ROWS).with_columns(seed=seed)
+    grouped = len(set(result.panel.groups)) < len(result.panel.corpora)
     columns = (
         _TASK,
         _METRIC,
         _SIZE,
         *((_STEP,) if rows["step"].n_unique() > 1 else ()),
+        *((Column("variant", "variant"),) if any(result.panel.variants) else ()),
         Column("seed", "seed"),
         _COMPUTE,
         _ACCURACY,
@@ -275,6 +284,7 @@ def _all_rows(result: CorporaResult, decisions: pl.DataFrame) -> Section:
         Column("seed_low", "seeds", interval(3), _SEED_HELP, also=("seed_high",)),
         _SPEARMAN,
         Column("n_corpora", "corpora", INTEGER),
+        *((Column("n_groups", "groups", INTEGER),) if grouped else ()),
         _PAIRS,
         _TIES,
         Column("n_predicted_ties", "predicted ties", INTEGER, "Pairs tied by the metric; each counts 0.5."),

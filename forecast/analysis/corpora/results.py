@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from forecast.analysis.corpora.bootstrap import corpus_intervals, seed_deviation
+from forecast.analysis.corpora.bootstrap import MIN_GROUPS, corpus_intervals, seed_deviation
 from forecast.analysis.corpora.compute_cost import Accounting
 from forecast.analysis.corpora.decision_accuracy import Array, Decisions, decide, levelled, pair_signs
 from forecast.analysis.corpora.observation_arrays import Panel, Step
@@ -15,6 +15,7 @@ from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import Way
 from forecast.analysis.corpora.targets import Target
 from forecast.analysis.corpora.task_matching import Series
+from forecast.analysis.corpora.variants import noise_units
 from forecast.analysis.stats.correlations import spearman_where
 from forecast.analysis.stats.figures import number
 from forecast.proxies.metric_direction import Direction
@@ -30,6 +31,7 @@ class DecisionRow:
     direction: str  # high, low, learned
     size: str
     seed: str  # of the runs; `mean`
+    variant: str | None  # of the runs; None: there are none, or it is the mean over them
     step: Step
     task: str
     observed_tasks: tuple[str, ...]
@@ -40,6 +42,7 @@ class DecisionRow:
     seed_high: float | None
     spearman: float | None
     n_corpora: int
+    n_groups: int  # of these corpora; those without variants are one each
     n_pairs: int
     n_ties: int
     n_predicted_ties: int
@@ -60,6 +63,12 @@ def as_number(label: float | str | None) -> float | int | str | None:
     if isinstance(label, str):
         return int(label) if label.isascii() and label.isdigit() else label
     return int(label) if label is not None and float(label).is_integer() else label
+
+
+def groups_of(known: NDArray[np.bool_], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many groups the known corpora are of: [..., C] -> [...]."""
+    has = np.stack([known[..., groups == group].any(axis=-1) for group in np.unique(groups)])
+    return np.asarray(has.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -117,9 +126,10 @@ def rows_of(
     """A row for every run or mean of which any corpus was observed."""
     rho = spearman_where(c.values, c.goal)
     n_corpora = (np.isfinite(c.values) & np.isfinite(c.goal)).sum(axis=-1)
+    n_groups = groups_of(np.isfinite(c.values) & np.isfinite(c.goal), panel.groups)
     flat = c.signs.reshape(n_corpora.size, c.signs.shape[-1])
     intervals = corpus_intervals(
-        flat, pair_signs(c.goal), n_corpora.ravel(), resampling.weights, resampling.confidence
+        flat, pair_signs(c.goal), n_groups.ravel(), resampling.weights, resampling.confidence
     )
     low, high = (ends.reshape(n_corpora.shape) for ends in intervals)
     training = accounting.training()
@@ -128,7 +138,7 @@ def rows_of(
     rows = []
     for p, point in enumerate(panel.points):
         fraction = number(c.fractions[p])
-        for s, seed in enumerate((*panel.seeds, MEAN)):
+        for s, (seed, variant) in enumerate(zip((*panel.seeds, MEAN), (*panel.variants, ""), strict=True)):
             is_mean = seed == MEAN
             if not (c.series.seen[p].any() if is_mean else c.series.seen[p, s]):
                 continue
@@ -136,8 +146,13 @@ def rows_of(
             figure = number(c.found.accuracy[p, s])
             seeds: tuple[float | None, float | None] = (None, None)
             if is_mean and figure is not None:
-                seeds = _seed_interval(c.values[p, :-1], target_runs, figure, resampling)
+                units = noise_units(c.values[p, :-1], panel.variants)
+                seeds = _seed_interval(units, target_runs, figure, resampling)
             why = _reason(c.found, p, s, int(n_corpora[p, s]), float(rho[p, s]))
+            if figure is not None and n_groups[p, s] < MIN_GROUPS:
+                what = "corpora" if n_groups[p, s] == n_corpora[p, s] else "groups of corpora"
+                few = f"no interval: {n_groups[p, s]} {what}, {MIN_GROUPS} are needed"
+                why = f"{why}; {few}" if why else few
             rows.append(
                 DecisionRow(
                     metric=c.series.metric,
@@ -145,6 +160,7 @@ def rows_of(
                     direction=c.direction.words,
                     size=point.size,
                     seed=seed,
+                    variant=variant or None,
                     step=point.step,
                     task=c.target.task,
                     observed_tasks=c.series.tasks,
@@ -155,6 +171,7 @@ def rows_of(
                     seed_high=seeds[1],
                     spearman=number(rho[p, s]),
                     n_corpora=int(n_corpora[p, s]),
+                    n_groups=int(n_groups[p, s]),
                     n_pairs=int(c.found.n_pairs[p, s]),
                     n_ties=int(c.found.n_ties[p, s]),
                     n_predicted_ties=int(c.found.n_predicted_ties[p, s]),
@@ -209,7 +226,7 @@ def uneven_words(series: Series, panel: Panel, known: NDArray[np.bool_]) -> list
         if len(np.unique(with_target)) > 1:
             few = [c for c, n in zip(panel.corpora, counts, strict=True) if 0 < n < with_target.max()]
             words.append(
-                f"{series.metric}, {point.words}: fewer seeds than the others for {len(few)} of the corpora "
+                f"{series.metric}, {point.words}: fewer runs than the others for {len(few)} of the corpora "
                 f"({', '.join(few[:5])}{', ...' if len(few) > 5 else ''}); each mean is over its own"
             )
     return words

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.observation_arrays import Panel
 from forecast.analysis.corpora.targets import Target, Targets, is_macro
-from forecast.analysis.stats.figures import mean_known
+from forecast.analysis.corpora.variants import mean_of_runs
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,14 @@ class Series:
     metric: str
     tasks: tuple[str, ...]  # observed ones that stand for the target
     runs: Array  # [points, seeds, corpora] in the metric's own unit
+    variants: tuple[str, ...]  # [seeds]
     given: Array  # [points, corpora] means over seeds that were given as such
     seen: NDArray[np.bool_]  # [points, seeds + 1] whether any corpus was observed there
 
     @cached_property
     def means(self) -> Array:
-        """[points, corpora] over a corpus' own seeds; a given mean where there are no seeds."""
-        return np.where(self.seed_counts > 0, mean_known(self.runs, axis=1), self.given)
+        """[points, corpora] over a corpus' own variants and their seeds; a given mean where it has none."""
+        return np.where(self.seed_counts > 0, mean_of_runs(self.runs, self.variants), self.given)
 
     @cached_property
     def seed_counts(self) -> Array:
@@ -61,7 +62,7 @@ def series_of(panel: Panel, metric: str, target: Target, targets: Targets) -> Se
     places = [panel.place(task) for task in tasks]
     values = panel.values[metric][:, places].mean(axis=1)  # NaN unless all tasks are there
     seen = np.asarray(panel.seen[metric][:, places].any(axis=1))
-    return Series(metric, tasks, values[:, :-1], values[:, -1], seen)
+    return Series(metric, tasks, values[:, :-1], panel.variants, values[:, -1], seen)
 
 
 def matching_words(panel: Panel, targets: Targets) -> list[str]:

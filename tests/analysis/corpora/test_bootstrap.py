@@ -33,7 +33,7 @@ def test_an_interval_is_that_of_corpora_copied_out_one_by_one() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(5, size=9).astype(float)
     x = np.stack([y + rng.integers(-2, 3, size=9), rng.normal(size=9)])
-    weights = corpus_weights(9, 200, seed=1)
+    weights = corpus_weights(np.arange(9), 200, seed=1)
     low, high = corpus_intervals(
         pair_signs(x), pair_signs(y), np.array([9, 9]), pair_weights(weights), confidence=0.9
     )
@@ -46,7 +46,7 @@ def test_few_corpora_have_no_interval_and_perfect_ones_a_lower_end() -> None:
     x = np.arange(12.0)
     for n, has in ((4, False), (5, True), (12, True)):
         signs = pair_signs(x[:n])
-        weights = pair_weights(corpus_weights(n, 200, 0))
+        weights = pair_weights(corpus_weights(np.arange(n), 200, 0))
         (low,), (high,) = corpus_intervals(signs[None], signs, np.array([n]), weights, 0.95)
         assert np.isfinite(low) == has
         if has:
@@ -62,7 +62,7 @@ def test_interval_covers_the_true_figure_at_its_level() -> None:
     for run in range(runs):
         x = rng.normal(size=n)
         y = r * x + np.sqrt(1 - r**2) * rng.normal(size=n)
-        weights = pair_weights(corpus_weights(n, 200, run))
+        weights = pair_weights(corpus_weights(np.arange(n), 200, run))
         (low,), (high,) = corpus_intervals(pair_signs(x)[None], pair_signs(y), np.array([n]), weights, 0.95)
         hits += low <= truth <= high
     assert 0.90 <= hits / runs <= 0.99
@@ -97,7 +97,7 @@ def test_best_of_many_equals_permuting_one_by_one() -> None:
     x = rng.normal(size=(8, 10))
     goal = rng.normal(size=10)
     goal[3] = np.nan
-    found = best_of_many(pair_signs(x), goal, 80, seed=5)
+    found = best_of_many(pair_signs(x), goal, np.arange(10), 80, seed=5)
     assert found is not None
     figures = [decision_accuracy(row, goal) for row in x]
     assert (found.row, found.n_rows) == (int(np.argmax(figures)), 8)
@@ -114,5 +114,5 @@ def test_best_of_many_equals_permuting_one_by_one() -> None:
 
 
 def test_nothing_to_compare_has_no_best() -> None:
-    assert best_of_many(np.full((2, 3), np.nan), np.array([1.0, 2.0, 3.0]), 10, 0) is None
-    assert best_of_many(pair_signs(np.eye(3)), np.ones(3), 10, 0) is None
+    assert best_of_many(np.full((2, 3), np.nan), np.array([1.0, 2.0, 3.0]), np.arange(3), 10, 0) is None
+    assert best_of_many(pair_signs(np.eye(3)), np.ones(3), np.arange(3), 10, 0) is None

@@ -159,7 +159,7 @@ def test_uneven_seeds_and_last_steps_have_a_warning(tmp_path: Path) -> None:
     own_last = find(found, step="final", seed="mean")
     assert (own_last.decision_accuracy, own_last.n_corpora) == (1.0, 3)
     assert find(found, step=20.0, seed="mean").n_corpora == 1
-    assert any("fewer seeds than the others for 1 of the corpora (a)" in w for w in found.warnings)
+    assert any("fewer runs than the others for 1 of the corpora (a)" in w for w in found.warnings)
 
 
 def test_given_means_serve_where_there_are_no_seeds(tmp_path: Path) -> None:
