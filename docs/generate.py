@@ -33,6 +33,7 @@ _TOKEN_COLUMNS = {
     "rank": "1 + number of vocabulary entries with a strictly greater logit",
     "ties": "other entries with exactly the same logit; in bfloat16 nearly half of all tokens have some",
     "top1_logprob": "log-probability of the model's first choice, nats",
+    "top1_id": "the model's first choice; of several with exactly the largest logit the lowest id",
 }
 _RECEIPT_FIELDS = {
     "address": "hash of all that shapes the unit's numbers; the file's name",

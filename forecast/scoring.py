@@ -29,6 +29,7 @@ TOKEN_ROW = pl.Schema(
         "rank": pl.Int32(),  # best is 1
         "ties": pl.Int32(),
         "top1_logprob": pl.Float32(),  # nats
+        "top1_id": pl.Int32(),  # the model's first choice; of equal ones the lowest id
     }
 )
 

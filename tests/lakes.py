@@ -109,10 +109,16 @@ def tell(
                 "expert": t.expert,
                 "instance_id": t.instance_id,
             }
-            rows += [{**place, "position": i, **plain, **values} for i, values in enumerate(answer)]
+            told_rows = [{**place, "position": i, **plain, **values} for i, values in enumerate(answer)]
+            rows += [{"top1_id": _first_choice(row), **row} for row in told_rows]
         scored = ScoredUnit(
             pl.DataFrame(rows, schema=TOKEN_ROW), tuple(unscored), tokens_read=10, seconds=0.5
         )
         size = (vocab_size or {}).get(unit.candidate.name, 1000)
         facts = EngineFacts(size, parameters=1_000, context_length=None, device="none", versions={})
         write_unit(plan.path(unit), unit, scored, facts)
+
+
+def _first_choice(row: Mapping[str, Any]) -> int:
+    """An id that goes with the row's rank."""
+    return int(row["token_id"]) if row["rank"] == 1 else int(row["token_id"] == 0)

@@ -66,7 +66,7 @@ class Echo:
     def _one(self, start: int, n: int) -> SequenceStats:
         values = start + np.arange(n)
         whole, real = values.astype(np.int32), values.astype(np.float32)
-        return SequenceStats(-real, real + 0.25, whole + 1, whole + 2, -real / 2)
+        return SequenceStats(-real, real + 0.25, whole + 1, whole + 2, -real / 2, whole + 3)
 
     def close(self) -> None: ...
 
@@ -83,6 +83,7 @@ def test_every_number_stands_in_its_own_row_and_column() -> None:
         assert own["rank"].to_list() == (values + 1).tolist()
         assert own["ties"].to_list() == (values + 2).tolist()
         assert own["top1_logprob"].to_list() == (-values / 2).tolist()
+        assert own["top1_id"].to_list() == (values + 3).tolist()
         ids = real.tokenizer([trajectory.prompt + trajectory.solution])["input_ids"][0]
         assert own["token_id"].to_list() == ids[-own.height :]
 

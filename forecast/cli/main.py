@@ -176,7 +176,7 @@ def show(
     table: Annotated[bool, typer.Option("--table", help="Also print every token's statistics.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show one trajectory as a candidate read it, every token coloured by its probability."""
+    """Show one trajectory as a candidate read it: each token's probability, and what the model preferred."""
     from forecast.lake.trajectory_view import trajectory_view
     from forecast.report.records import record_of
 

@@ -22,6 +22,7 @@ class SequenceStats:
     rank: NDArray[np.int32]
     ties: NDArray[np.int32]
     top1_logprob: NDArray[np.float32]
+    top1_id: NDArray[np.int32]
 
 
 @dataclass(frozen=True)

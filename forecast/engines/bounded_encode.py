@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from forecast.engines.encode import Encoded, Unscored, encode
+from forecast.engines.encode import Encoded, Unscored, encode, text_behind
 from forecast.errors import CandidateError, PassingError
 from forecast.inputs.bounded import MEMORY, BoundedError, bounded
 from forecast.inputs.models.resolve import Candidate
@@ -40,6 +40,17 @@ def encode_bounded(
     )
     memory = MEMORY + _MEMORY_A_BYTE * n_bytes
     return _named(candidate, what, seconds, memory, _encode, trajectories, options)
+
+
+def texts_behind(candidate: Candidate, pairs: Sequence[tuple[int, int]]) -> list[str]:
+    """For each pair of token ids what the second adds to the text of the first; see `text_behind`.
+
+    Raises:
+        CandidateError: see `encode_bounded`.
+    """
+    check_tokenizer(candidate)
+    what = "its tokenizer fails on the ids of the model's first choices", "repair it"
+    return _named(candidate, what, _SECONDS, MEMORY, _texts_behind, pairs)
 
 
 def check_tokenizer(candidate: Candidate) -> None:
@@ -113,6 +124,11 @@ def _load(candidate: Candidate) -> None:
         _loaded = None, None
         with planned_files(candidate) as files:
             _loaded = candidate.files_digest, load_tokenizer(candidate, files)
+
+
+def _texts_behind(candidate: Candidate, pairs: Sequence[tuple[int, int]]) -> list[str]:
+    _load(candidate)
+    return [text_behind(_loaded[1], *pair) for pair in pairs]
 
 
 def _encode(

@@ -97,6 +97,14 @@ def encode(
     return result
 
 
+def text_behind(tokenizer: Any, before: int, token: int) -> str:
+    """What a token adds to the text of another before it: at a beginning some tokenizers drop its space."""
+    kept = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    alone, both = (tokenizer.decode(ids, **kept) for ids in ([before], [before, token]))
+    # Within a character the text before changes, too.
+    return str(both[len(alone) :] if both.startswith(alone) else tokenizer.decode([token], **kept))
+
+
 def _report_whole_offsets(tokenizer: Any) -> None:
     """Make offsets include a token's spaces, which some byte-level tokenizers trim; its ids stay the same."""
     last_step: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "post_processor", None)

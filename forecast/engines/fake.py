@@ -101,6 +101,7 @@ class FakeEngine:
             rank=(1 + (logits > chosen).sum(axis=1)).astype(np.int32),
             ties=((logits == chosen).sum(axis=1) - 1).astype(np.int32),
             top1_logprob=log_p.max(axis=1).astype(np.float32),
+            top1_id=logits.argmax(axis=1).astype(np.int32),
         )
 
     def close(self) -> None:

@@ -46,7 +46,14 @@ _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 # Families' names for one thing: Gemma's, RecurrentGemma's, xLSTM's.
 _SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 _PROBE_TOKENS, _LEAST_PROBE = 64, 7
-_DTYPES = (np.float32, np.float32, np.int32, np.int32, np.float32)  # of the statistics, in their order
+_DTYPES = (
+    np.float32,
+    np.float32,
+    np.int32,
+    np.int32,
+    np.float32,
+    np.int32,
+)  # of the statistics, in their order
 # The self-check compares two computations of the same numbers, relative to the largest: rounding only.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 

@@ -161,8 +161,8 @@ class VllmEngine:
             self._generate([(i, *sequences[i]) for i in waiting], use_cache)
             for index, floats, counts in self._taken():
                 logprob, entropy, top1 = np.frombuffer(floats, np.float32).reshape(3, -1)
-                rank, ties = np.frombuffer(counts, np.int32).reshape(2, -1)
-                found[index] = SequenceStats(logprob, entropy, rank, ties, top1)
+                rank, ties, top1_id = np.frombuffer(counts, np.int32).reshape(3, -1)
+                found[index] = SequenceStats(logprob, entropy, rank, ties, top1, top1_id)
             # Scored tokens that were in the cache already, from a text that begins the same, never passed by.
             waiting = [i for i in waiting if (one := found[i]) is None or not bool((one.rank >= 0).all())]
             if not waiting:
@@ -218,10 +218,13 @@ class VllmEngine:
         most = (theirs >= chosen - near).sum(1).numpy()
         broken = bool((theirs.isnan() | theirs.isposinf()).any())  # `score` says where
         wrong_rank = not bool(((least <= own.rank) & (own.rank + own.ties <= most)).all())
-        if not broken and (not off <= near or wrong_rank):
+        first = theirs.gather(1, torch.from_numpy(own.top1_id)[:, None].long().clamp(min=0))
+        wrong_first = not bool((first[:, 0] >= theirs.amax(1) - near).all())
+        if not broken and (not off <= near or wrong_rank or wrong_first):
+            counts = " and in rank" * wrong_rank + " and in the first choice" * wrong_first
             raise CandidateError(
                 f"candidate {self._name!r}: statistics taken inside vLLM {version} differ from its own "
-                f"log-probabilities by {off:.2g} nats{' and in rank' if wrong_rank else ''}; "
+                f"log-probabilities by {off:.2g} nats{counts}; "
                 f"known to work: vLLM {', '.join(KNOWN_VERSIONS)}"
             )
 

@@ -2,8 +2,8 @@
 
 vLLM hands back log-probabilities of a truncated list. What is needed instead is taken where the hidden states
 of a step pass by: at the positions that predict scored tokens the output head is run in blocks of bounded
-size, and five numbers per token are kept until they are fetched. To vLLM such a request is an ordinary prompt
-of which one token is generated, so it may use its prefix cache and cut prompts in chunks.
+size, and the statistics of each token are kept until they are fetched. To vLLM such a request is an ordinary
+prompt of which one token is generated, so it may use its prefix cache and cut prompts in chunks.
 
 This module is imported by vLLM in each worker, and needs nothing of vLLM itself.
 
@@ -32,7 +32,7 @@ class RequestStats:
     """Statistics of one request; a rank of -1 marks a token whose hidden state has not passed by."""
 
     floats: NDArray[np.float32]  # [3, S]: logprob, entropy, top1_logprob
-    counts: NDArray[np.int32]  # [2, S]: rank, ties
+    counts: NDArray[np.int32]  # [3, S]: rank, ties, top1_id
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Collector:
             begin, end = max(first, span.start), min(first + len(own), span.start + span.size)
             if index not in self._found:
                 self._found[index] = RequestStats(
-                    np.full((3, len(own)), np.nan, np.float32), np.full((2, len(own)), -1, np.int32)
+                    np.full((3, len(own)), np.nan, np.float32), np.full((3, len(own)), -1, np.int32)
                 )
             if begin < end:
                 rows.append(np.arange(begin, end) - span.start + span.offset)
@@ -92,14 +92,14 @@ class Collector:
                 parts.append(logit_stats(real, target_N[i : i + block], budget_bytes=_BLOCK_BYTES))
         if not parts:  # another rank has them
             return
-        logprob, entropy, rank, ties, top1 = (
+        logprob, entropy, rank, ties, top1, top1_id = (
             torch.cat(each).cpu().numpy() for each in zip(*parts, strict=True)
         )
         done = 0
         for index, begin, end in places:
             here = slice(done, done + end - begin)
             self._found[index].floats[:, begin:end] = logprob[here], entropy[here], top1[here]
-            self._found[index].counts[:, begin:end] = rank[here], ties[here]
+            self._found[index].counts[:, begin:end] = rank[here], ties[here], top1_id[here]
             done += end - begin
 
     def take(self) -> list[tuple[int, bytes, bytes]]:

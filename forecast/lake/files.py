@@ -188,6 +188,13 @@ _POSSIBLE = (
     & (pl.col("entropy") >= 0)
     & (pl.col("rank") >= 1)
     & (pl.col("ties") >= 0)
+    & (pl.col("top1_id") >= 0)
+    & (
+        pl.when(pl.col("rank") > 1)
+        .then(pl.col("top1_id") != pl.col("token_id"))
+        .otherwise(pl.col("top1_id") <= pl.col("token_id"))  # lower ids may tie with it
+    )
+    & ((pl.col("rank") > 1) | (pl.col("ties") > 0) | (pl.col("top1_id") == pl.col("token_id")))
     & (pl.col("n_bytes") >= 0)
 )
 

@@ -3,8 +3,8 @@
 import codecs
 import difflib
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 from rich.console import Group, RenderableType
@@ -13,13 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from forecast import storage
-from forecast.errors import ConfigError, NoDataError
+from forecast.engines.bounded_encode import texts_behind
+from forecast.errors import CandidateError, ConfigError, NoDataError
+from forecast.inputs.models.resolve import Candidate
 from forecast.inputs.trajectories import Trajectory
 from forecast.lake.files import read_receipts, read_rows
 from forecast.plan import Plan, Unit
 from forecast.safe_text import printable
 
 _NAMES_SHOWN = 20
+_SURPRISES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class ShownToken:
     rank: int
     ties: int
     top1_logprob: float
+    top1_id: int  # the model's first choice
+    top1_text: str | None = None  # what it would have added to the text; None where no tokenizer tells
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class CandidateTrajectory:
     trajectory: Trajectory
     unscored_text: str  # the part of the solution before the window
     tokens: tuple[ShownToken, ...]
+    no_top1_texts: str | None = None  # why texts of first choices are missing
 
 
 def read_trajectory(
@@ -65,7 +71,26 @@ def read_trajectory(
     rows = pl.DataFrame(table).filter(own).sort("position")
     if rows.is_empty():
         raise NoDataError(f"{name!r} could not read this trajectory; `forecast score` says why")
-    return align_tokens(name, trajectory, rows)
+    return _with_first_choices(align_tokens(name, trajectory, rows), unit.candidate)
+
+
+def _with_first_choices(shown: CandidateTrajectory, candidate: Candidate) -> CandidateTrajectory:
+    """The same with the texts of first choices, as far as the candidate's tokenizer can be had."""
+    pairs = dict.fromkeys((t.token_id, t.top1_id) for t in shown.tokens if t.token_id != t.top1_id)
+    known: dict[tuple[int, int], str] = {}
+    missing = None
+    try:
+        if candidate.files_digest is None:
+            missing = "a made-up candidate has no tokenizer"
+        elif pairs:
+            known = dict(zip(pairs, texts_behind(candidate, list(pairs)), strict=True))
+    except CandidateError as error:
+        missing = str(error)
+    tokens = tuple(
+        replace(t, top1_text=t.text if t.top1_id == t.token_id else known.get((t.token_id, t.top1_id)))
+        for t in shown.tokens
+    )
+    return replace(shown, tokens=tokens, no_top1_texts=missing if pairs else None)
 
 
 def align_tokens(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> CandidateTrajectory:
@@ -81,7 +106,7 @@ def align_tokens(candidate: str, trajectory: Trajectory, rows: pl.DataFrame) -> 
     tokens = []
     for row in rows.iter_rows(named=True):
         end = at + row["n_bytes"]
-        statistics = {key: row[key] for key in ShownToken.__dataclass_fields__ if key != "text"}
+        statistics = {key: row[key] for key in ShownToken.__dataclass_fields__ if "text" not in key}
         tokens.append(ShownToken(text=decode(data[at:end]), **statistics))
         at = end
     return CandidateTrajectory(candidate, trajectory, before, tuple(tokens))
@@ -118,7 +143,7 @@ def _check_known(what: str, name: str, known: Collection[str]) -> None:
 
 
 def trajectory_view(shown: CandidateTrajectory, table: bool) -> RenderableType:
-    """The solution in colour (green: expected, red: surprising), then its tokens as a table."""
+    """The solution in colour (green: expected, red: surprising), then its least expected tokens, or all."""
     t, tokens = shown.trajectory, shown.tokens
     mean = -sum(token.logprob for token in tokens) / len(tokens)
     first = sum(token.rank == 1 for token in tokens) / len(tokens)
@@ -133,12 +158,39 @@ def trajectory_view(shown: CandidateTrajectory, table: bool) -> RenderableType:
     text = Text.assemble((printable(t.prompt), "dim"), (printable(shown.unscored_text), "dim italic"))
     for token in tokens:
         text.append(printable(token.text), style=_colour(token.logprob))
-    grid = Table("position", "token", "logprob", "entropy", "rank", "ties", "top-1 logprob")
+    grid = _all_tokens(tokens) if table else _surprises(tokens)
+    note = [Text(f"texts of first choices are missing: {shown.no_top1_texts}")] if shown.no_top1_texts else []
+    return Group(head, legend, text, *([grid] if grid.row_count else []), *note)
+
+
+def _all_tokens(tokens: Sequence[ShownToken]) -> Table:
+    grid = Table("position", "token", "rank", "first choice", "logprob", "top-1 logprob", "entropy", "ties")
     for token in tokens:
-        own = Text(repr(token.text)[1:-1] or "…", style=_colour(token.logprob))
-        logprob, entropy, top1 = (f"{n:.4f}" for n in (token.logprob, token.entropy, token.top1_logprob))
-        grid.add_row(str(token.position), own, logprob, entropy, str(token.rank), str(token.ties), top1)
-    return Group(head, legend, text, *([grid] if table else []))
+        nats = (f"{n:.4f}" for n in (token.logprob, token.top1_logprob, token.entropy))
+        grid.add_row(str(token.position), *_texts(token), *nats, str(token.ties))
+    return grid
+
+
+def _surprises(tokens: Sequence[ShownToken]) -> Table:
+    """Tokens that were not the first choice, the least probable first."""
+    others = sorted((t for t in tokens if t.top1_id != t.token_id), key=lambda t: t.logprob)
+    grid = Table("position", "token", "rank", "first choice", "probability", "of first choice")
+    grid.title = f"least expected tokens ({min(_SURPRISES_SHOWN, len(others))} of {len(others)})"
+    for token in others[:_SURPRISES_SHOWN]:
+        own, first = (f"{math.exp(n):.2g}" for n in (token.logprob, token.top1_logprob))
+        grid.add_row(str(token.position), *_texts(token), own, first)
+    return grid
+
+
+def _texts(token: ShownToken) -> tuple[Text, str, Text]:
+    """The expert's token, its rank, and the model's first choice."""
+    own = Text(repr(token.text) if token.text else "…", style=_colour(token.logprob))
+    if token.top1_id == token.token_id:
+        first = Text("the same", style="dim")
+    else:
+        text = repr(token.top1_text) if token.top1_text else f"id {token.top1_id}"
+        first = Text(text, style=_colour(token.top1_logprob))
+    return own, str(token.rank), first
 
 
 def _colour(logprob: float) -> Style:

@@ -1,8 +1,9 @@
 """Exact statistics of a candidate's full next-token distribution at each scored token.
 
 Five numbers are enough for every proxy metric (see `forecast.proxies`): logprob, entropy, rank, ties and
-top1_logprob. `token_stats` computes them from hidden states and an output head in bounded memory,
-`logit_stats` from existing logits. `reference` computes the same in fp64, slowly, for tests.
+top1_logprob. A sixth, top1_id, says which token the model preferred. `token_stats` computes them from hidden
+states and an output head in bounded memory, `logit_stats` from existing logits. `reference` computes the same
+in fp64, slowly, for tests.
 
 Names are imported when they are first used: planning reads `version` and must not need torch.
 """

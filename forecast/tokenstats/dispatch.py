@@ -54,8 +54,8 @@ def token_stats(
 
     Returns:
         TokenStats of [N] tensors on the device of `hidden`. Logits with NaN or +inf, or all masked, give NaN
-        in logprob, entropy and top1_logprob and 0 in rank and ties, and so does an infinite product under a
-        soft-cap, which would make it finite. A masked target has logprob -inf.
+        in logprob, entropy and top1_logprob, 0 in rank and ties and -1 in top1_id, and so does an infinite
+        product under a soft-cap, which would make it finite. A masked target has logprob -inf.
 
     Raises:
         ValueError: shapes, dtypes or a path that do not fit, or a target outside the vocabulary.

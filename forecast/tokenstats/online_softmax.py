@@ -2,7 +2,7 @@
 
 With `m = max l`, `s = sum exp(l - m)` and `w = sum (l - m) exp(l - m)` over a part, two parts merge by moving
 both to the larger maximum `M`: with `d = m - M <= 0`, `s' = e^d s` and `w' = e^d (w + d s)`, and then adding.
-Counts add.
+Counts add. Of ids with the largest logit the lowest stays, wherever the vocabulary is cut.
 
 Why the arithmetic is safe: a part whose entries are all masked (-inf) has m = -inf and s = w = 0; its `d`
 is raised to a finite number, so it contributes exactly nothing. NaN and +inf make `s` NaN where they are met,
@@ -23,6 +23,7 @@ from forecast.tokenstats.types import TokenStats
 
 # exp() of anything below is 0 in fp32; finite, so that its product with that 0 is 0.
 EXP_IS_ZERO = -1e4
+NO_ID = 2**31 - 1  # above all ids, so that the lowest of several is one that exists
 
 
 class Partials(NamedTuple):
@@ -33,6 +34,8 @@ class Partials(NamedTuple):
     weighted: `sum (l - max) exp(l - max)`, nats, float32.
     greater: entries with a logit strictly greater than the target's, int32.
     equal: entries with the target's logit, the target itself included, int32.
+    top1: lowest id, in the whole vocabulary, of those with the largest logit; NO_ID where all are masked,
+        int32.
     """
 
     max: torch.Tensor
@@ -40,13 +43,15 @@ class Partials(NamedTuple):
     weighted: torch.Tensor
     greater: torch.Tensor
     equal: torch.Tensor
+    top1: torch.Tensor
 
 
 def nothing(n: int, device: torch.device) -> Partials:
     """The state of `n` tokens before anything was seen; merging with it changes nothing."""
     zeros = torch.zeros(n, device=device)
     counts = torch.zeros(n, dtype=torch.int32, device=device)
-    return Partials(torch.full_like(zeros, -math.inf), zeros, zeros.clone(), counts, counts.clone())
+    no_id = torch.full_like(counts, NO_ID)
+    return Partials(torch.full_like(zeros, -math.inf), zeros, zeros.clone(), counts, counts.clone(), no_id)
 
 
 def combine(parts: Partials) -> Partials:
@@ -60,6 +65,7 @@ def combine(parts: Partials) -> Partials:
         weighted=((parts.weighted + down * parts.sum_exp) * factor).sum(dim=0),
         greater=parts.greater.sum(dim=0, dtype=torch.int32),
         equal=parts.equal.sum(dim=0, dtype=torch.int32),
+        top1=torch.where(parts.max == maximum, parts.top1, NO_ID).amin(dim=0),
     )
 
 
@@ -78,7 +84,7 @@ def finish(whole: Partials, target_N: torch.Tensor, vocab_size: int) -> TokenSta
 
     Returns:
         TokenStats; NaN in logprob, entropy and top1_logprob where a logit was NaN or +inf, or where all were
-        masked, and 0 in rank and ties, which no token with a distribution has as its rank.
+        masked; then rank and ties are 0 and top1_id is -1, which no token with a distribution has.
     """
     seen = whole.max > -math.inf
     sum_exp = torch.where(seen, whole.sum_exp.clamp(min=1.0), math.nan)
@@ -91,4 +97,5 @@ def finish(whole: Partials, target_N: torch.Tensor, vocab_size: int) -> TokenSta
         rank=(whole.greater + 1) * known,
         ties=(whole.equal - 1) * known,
         top1_logprob=-log_sum,
+        top1_id=torch.where(known, whole.top1, -1),
     )

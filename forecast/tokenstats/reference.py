@@ -23,4 +23,10 @@ def reference_stats(logits: torch.Tensor, targets: torch.Tensor) -> TokenStats:
         rank=known * (1 + (x_NV > x_N[:, None]).sum(dim=1)),
         ties=known * ((x_NV == x_N[:, None]).sum(dim=1) - 1),
         top1_logprob=log_p_NV.max(dim=1).values,
+        top1_id=torch.where(known, _first_true(x_NV == x_NV.amax(dim=1, keepdim=True)), -1),
     )
+
+
+def _first_true(mask_NV: torch.Tensor) -> torch.Tensor:
+    """Index [N] of the first true entry of each row; 0 where there is none."""
+    return (mask_NV.cumsum(dim=1) == 0).sum(dim=1) * mask_NV.any(dim=1)

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from forecast.tokenstats.online_softmax import EXP_IS_ZERO, Partials, concatenate, nothing
+from forecast.tokenstats.online_softmax import EXP_IS_ZERO, NO_ID, Partials, concatenate, nothing
 from forecast.tokenstats.types import LogitTransform
 
 # A CPU multiplies best with hundreds of rows at once and reduces best in its cache, so the product of a
@@ -74,10 +74,21 @@ def _tile_partials(logits_TV: torch.Tensor, work_TV: torch.Tensor, target_T: tor
     """State of fp32 logits, which are overwritten, and so is `work_TV`."""
     greater_T = torch.gt(logits_TV, target_T[:, None], out=work_TV).sum(dim=1)
     equal_T = torch.eq(logits_TV, target_T[:, None], out=work_TV).sum(dim=1)
-    max_T = logits_TV.amax(dim=1)
+    max_T, top1_T = _largest(logits_TV)
     base_T = torch.where(max_T == -math.inf, 0.0, max_T)
     log2_TV = logits_TV.sub_(base_T[:, None]).mul_(_LOG2_E).clamp_(min=EXP_IS_ZERO)
     exp_TV = torch.exp2(log2_TV, out=work_TV)
     sum_T = exp_TV.sum(dim=1)
     weighted_T = exp_TV.mul_(log2_TV).sum(dim=1).mul_(_LN_2)
-    return Partials(max_T, sum_T, weighted_T, greater_T.int(), equal_T.int())
+    top1_T = torch.where(max_T == -math.inf, NO_ID, top1_T.int())
+    return Partials(max_T, sum_T, weighted_T, greater_T.int(), equal_T.int(), top1_T)
+
+
+def _largest(logits_TV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest value of each row, NaN where one is NaN, and the first place that has it."""
+    if logits_TV.device.type != "cpu":
+        found = logits_TV.max(dim=1)
+        return found.values, found.indices
+    # One thread of an AMD EPYC 9005, ns per logit: numpy's argmax 0.04, torch's amax 0.05 and max 0.48.
+    top1_T = torch.from_numpy(logits_TV.numpy().argmax(axis=1))
+    return logits_TV.gather(1, top1_T[:, None]).squeeze(1), top1_T

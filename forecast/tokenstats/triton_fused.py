@@ -132,6 +132,7 @@ def _reduce_products(
     weighted_out,
     greater_out,
     equal_out,
+    top1_out,
     n,
     v,
     d,
@@ -172,6 +173,7 @@ def _reduce_products(
     weighted = tl.zeros([R], tl.float32)
     greater = tl.zeros([R], tl.int32)
     equal = tl.zeros([R], tl.int32)
+    top1 = tl.full([R], 2**31 - 1, tl.int32)  # `online_softmax.NO_ID`
     for tile in range(first, last):
         column_C = tile * C + tl.arange(0, C)
         inside_C = column_C < v
@@ -201,8 +203,8 @@ def _reduce_products(
             tl.sum(tl.where(hit_RC, x_RC, 0.0), axis=1),
             mask=exists_R & (target_tile_R == tile) & (find != 0),
         )
-        maximum, sum_exp, weighted, greater, equal = take_in(
-            maximum, sum_exp, weighted, greater, equal, x_RC, inside_RC, target_logit_R
+        maximum, sum_exp, weighted, greater, equal, top1 = take_in(
+            maximum, sum_exp, weighted, greater, equal, top1, x_RC, inside_RC, column_C, target_logit_R
         )
     out = part.to(tl.int64) * n + row_R
     keep = exists_R & (find == 0)
@@ -211,3 +213,4 @@ def _reduce_products(
     tl.store(weighted_out + out, weighted, mask=keep)
     tl.store(greater_out + out, greater, mask=keep)
     tl.store(equal_out + out, equal, mask=keep)
+    tl.store(top1_out + out, top1, mask=keep)

@@ -15,6 +15,7 @@ import triton.language as tl
 
 # exp() of anything below is 0; finite, so that its product with that 0 is 0 (`online_softmax.EXP_IS_ZERO`).
 _FLOOR = tl.constexpr(-1e4)
+_NO_ID = tl.constexpr(2**31 - 1)  # `online_softmax.NO_ID`
 
 
 @triton.jit
@@ -48,14 +49,18 @@ def transformed(x, scale, softcap, HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.cons
 
 
 @triton.jit
-def take_in(maximum, sum_exp, weighted, greater, equal, x_RC, inside_RC, target_R):
+def take_in(maximum, sum_exp, weighted, greater, equal, top1, x_RC, inside_RC, column_C, target_R):
     """The state of R rows, each tensor [R], after another tile of fp32 logits.
 
-    `x_RC` must be -inf outside of the vocabulary, where `inside_RC` is false.
+    `x_RC` must be -inf outside of the vocabulary, where `inside_RC` is false. Tiles come in the order of
+    their ids, `column_C`, so of equal ones the first stays.
     """
     above_RC = inside_RC & (x_RC > target_R[:, None])
     same_RC = inside_RC & (x_RC == target_R[:, None])
-    larger = tl.maximum(maximum, tl.max(x_RC, axis=1))
+    largest = tl.max(x_RC, axis=1)
+    best_RC = inside_RC & (x_RC == largest[:, None])
+    best = tl.min(tl.where(best_RC, column_C[None, :], _NO_ID), axis=1)
+    larger = tl.maximum(maximum, largest)
     base = tl.where(larger == float("-inf"), 0.0, larger)
     down = maximum - base
     down = tl.where(down < _FLOOR, _FLOOR, down)
@@ -69,4 +74,5 @@ def take_in(maximum, sum_exp, weighted, greater, equal, x_RC, inside_RC, target_
         (weighted + down * sum_exp) * factor + tl.sum(exp_RC * shifted_RC, axis=1),
         greater + tl.sum(above_RC.to(tl.int32), axis=1),
         equal + tl.sum(same_RC.to(tl.int32), axis=1),
+        tl.where(largest > maximum, best, top1),
     )

@@ -14,8 +14,9 @@ class TokenStats(NamedTuple):
     rank: `1 + #{v : l[v] > l[y]}`, strictly greater, best is 1, int32.
     ties: `#{v != y : l[v] == l[y]}`, int32.
     top1_logprob: `max l - logsumexp(l)`, nats, <= 0, float32.
+    top1_id: the first choice, `argmax l`; of equally large ones the lowest id, int32.
 
-    Where the logits are no distribution the nats are NaN, and rank and ties 0.
+    Where the logits are no distribution the nats are NaN, rank and ties 0, and top1_id -1.
     """
 
     logprob: torch.Tensor
@@ -23,6 +24,7 @@ class TokenStats(NamedTuple):
     rank: torch.Tensor
     ties: torch.Tensor
     top1_logprob: torch.Tensor
+    top1_id: torch.Tensor
 
 
 class LogitTransform(NamedTuple):

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
+from forecast import storage
 from forecast.config.sources import LARGEST
 from forecast.errors import NoDataError, shortened
 from forecast.lake.files import Receipt, unscored_failures
 from forecast.lake.receipt_cache import registered_receipts
-from forecast.plan import Failure, Plan, Unit
+from forecast.plan import Failure, Kind, Plan, Unit
 
 Group = tuple[str, str, str]  # candidate_id, kind, task
 # Expert and instance_id; None for the expert of a choice item, whose options stand or fall together.
@@ -51,7 +53,8 @@ def participation(plan: Plan, failures: Sequence[Failure]) -> Participation:
     if not units:
         reasons = "".join(f"\n{failure.error}" for failure in found)
         raise NoDataError(
-            f"no candidate is fully scored yet; run `forecast score` with this configuration first{reasons}"
+            "no candidate is fully scored yet; run `forecast score` with this configuration first"
+            f"{_other_units(plan) if not done else ''}{reasons}"
         )
     found += unscored_failures(units, receipts)
     found += _unread_tasks({group: own for group, own in coverage.items() if group[0] in complete})
@@ -104,6 +107,17 @@ def _beyond_tables(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> di
         for unit in units
         if not 0 <= (parameters := receipts[unit.address].parameters) <= LARGEST
     }
+
+
+def _other_units(plan: Plan) -> str:
+    """That there are files, though none of this plan."""
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    if not any(storage.list_files(plan.folder(kind), ".parquet") for kind in kinds):
+        return ""
+    return (
+        f"; what lies in {plan.folder('trajectories')} was scored under other settings or by an earlier "
+        "version of forecast, and such numbers are not mixed"
+    )
 
 
 def _unread_tasks(coverage: Mapping[Group, _Coverage]) -> list[Failure]:

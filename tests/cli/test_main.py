@@ -84,6 +84,7 @@ def test_score_json_names_the_lake_and_counts_its_rows(folder: Path) -> None:
         "rank",
         "ties",
         "top1_logprob",
+        "top1_id",
     ]
 
 

@@ -96,6 +96,9 @@ def assert_matches(stats: SequenceStats, logits: torch.Tensor, one: Encoded) -> 
     sharp = least == most
     assert sharp.mean() > 0.9
     np.testing.assert_array_equal(stats.rank[sharp], plain.rank.numpy()[sharp])
+    first = logits.gather(1, torch.from_numpy(stats.top1_id)[:, None].long())
+    assert (first[:, 0] >= logits.amax(1) - CLOSE).all()
+    assert (stats.top1_id == plain.top1_id.numpy()).mean() > 0.9
 
 
 def test_equals_the_model_itself(model_folder: Path) -> None:

@@ -40,7 +40,7 @@ def logits_of(hidden: torch.Tensor) -> torch.Tensor:
 
 def taken(collector: Collector) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     return {
-        index: (np.frombuffer(f, np.float32).reshape(3, -1), np.frombuffer(c, np.int32).reshape(2, -1))
+        index: (np.frombuffer(f, np.float32).reshape(3, -1), np.frombuffer(c, np.int32).reshape(3, -1))
         for index, f, c in collector.take()
     }
 
@@ -56,7 +56,8 @@ def assert_whole(found: dict[int, tuple[np.ndarray, np.ndarray]], *names: str) -
             floats, (expected.logprob, expected.entropy, expected.top1_logprob), strict=True
         ):
             np.testing.assert_allclose(mine, other.numpy(), rtol=0, atol=1e-5)
-        np.testing.assert_array_equal(counts, torch.stack([expected.rank, expected.ties]).numpy())
+        whole = torch.stack([expected.rank, expected.ties, expected.top1_id])
+        np.testing.assert_array_equal(counts, whole.numpy())
 
 
 @dataclass
@@ -192,7 +193,7 @@ def test_infinite_states_have_no_rank_even_under_a_cap() -> None:
     floats, counts = taken(collector)[ord("a")]
     assert (
         np.isnan(floats).all(0).tolist()
-        == (counts == 0).all(0).tolist()
+        == (counts == [[0], [0], [-1]]).all(0).tolist()
         == [False, False, True] + 3 * [False]
     )
 

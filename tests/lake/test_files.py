@@ -90,6 +90,8 @@ def test_writing_a_unit_again_replaces_it(plan: Plan) -> None:
         ("rank", 0),
         ("rank", None),
         ("ties", -1),
+        ("top1_id", -1),
+        ("top1_id", None),
         ("n_bytes", -1),
     ],
 )
@@ -235,3 +237,11 @@ def test_text_that_is_not_utf8_is_refused(plan: Plan) -> None:
     pq.write_table(table.set_column(place, "expert", broken), path)
     with pytest.raises(InputError, match="UTF8"):
         read_rows([(path, rows)])
+
+
+@pytest.mark.parametrize("rank", [{"rank": 1}, {"rank": 2}, {"rank": 1, "ties": 1}])
+def test_a_first_choice_that_contradicts_the_rank_is_an_error(plan: Plan, rank: dict[str, int]) -> None:
+    wrong = {1: 8, 2: 7}[rank["rank"]]
+    tell(plan, lambda *_: [{"token_id": 7, "top1_id": wrong, **rank}])
+    with pytest.raises(InputError, match="impossible values"):
+        rows_of(plan, plan.units[0])

@@ -6,12 +6,16 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lakes import config_of, fill, solutions, tell
 from rich.console import Console
+from tiny import llama, save_model
+from transformers import AutoTokenizer
 
-from forecast.errors import ConfigError, InputError, NoDataError
+from forecast.errors import CandidateError, ConfigError, InputError, NoDataError
+from forecast.inputs.models.resolve import Candidate
 from forecast.inputs.trajectories import Trajectory
 from forecast.lake.trajectory_view import CandidateTrajectory, align_tokens, read_trajectory, trajectory_view
 from forecast.plan import Plan, make_plan
@@ -26,6 +30,7 @@ TASKS = {
 def rows_of(*n_bytes: int) -> pl.DataFrame:
     """Token rows that stand for these numbers of bytes."""
     values = {"token_id": 1, "logprob": -0.5, "entropy": 1.0, "rank": 1, "ties": 0, "top1_logprob": -0.5}
+    values["top1_id"] = 1
     return pl.DataFrame([{"position": i, "n_bytes": n, **values} for i, n in enumerate(n_bytes)])
 
 
@@ -163,17 +168,64 @@ def test_record_has_everything(scored: Plan) -> None:
     assert record["trajectory"]["solution"] == " It is a."
     assert record["tokens"][0].keys() == {
         "position", "text", "token_id", "n_bytes", "logprob", "entropy", "rank", "ties", "top1_logprob",
+        "top1_id", "top1_text",
     }  # fmt: skip
+
+
+def test_show_says_what_a_real_tokenizer_would_have_written(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "m", llama())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    rows = solutions("a", text=" She has 16 - 3 = 13 eggs left.\n#### 13")
+    config = config_of(tmp_path, {"t": rows}, {"m": str(tmp_path / "m")}, engine={"kind": "torch"})
+    plan = make_plan(config)
+    fill(plan)
+    shown = read_trajectory(plan, None, None, None, None)
+    ids = tokenizer(shown.trajectory.prompt + shown.trajectory.solution)["input_ids"]
+    logits = model(torch.tensor([ids])).logits[0, -len(shown.tokens) - 1 : -1]
+    first = logits.argmax(dim=1).tolist()
+    assert [t.top1_id for t in shown.tokens] == first
+    assert [t.top1_text for t in shown.tokens] == [tokenizer.decode([token]) for token in first]
+    assert shown.no_top1_texts is None
+    page = plain(shown)
+    for token in shown.tokens:
+        assert repr(token.top1_text) in page or token.rank == 1
+
+
+def test_first_choices_without_a_tokenizer_are_ids_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(candidate: Candidate, pairs: object) -> list[str]:
+        raise CandidateError(f"candidate {candidate.name!r}: its tokenizer cannot be loaded")
+
+    monkeypatch.setattr("forecast.lake.trajectory_view.texts_behind", fails)
+    save_model(tmp_path / "m", llama())
+    source = {"m": str(tmp_path / "m")}
+    plan = make_plan(config_of(tmp_path, {"t": solutions("a")}, source, engine={"kind": "torch"}))
+    tell(plan, lambda unit, t: [{"n_bytes": 1}, {"n_bytes": 1, "rank": 1}])
+    shown = read_trajectory(plan, None, None, None, None)
+    assert [t.top1_text for t in shown.tokens] == [None, "."]
+    assert shown.no_top1_texts == "candidate 'm': its tokenizer cannot be loaded"
+    assert "id 0" in plain(shown) and shown.no_top1_texts in plain(shown)
+
+
+def test_show_of_a_made_up_candidate_gives_ids_and_says_why(scored: Plan) -> None:
+    shown = read_trajectory(scored, "one", "t", "a", None)
+    others = [t for t in shown.tokens if t.top1_id != t.token_id]
+    assert others and shown.no_top1_texts is not None
+    assert all(f"id {t.top1_id}" in plain(shown) for t in others)
 
 
 def test_view_shows_the_text_and_the_figures() -> None:
     trajectory = Trajectory("t", "i", "x", "Say it.", "ab")
-    rows = rows_of(1, 1).with_columns(logprob=pl.Series([-0.25, -2.5]), rank=pl.Series([1, 9]))
+    changes = {"logprob": [-0.25, -2.5], "rank": [1, 9], "top1_id": [1, 5]}
+    rows = rows_of(1, 1).with_columns(pl.Series(name, values) for name, values in changes.items())
     shown = plain(align_tokens("m", trajectory, rows))
     assert "m reads t/i by x: 2 tokens, cross-entropy 1.375 nats, first choice 50%" in shown
     assert "Say it.ab" in shown
     assert "-2.5000" in shown and "│ 9" in shown.replace("  ", " ")
-    assert "position" not in printed(align_tokens("m", trajectory, rows), table=False)
+    assert "id 5" in shown and "the same" in shown
+    short = printed(align_tokens("m", trajectory, rows), table=False)
+    assert "entropy  " not in short and "id 5" in short and "the same" not in short
 
 
 def test_texts_are_neither_markup_nor_commands_to_the_terminal() -> None:

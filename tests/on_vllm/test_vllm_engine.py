@@ -262,6 +262,7 @@ def test_no_place_to_hook_into(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("top1_logprob", np.nan, "by nan nats; known"),
         ("rank", 1, r"by \S+ nats and in rank; known"),
         ("ties", 1, r"by \S+ nats and in rank; known"),
+        ("top1_id", 1, r"by \S+ nats and in the first choice; known"),
     ],
 )
 def test_a_hook_that_gives_other_numbers(
@@ -325,7 +326,8 @@ def test_the_classes_of_the_v2_runner() -> None:
         atol=1e-5,
     )
     assert index == 1
-    assert np.frombuffer(counts, np.int32).tolist() == [*expected.rank.tolist(), *expected.ties.tolist()]
+    whole = torch.cat([expected.rank, expected.ties, expected.top1_id])
+    assert np.frombuffer(counts, np.int32).tolist() == whole.tolist()
     hooked.remove_request("ours")
     assert hooked.token_id_scores == {}  # the rest is the original's
 

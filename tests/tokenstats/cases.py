@@ -7,6 +7,8 @@ import torch
 
 from forecast.tokenstats import TokenStats
 
+DTYPES = [torch.float32, torch.float32, torch.int32, torch.int32, torch.float32, torch.int32]
+
 # fp32 sums of a thousand terms; logits up to about 60.
 NATS = 2e-5
 
@@ -26,9 +28,10 @@ def targets_of(n: int, v: int) -> torch.Tensor:
 
 
 def assert_same(fast: TokenStats, plain: TokenStats, nats: float = NATS) -> None:
-    """Counts equal; nats within `nats` or a relative 1e-6."""
+    """Counts and first choices equal; nats within `nats` or a relative 1e-6."""
     torch.testing.assert_close(fast.rank.long().cpu(), plain.rank.long(), rtol=0, atol=0)
     torch.testing.assert_close(fast.ties.long().cpu(), plain.ties.long(), rtol=0, atol=0)
+    torch.testing.assert_close(fast.top1_id.long().cpu(), plain.top1_id.long(), rtol=0, atol=0)
     for name in ("logprob", "entropy", "top1_logprob"):
         torch.testing.assert_close(
             getattr(fast, name).double().cpu(),

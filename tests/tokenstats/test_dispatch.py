@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenstats.cases import NATS, assert_same, integers, normal, targets_of
+from tokenstats.cases import DTYPES, NATS, assert_same, integers, normal, targets_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -38,7 +38,7 @@ def test_equals_the_reference(n: int, v: int, dtype: torch.dtype) -> None:
         targets_of(n, v),
     )
     fast = token_stats(hidden, head, targets)
-    assert [t.dtype for t in fast] == [torch.float32, torch.float32, torch.int32, torch.int32, torch.float32]
+    assert [t.dtype for t in fast] == DTYPES
     assert all(t.shape == (n,) for t in fast)
     assert_same(fast, reference_stats(hidden.double() @ head.double().T, targets))
 
@@ -71,6 +71,18 @@ def test_equals_the_reference_on_logits_of_ordinary_models() -> None:
     # The products may differ in the last bit, which can swap neighbours but no more.
     assert (fast.rank - plain.rank).abs().max() <= 1
     assert (fast.rank == plain.rank).float().mean() > 0.95
+    assert (fast.top1_id == plain.top1_id).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("budget", [1, 96 << 20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_first_choice_of_tied_logits_is_the_lowest_id(dtype: torch.dtype, budget: int) -> None:
+    logits = torch.full((4, 9000), -1.0, dtype=dtype)
+    logits[0, [17, 18, 8999]], logits[1, [8998, 8999]], logits[2, 1:], logits[3, 5] = 2.0, 0.0, -INF, -0.0
+    logits[3, 4] = 0.0
+    stats = logit_stats(logits, torch.tensor([18, 0, 0, 5]), budget_bytes=budget)
+    assert stats.top1_id.tolist() == [17, 8998, 0, 4]
+    assert_same(stats, reference_stats(logits, torch.tensor([18, 0, 0, 5])))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 100, 254, 255, 10_000])
@@ -182,7 +194,7 @@ def test_extreme_logits_stay_finite() -> None:
 
 def test_one_entry_is_certain() -> None:
     stats = of_logits(torch.tensor([[3.0]]), torch.tensor([0]))
-    assert [float(t[0]) for t in stats] == [0, 0, 1, 0, 0]
+    assert [float(t[0]) for t in stats] == [0, 0, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("bad", [math.nan, INF])
@@ -192,7 +204,7 @@ def test_broken_logits_give_nan(bad: float, column: int) -> None:
     bias[column] = bad
     stats = token_stats(integers(9, 16, seed=1), integers(507, 16, seed=2), targets_of(9, 507), bias=bias)
     assert all(t.isnan().all() for t in (stats.logprob, stats.entropy, stats.top1_logprob))
-    assert not stats.rank.any() and not stats.ties.any()
+    assert not stats.rank.any() and not stats.ties.any() and (stats.top1_id == -1).all()
 
 
 @pytest.mark.parametrize("bad", [math.nan, INF, -INF])
@@ -398,7 +410,8 @@ def test_names_of_entries_do_not_matter(case: tuple[torch.Tensor, torch.Tensor],
     order = list(range(logits.shape[1]))
     random.shuffle(order)  # type: ignore[attr-defined]
     place = torch.tensor(order).argsort()
-    for one, other in zip(
-        of_logits(logits, targets), of_logits(logits[:, order], place[targets]), strict=True
-    ):
+    straight, renamed = of_logits(logits, targets), of_logits(logits[:, order], place[targets])
+    for one, other in zip(straight[:-1], renamed[:-1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    first, first_renamed = straight.top1_id[:, None].long(), renamed.top1_id[:, None].long()
+    assert torch.equal(logits.gather(1, first), logits[:, order].gather(1, first_renamed))

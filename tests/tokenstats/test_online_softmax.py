@@ -1,5 +1,6 @@
 """Parts of a vocabulary merge to the whole, however it is cut, and nothing broken is lost on the way."""
 
+import itertools
 import math
 from functools import reduce
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tokenstats.cases import NATS, assert_same, normal
 
 from forecast.tokenstats import logit_stats
-from forecast.tokenstats.online_softmax import Partials, combine, concatenate, finish, nothing
+from forecast.tokenstats.online_softmax import NO_ID, Partials, combine, concatenate, finish, nothing
 from forecast.tokenstats.reference import reference_stats
 from forecast.tokenstats.torch_tiles import block_partials
 from forecast.tokenstats.types import LogitTransform
@@ -24,6 +25,11 @@ def part(logits: Any, target: Any = 0.0) -> Partials:
     """State of one token after these logits."""
     logits = torch.as_tensor(logits, dtype=torch.float32)
     return block_partials(logits[None], torch.tensor([float(target)]), LogitTransform(), 1)[0]
+
+
+def moved(state: Partials, start: int) -> Partials:
+    """The state of a part whose first entry is the vocabulary's number `start`."""
+    return state._replace(top1=torch.where(state.top1 == NO_ID, NO_ID, state.top1 + start))
 
 
 def merge(*parts: Partials) -> Partials:
@@ -41,7 +47,8 @@ def test_a_part_says_what_its_definition_says() -> None:
     assert state.max.item() == 3 and state.greater.item() == 1 and state.equal.item() == 2
     assert state.sum_exp.item() == pytest.approx(1 + 2 * e1 + e2, rel=1e-6)
     assert state.weighted.item() == pytest.approx(-2 * e1 - 2 * e2, rel=1e-6)
-    assert [t.dtype for t in state] == [torch.float32] * 3 + [torch.int32] * 2
+    assert [t.dtype for t in state] == [torch.float32] * 3 + [torch.int32] * 3
+    assert state.top1.item() == 1
 
 
 def test_nothing_changes_nothing() -> None:
@@ -85,6 +92,7 @@ def test_rounding_cannot_make_a_probability_above_one() -> None:
         torch.tensor([1e-7]),
         torch.zeros(1, dtype=torch.int32),
         torch.ones(1, dtype=torch.int32),
+        torch.zeros(1, dtype=torch.int32),
     )
     assert nats_of(state, 5.0) == (0, 0, 0)
 
@@ -98,6 +106,15 @@ def test_the_order_of_parts_does_not_matter() -> None:
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
         for one, other in zip(reduce(merge, [parts[i] for i in order]), at_once, strict=True):
             torch.testing.assert_close(one, other)
+
+
+def test_first_choice_of_parts_is_the_lowest_id_of_the_largest() -> None:
+    low, high, masked = part([0.0, 2.0, 2.0]), moved(part([2.0, 1.0]), 3), moved(part([-INF]), 5)
+    for parts in ((low, high, masked), (masked, high, low)):
+        assert merge(*parts).top1.item() == 1
+    assert merge(part([0.0, 1.0]), high, masked).top1.item() == 3
+    nowhere = merge(masked, part([-INF]))
+    assert (nowhere.top1.item(), finish(nowhere, torch.tensor([0.0]), 10).top1_id.item()) == (NO_ID, -1)
 
 
 def test_concatenation_keeps_tokens_apart() -> None:
@@ -137,7 +154,8 @@ def test_parts_make_the_whole(case: tuple[list[torch.Tensor], torch.Tensor], til
     logits = torch.cat(pieces, dim=1)
     target_N = logits.gather(1, targets[:, None]).squeeze(1)
     parts = [block_partials(piece, target_N, LogitTransform(), tile_rows)[0] for piece in pieces]
-    stats = finish(merge(*parts), target_N, logits.shape[1])
+    starts = itertools.accumulate((piece.shape[1] for piece in pieces), initial=0)
+    stats = finish(merge(*map(moved, parts, starts)), target_N, logits.shape[1])
     scale = float(logits[logits.isfinite()].abs().max()) if logits.isfinite().any() else 0.0
     assert_same(stats, reference_stats(logits, targets), nats=NATS + 1e-6 * scale)
     assert_same(stats, logit_stats(logits, targets), nats=NATS)

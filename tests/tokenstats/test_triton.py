@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenstats.cases import DTYPES as TOKEN_STATS
 from tokenstats.cases import NATS, assert_same, integers, normal, targets_of
 
 from forecast.tokenstats import TokenStats, logit_stats, token_stats
@@ -98,7 +99,7 @@ def test_the_entry_takes_these_paths(path: Any, dtype: torch.dtype, n: int, v: i
     hidden, head = integers(n, d, seed=1, dtype=dtype), integers(v, d, seed=2, dtype=dtype)
     targets = targets_of(n, v)
     stats = token_stats(hidden.to(DEVICE), head.to(DEVICE), targets.to(DEVICE), path=path)
-    assert [t.dtype for t in stats] == [torch.float32, torch.float32, torch.int32, torch.int32, torch.float32]
+    assert [t.dtype for t in stats] == TOKEN_STATS
     assert all(t.shape == (n,) and t.device.type == DEVICE.type for t in stats)
     assert_same(stats, reference_stats((hidden.double() @ head.double().T).to(dtype), targets))
 
@@ -160,7 +161,7 @@ def test_broken_logits_give_nan(bad: float, column: int) -> None:
         of_products(torch.eye(5), logits.T.contiguous(), targets, bias),
     ):
         assert all(t.isnan().all() for t in (stats.logprob, stats.entropy, stats.top1_logprob))
-        assert not stats.rank.any() and not stats.ties.any()
+        assert not stats.rank.any() and not stats.ties.any() and (stats.top1_id == -1).all()
 
 
 @pytest.mark.parametrize("bad", [math.nan, INF, -INF])
@@ -200,6 +201,7 @@ def test_masked_entries_contribute_nothing() -> None:
         assert (stats.rank == 61).all() and (stats.ties == 62).all()
     everything = of_logits(torch.full((2, 40), -INF), torch.tensor([0, 39]), 16)
     assert everything.logprob.isnan().all() and everything.top1_logprob.isnan().all()
+    assert (everything.top1_id == -1).all()
 
 
 def test_extreme_and_equal_logits() -> None:
@@ -208,7 +210,7 @@ def test_extreme_and_equal_logits() -> None:
     targets = torch.tensor([0, 0, 39])
     assert_same(of_logits(logits, targets, 16), reference_stats(logits, targets))
     equal = of_logits(torch.full((1, 123), 7.0), torch.tensor([122]), 16)
-    assert (equal.rank.item(), equal.ties.item()) == (1, 122)
+    assert (equal.rank.item(), equal.ties.item(), equal.top1_id.item()) == (1, 122, 0)
     assert equal.entropy.item() == pytest.approx(math.log(123), abs=1e-6)
 
 
@@ -242,6 +244,8 @@ def test_a_target_ties_with_itself_whatever_the_order_of_summation(dtype: torch.
     assert (stats.ties >= 0).all()
     assert (stats.logprob <= stats.top1_logprob).all() and (stats.top1_logprob <= 0).all()
     assert ((stats.rank == 1) == (stats.logprob == stats.top1_logprob)).all()
+    first = targets.to(stats.rank.device) == stats.top1_id
+    assert (stats.rank[first] == 1).all() and (stats.rank[~first] + stats.ties[~first] > 1).all()
     torch.testing.assert_close(
         stats.logprob.cpu().double(),
         reference_stats(hidden.double() @ head.double().T, targets).logprob,

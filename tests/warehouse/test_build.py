@@ -19,6 +19,7 @@ from forecast.errors import InputError, NoDataError
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Failure, Plan, Unit, make_plan
 from forecast.proxies.token_proxies import PROXIES
+from forecast.tokenstats.version import STATISTICS_VERSION
 from forecast.warehouse.build import build_warehouse
 from forecast.warehouse.connect import open_warehouse
 
@@ -374,6 +375,21 @@ def test_nothing_scored_yet(tmp_path: Path) -> None:
     with pytest.raises(NoDataError, match="forecast score"):
         build_warehouse(plan)
     assert not (tmp_path / "out").exists()
+
+
+def test_units_of_an_earlier_version_are_not_read_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, {"t": solutions("a")}, {"a": "fake://1"})
+    with monkeypatch.context() as earlier:
+        earlier.setattr("forecast.plan.STATISTICS_VERSION", STATISTICS_VERSION - 1)
+        fill(make_plan(config))
+    plan = make_plan(config)
+    assert not plan.done()
+    with pytest.raises(NoDataError, match=r"forecast score.*earlier version"):
+        build_warehouse(plan)
+    fill(plan)
+    assert plan.done()
 
 
 def test_every_candidate_failed(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def pair_tokens(
         CandidateError: the setups did not read the same tokens; names the first token that differs.
     """
     absent = pl.DataFrame(list(left_out), schema=dict.fromkeys(INSTANCE, pl.String), orient="row")
-    kept = [*_TOKEN, "token_id", "n_bytes", *UNITS]
+    kept = [*_TOKEN, "token_id", "n_bytes", "top1_id", *UNITS]
     first, second = (
         pl.DataFrame(table).select(kept).join(absent, on=INSTANCE, how="anti") for table in (base, against)
     )
