@@ -183,7 +183,7 @@ def make_plan(
     scores, unusable, notes = imported_scores(config)
     failures += unusable
     if not unusable:
-        failures += _unmeasured_targets(config, scores)
+        notes = (*notes, *_unmeasured_targets(config, scores))
     planned = (tuple(candidates), trajectories, choices, tuple(units.values()))
     return Plan(config, *planned, tuple(failures), scores, notes)
 
@@ -212,13 +212,13 @@ def imported_scores(
     return tuple(scores.values()), tuple(failures), tuple(notes)
 
 
-def _unmeasured_targets(config: Config, scores: Iterable[MeasuredScore]) -> list[Failure]:
+def _unmeasured_targets(config: Config, scores: Iterable[MeasuredScore]) -> list[str]:
     """Keys of `ranking.targets` that no score is of, so that they would be without effect."""
     measured = dict.fromkeys(
         [*(s.task for s in scores), *(source.task for source in config.direct_evaluation)]
     )
     return [
-        Failure("task", task, f"ranking.targets: no score of a task {task!r}; {did_you_mean(task, measured)}")
+        f"ranking.targets: no score of a task {task!r}; {did_you_mean(task, measured)}"
         for task in config.ranking.targets
         if measured and task not in measured
     ]

@@ -53,7 +53,8 @@ def score_units(units: Sequence[Unit], engine: Engine, config: Config) -> list[S
         CandidateError: the candidate's tokenizer or numbers are at fault.
     """
     started = time.perf_counter()
-    encoded = [_encode(unit, engine, config) for unit in units]
+    limit = engine.facts.context_length
+    encoded = [encode_unit(unit, config, limit, engine.tokenizer) for unit in units]
     scored = [[one for one in each if isinstance(one, Encoded)] for each in encoded]
     stats = iter(engine.score([one for each in scored for one in each]))
     rows = []
@@ -74,18 +75,28 @@ def score_units(units: Sequence[Unit], engine: Engine, config: Config) -> list[S
     ]
 
 
-def _encode(unit: Unit, engine: Engine, config: Config) -> list[Encoded | Unscored]:
+def encode_unit(
+    unit: Unit, config: Config, context_length: int | None, tokenizer: Any = None
+) -> list[Encoded | Unscored]:
+    """The texts of a unit as its candidate reads them.
+
+    Args:
+        tokenizer: of a made-up candidate; others load their own.
+
+    Raises:
+        CandidateError: see `encode`.
+    """
     choices = unit.shard.kind == "choices"
     options: dict[str, Any] = {
         # The options of a direct evaluation follow their prompt as plain text, as in OLMES.
         "prompt_form": "raw" if choices else unit.candidate.prompt_form,
         "window": Window() if choices else config.window,
-        "context_length": engine.facts.context_length,
+        "context_length": context_length,
         "truncate_prefix": config.too_long == "truncate_prefix",
     }
     texts, candidate = unit.shard.trajectories, unit.candidate
     if candidate.files_digest is None:  # made up
-        return encode(texts, engine.tokenizer, candidate=candidate.name, **options)
+        return encode(texts, tokenizer, candidate=candidate.name, **options)
     return encode_bounded(candidate, texts, **options)
 
 

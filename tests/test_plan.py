@@ -269,3 +269,28 @@ def test_prompts_that_end_in_a_space_are_noted(tmp_path: Path) -> None:
     rows = [{"id": str(i), "prompt": p, "solution": s, "expert": "a"} for i, (p, s) in enumerate(lines)]
     (note,) = make_plan(config_of(tmp_path, {"t": rows}, {"a": "fake://1"}, CHOICES)).notes()
     assert note.startswith("task 't': 1 of 4 prompts end in a space")
+
+
+def test_scores_are_read_and_checked_with_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text("candidate,task,metric,value\na,exam,acc,0.5\nother,exam,acc,0.4\n")
+    (tmp_path / "bad.csv").write_text("candidate,task,metric,score\na,exam,acc,0.5\n")
+    sources = [{"format": "csv", "path": str(tmp_path / name)} for name in ("good.csv", "bad.csv")]
+    config = config_of(tmp_path, {"t": solutions("a")}, {"a": "fake://1"}, measured_scores=sources)
+    plan = make_plan(config)
+    assert [(s.candidate, s.task, s.value) for s in plan.scores] == [("a", "exam", 0.5)]
+    (failure,) = plan.failures
+    assert failure.subject == "measured_scores" and "bad.csv:1: no column 'value'" in failure.error
+    assert [("other" in note, "good.csv" in note) for note in plan.notes()] == [(True, True)]
+
+
+def test_target_without_a_score_is_noted_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("candidate,task,metric,value\na,exam,acc,0.5\n")
+    config = config_of(
+        tmp_path,
+        {"t": solutions("a")},
+        {"a": "fake://1"},
+        measured_scores=[{"format": "csv", "path": str(tmp_path / "scores.csv")}],
+        ranking={"targets": {"exma": ["t"]}},
+    )
+    (note,) = make_plan(config).notes()
+    assert "'exma'" in note and "did you mean 'exam'" in note

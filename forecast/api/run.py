@@ -45,6 +45,7 @@ class Run:
     def __init__(self, config: "Config", source: str | None = None, plan: "Plan | None" = None) -> None:
         """Args: source: the file that reports name; None: the configuration's name."""
         self.config, self.source, self._plan = config, source or config.name, plan
+        self._refused: list[Failure] | None = None
         self.failed: list[dict[str, str]] = []
 
     def __repr__(self) -> str:
@@ -62,6 +63,18 @@ class Run:
 
                 self._plan = plan_with_scored_checkpoints(self.config, self.config.nightly.watch)
         return self._plan
+
+    def refused(self) -> "list[Failure]":
+        """Candidates with work left that would fail, found without reading weights; looked for once."""
+        if self._refused is None:
+            plan = self.plan()
+            done = plan.done()
+            self._refused = []
+            if waiting := [unit for unit in plan.units if unit.address not in done]:
+                from forecast.preflight import refused_candidates
+
+                self._refused = refused_candidates(plan, waiting)
+        return self._refused
 
     def score(
         self,
@@ -99,14 +112,22 @@ class Run:
         if retry and (released := quarantine.release(plan)):
             tell({"event": "released", "count": released})
         aside = quarantine.of(plan)
+        refused = self.refused()
+        bad = {failure.name for failure in refused}
         waiting = [unit for unit in plan.units if unit.address not in done]
         ids = dict.fromkeys(unit.candidate.candidate_id for unit in waiting)
-        failures = [*plan.failures, *(aside[id_].failure() for id_ in ids if id_ in aside)]
+        names = {unit.candidate.candidate_id: unit.candidate.name for unit in waiting}
+        held = [aside[id_].failure() for id_ in ids if id_ in aside and names[id_] not in bad]
+        failures = [*plan.failures, *refused, *held]
         for failure in failures:
             tell({"event": "failed", **failure.as_record()})
         for note in plan.notes():
             tell({"event": "note", "note": note})
-        if waiting := [unit for unit in waiting if unit.candidate.candidate_id not in aside]:
+        if waiting := [
+            unit
+            for unit in waiting
+            if unit.candidate.candidate_id not in aside and unit.candidate.name not in bad
+        ]:
             storage.try_out(plan.config.output)
             from actors.cluster import connected
             from actors.scheduler import score_plan

@@ -21,7 +21,7 @@ from forecast.cli import checkpoints, convert, corpora, diagnose, jobs, nightly,
 from forecast.cli.interruption import RESUME, Interruption
 from forecast.cli.options import Address, ConfigPath, DryRun, Json, Retry
 from forecast.cli.rank import rank
-from forecast.cli.scoring import aggregate_run, ranking_of, score_run
+from forecast.cli.scoring import aggregate_run, checked_plan, ranking_of, score_run
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
 from forecast.report.console import err, leave, out, print_failures, print_json
 from forecast.report.terminal import render
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from forecast.plan import Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,7 +116,7 @@ def run(
     """Score, aggregate and rank: the whole way from weights and solutions to a ranking."""
     loaded = api.load(config)
     if dry_run:
-        _print_plan(loaded.plan(), json_)
+        _print_plan(loaded, json_)
     scored = score_run(loaded, address, retry)
     aggregate_run(loaded)
     ranked = ranking_of(loaded)
@@ -143,7 +142,7 @@ def score(
     """Read every trajectory with every candidate; what is already in the lake is not done again."""
     loaded = api.load(config)
     if dry_run:
-        _print_plan(loaded.plan(), json_)
+        _print_plan(loaded, json_)
     record = score_run(loaded, address, retry)
     counts = f"{record['done']} of {record['units']} units, {record['rows']:,} token rows"
     _answer(record, f"{counts} in {record['lake']}", json_)
@@ -154,7 +153,7 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     """Compute the 80 proxies and the measured scores from the lake, and publish the warehouse."""
     loaded = api.load(config)
     if dry_run:
-        _print_plan(loaded.plan(), json_)
+        _print_plan(loaded, json_)
     failed = [failure.as_record() for failure in aggregate_run(loaded)]
     from forecast.warehouse.connect import warehouse_path
 
@@ -240,10 +239,10 @@ app.command(epilog=nightly.EPILOG)(nightly.nightly)
 jobs.register(app)
 
 
-def _print_plan(plan: "Plan", as_json: bool) -> NoReturn:
+def _print_plan(run: api.Run, as_json: bool) -> NoReturn:
     from forecast.runs.records import plan_document, plan_record
 
-    record = plan_record(plan)
+    record = plan_record(*checked_plan(run))
     _answer(record, render(plan_document(record)), as_json)
     raise typer.Exit
 

@@ -14,15 +14,22 @@ from forecast.runs.progress import ScoringProgress
 from forecast.safe_text import json_text
 
 if TYPE_CHECKING:
-    from forecast.plan import Failure
+    from forecast.plan import Failure, Plan
 
 
 def score_run(run: api.Run, address: str | None, retry: bool) -> dict[str, Any]:
     """As `Run.score` with progress on standard error."""
-    with err.status("reading inputs and fingerprinting candidates"):
-        run.plan()
+    checked_plan(run)
     with redirect_stdout(sys.stderr):  # Ray prints news of dead workers, and our JSON goes to standard output
         return run.score(address, retry, print_event, show=progress_bars())
+
+
+def checked_plan(run: api.Run) -> "tuple[Plan, list[Failure]]":
+    """The plan and the candidates that would fail, with a spinner."""
+    with err.status("reading inputs and fingerprinting candidates"):
+        plan = run.plan()
+    with err.status("checking models, tokenizers and templates"):
+        return plan, run.refused()
 
 
 def aggregate_run(run: api.Run) -> "list[Failure]":

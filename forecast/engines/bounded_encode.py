@@ -33,13 +33,14 @@ def encode_bounded(
     """
     check_tokenizer(candidate)  # its time is no part of the texts'; it is loaded once
     n_bytes = sum(len(t.prompt.encode()) + len(t.solution.encode()) for t in trajectories)
+    n_texts = "1 text" if len(trajectories) == 1 else f"{len(trajectories)} texts"
     seconds = _SECONDS + _SECONDS_A_TEXT * len(trajectories) + _SECONDS_A_BYTE * n_bytes
     what = (
-        f"its tokenizer or chat template fails on {len(trajectories)} texts of {n_bytes} bytes together",
+        f"its tokenizer or chat template fails on {n_texts} of {n_bytes} bytes together",
         "repair them, or set prompt_form: raw if it is the template",
     )
     memory = MEMORY + _MEMORY_A_BYTE * n_bytes
-    return _named(candidate, what, seconds, memory, _encode, trajectories, options)
+    return in_helper(candidate, what, seconds, memory, _encode, trajectories, options)
 
 
 def texts_behind(candidate: Candidate, pairs: Sequence[tuple[int, int]]) -> list[str]:
@@ -61,7 +62,7 @@ def check_tokenizer(candidate: Candidate) -> None:
     """
     warm_up()
     what = ("its tokenizer cannot be loaded", "repair it, or copy or download it again")
-    _named(candidate, what, _LOAD_SECONDS, MEMORY, _load)
+    in_helper(candidate, what, _LOAD_SECONDS, MEMORY, _load)
 
 
 def check_configuration(candidate: Candidate) -> None:
@@ -75,7 +76,7 @@ def check_configuration(candidate: Candidate) -> None:
         return
     warm_up()
     what = ("the model that config.json asks for cannot be built", "correct config.json")
-    _named(candidate, what, _LOAD_SECONDS, MEMORY, _build)
+    in_helper(candidate, what, _LOAD_SECONDS, MEMORY, _build)
 
 
 def warm_up() -> None:
@@ -84,7 +85,7 @@ def warm_up() -> None:
         bounded(_ready, seconds=_IMPORT_SECONDS)
 
 
-def _named(
+def in_helper(
     candidate: Candidate,
     what: tuple[str, str],
     seconds: float,
@@ -92,6 +93,14 @@ def _named(
     function: Callable[..., _T],
     *arguments: Any,
 ) -> _T:
+    """The value of `function(candidate, *arguments)`, computed in the helper process.
+
+    Args:
+        what: what cannot be done where it exceeds a limit, and what to do then.
+
+    Raises:
+        CandidateError: names the candidate.
+    """
     try:
         return bounded(function, candidate, *arguments, seconds=seconds, memory=memory)
     except BoundedError as error:

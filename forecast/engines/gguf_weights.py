@@ -58,8 +58,8 @@ def divisors(header: GgufHeader, name: str, count: int) -> list[float]:
     return [float(value) for value in values]
 
 
-def check_weights(header: GgufHeader, config: Any) -> None:
-    """Check that file and model have the same weights of the same shapes, before any is read.
+def check_weights(header: GgufHeader, config: Any) -> Any:
+    """The model on the meta device, once file and model have the same weights of the same shapes.
 
     transformers leaves out tensors that have no place, takes those of another size, and fills what is missing
     with random numbers.
@@ -91,3 +91,4 @@ def check_weights(header: GgufHeader, config: Any) -> None:
         if sum(map(math.prod, shapes)) != parameter.numel() or not is_whole:
             has = " and ".join(str(list(shape)) for shape in shapes)
             raise header.refusal(held[name][0], f"is {has}, not {list(parameter.shape)} as the keys say")
+    return model

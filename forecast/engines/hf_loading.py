@@ -19,8 +19,8 @@ from forecast.engines.file_contents import check_contents, some_of, tensors_of
 from forecast.engines.gguf_config import configuration_of
 from forecast.engines.gguf_tokenizer import tokenizer_of
 from forecast.engines.size_limits import limited_size, out_of_memory
-from forecast.errors import CandidateError, PassingError
-from forecast.inputs.models.gguf import read_header
+from forecast.errors import CandidateError, PassingError, described
+from forecast.inputs.models.gguf import GgufHeader, read_header
 from forecast.inputs.models.resolve import Candidate, ModelFiles, locate_files
 from forecast.inputs.models.view import view_of
 
@@ -125,14 +125,13 @@ def _named(candidate: Candidate, files: ModelFiles, what: str) -> Iterator[None]
     except CandidateError:
         raise
     except Exception as error:  # transformers raises what its many parsers raise
-        said = " ".join(str(error).split())  # of several lines
-        said = said.replace(str(files.folder), candidate.settings.source)  # the view is of no interest
+        said = described(error).replace(
+            str(files.folder), candidate.settings.source
+        )  # the view is of no interest
         # transformers' own OSErrors are about what the files hold; those of the system have a number.
         passes = out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None)
         kind = PassingError if passes else CandidateError
-        raise kind(
-            f"candidate {candidate.name!r}: its {what} cannot be loaded: {type(error).__name__}: {said}"
-        ) from error
+        raise kind(f"candidate {candidate.name!r}: its {what} cannot be loaded: {said}") from error
 
 
 def build_without_weights(candidate: Candidate, files: ModelFiles) -> None:
@@ -159,8 +158,27 @@ def check_weights(candidate: Candidate, files: ModelFiles) -> int:
     Raises:
         CandidateError: the files lack weights or do not fit the model.
     """
+    return sum(p.numel() for p in without_weights(candidate, files).parameters())
+
+
+def without_weights(candidate: Candidate, files: ModelFiles) -> Any:
+    """The model that the files hold, on the meta device.
+
+    Raises:
+        CandidateError: the files lack weights or do not fit the model.
+    """
     transformers.utils.logging.set_verbosity_error()
-    return sum(p.numel() for p in _filled(candidate, files, **_SHAPES_ALONE).parameters())
+    if files.gguf is None:
+        return _filled(candidate, files, **_SHAPES_ALONE)
+    with gguf_weights.read_once(), _named(candidate, files, "weights"):
+        return _checked_gguf(candidate, read_header(files.gguf, candidate.name))[1]
+
+
+def _checked_gguf(candidate: Candidate, header: GgufHeader) -> tuple[Any, Any]:
+    """The configuration that a GGUF file describes, and its model on the meta device."""
+    config = configuration_of(header)
+    with limited_size(candidate.name, len(header.tensors)):
+        return config, gguf_weights.check_weights(header, config)
 
 
 def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
@@ -174,10 +192,7 @@ def _load_model(candidate: Candidate, files: ModelFiles) -> Any:
 def _load_gguf(candidate: Candidate, files: ModelFiles, path: Path) -> Any:
     """The model by what a GGUF file says, all of it."""
     with gguf_weights.read_once(), _named(candidate, files, "weights"):
-        header = read_header(path, candidate.name)
-        config = configuration_of(header)
-        with limited_size(candidate.name, len(header.tensors)):
-            gguf_weights.check_weights(header, config)
+        config, _ = _checked_gguf(candidate, read_header(path, candidate.name))
         quantization = GgufConfig(dequantize=True)
         return _filled(candidate, files, config=config, gguf_file=path.name, quantization_config=quantization)
 

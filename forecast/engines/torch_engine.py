@@ -31,7 +31,7 @@ from forecast.engines.prefix_reader import (
 from forecast.engines.prefix_tree import Tokens
 from forecast.engines.reading_costs import reading_costs
 from forecast.engines.size_limits import out_of_memory
-from forecast.engines.variants import make_variant
+from forecast.engines.variants import body_and_head, make_variant, named_candidate
 from forecast.errors import CandidateError, PassingError
 from forecast.inputs.models.resolve import Candidate
 from forecast.tokenstats import TokenStats, token_stats
@@ -82,11 +82,8 @@ class TorchEngine:
         self._model, self.tokenizer = load_candidate(candidate)
         make_variant(self._model, candidate, self._device)
         speed_up(self._model)
-        self._body, head = self._model.base_model, self._model.get_output_embeddings()
-        if self._body is self._model or head is None:
-            raise CandidateError(
-                f"candidate {self._name!r}: {type(self._model).__name__} is not a body with an output head"
-            )
+        with named_candidate(self._name):
+            self._body, head = body_and_head(self._model)
         text_config = self._model.config.get_text_config()
         vocab_size = real_vocab_size(candidate, self.tokenizer, head.weight.shape[0])
         self._head = head.weight[:vocab_size]

@@ -1,5 +1,7 @@
 """Compressed variants of a loaded model: weight-only rounding and depth pruning, for any decoder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,14 +19,33 @@ def make_variant(model: Any, candidate: Candidate, device: torch.device) -> None
     Raises:
         CandidateError: its settings do not fit the model; names the candidate.
     """
-    try:
+    with named_candidate(candidate.name):
         if candidate.settings.drop_layers:
             drop_layers(model, candidate.settings.drop_layers)
         model.to(device)
         if candidate.settings.quantize is not None:
             quantize_weights(model, candidate.settings.quantize)
+
+
+@contextmanager
+def named_candidate(name: str) -> Iterator[None]:
+    """Within the block errors begin with the candidate's name."""
+    try:
+        yield
     except CandidateError as error:
-        raise CandidateError(f"candidate {candidate.name!r}: {error}") from None
+        raise CandidateError(f"candidate {name!r}: {error}") from None
+
+
+def body_and_head(model: Any) -> tuple[Any, Any]:
+    """The model without its output head, and the head.
+
+    Raises:
+        CandidateError: it is not made of these two.
+    """
+    body, head = model.base_model, model.get_output_embeddings()
+    if body is model or head is None:
+        raise CandidateError(f"{type(model).__name__} is not a body with an output head")
+    return body, head
 
 
 def decoder_layers(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:
@@ -57,7 +78,8 @@ def drop_layers(model: Any, which: int | tuple[int, ...]) -> None:
     total = len(layers)
     gone = set(range(total - 1 - which, total - 1)) if isinstance(which, int) else set(which)
     if len(gone) >= total or any(not 0 <= i < total for i in gone):
-        raise CandidateError(f"drop_layers {which} does not fit a model of {total} layers")
+        fix = f"at most {total - 1}" if isinstance(which, int) else f"indices of 0 to {total - 1}, not all"
+        raise CandidateError(f"drop_layers {which} does not fit a model of {total} layers; drop {fix}")
     kept = [i for i in range(total) if i not in gone]
     setattr(parent, name, nn.ModuleList(layers[i] for i in kept))
     for index, layer in enumerate(getattr(parent, name)):
@@ -80,21 +102,24 @@ def quantize_weights(model: Any, settings: Quantize) -> None:
     Raises:
         CandidateError: most of the decoder's weights are not in linear layers (fused experts, for example).
     """
-    _, _, layers = decoder_layers(model)
-    done = 0
-    for module in layers.modules():
+    check_roundable(model)
+    for module in decoder_layers(model)[2].modules():
         if isinstance(module, nn.Linear):
             module.weight.data = round_to_nearest(module.weight.data, settings)
         elif isinstance(module, Conv1D):  # GPT-2 keeps [inputs, outputs]
             module.weight.data = round_to_nearest(module.weight.data.T, settings).T.contiguous()
-        else:
-            continue
-        done += module.weight.numel()
+
+
+def check_roundable(model: Any) -> None:
+    """Raises: CandidateError: most of the decoder's weights are not in linear layers."""
+    _, _, layers = decoder_layers(model)
+    linear = (module for module in layers.modules() if isinstance(module, nn.Linear | Conv1D))
+    done = sum(module.weight.numel() for module in linear)
     total = sum(p.numel() for p in layers.parameters())
     if done < 0.9 * total:
         raise CandidateError(
             f"quantize rounds linear layers, but these hold only {done:,} of the decoder's {total:,} "
-            f"parameters in {type(model).__name__}"
+            f"parameters in {type(model).__name__}; remove quantize"
         )
 
 

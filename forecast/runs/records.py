@@ -31,8 +31,12 @@ _SCHEMA = {column.name: pl.String() if column.format is TEXT else pl.Int64() for
 }
 
 
-def plan_record(plan: Plan) -> dict[str, Any]:
-    """The plan: work per candidate, how much of it is done, what could not be planned."""
+def plan_record(plan: Plan, refused: Sequence[Failure] = ()) -> dict[str, Any]:
+    """The plan: work per candidate, how much of it is done, what could not be planned.
+
+    Args:
+        refused: candidates that would fail.
+    """
     done = plan.done()
     candidates = []
     by_candidate = _by_candidate(plan.units)
@@ -63,7 +67,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "direct_evaluation": {task: len(items) for task, items in plan.choices.items()},
         "candidates": candidates,
         "notes": plan.notes(),
-        "failed": [failure.as_record() for failure in plan.failures],
+        "failed": [failure.as_record() for failure in (*plan.failures, *refused)],
     }
 
 
