@@ -51,7 +51,7 @@ def texts_behind(candidate: Candidate, pairs: Sequence[tuple[int, int]]) -> list
     """
     check_tokenizer(candidate)
     what = "its tokenizer fails on the ids of the model's first choices", "repair it"
-    return _named(candidate, what, _SECONDS, MEMORY, _texts_behind, pairs)
+    return in_helper(candidate, what, _SECONDS, MEMORY, _texts_behind, pairs)
 
 
 def check_tokenizer(candidate: Candidate) -> None:
