@@ -2,12 +2,13 @@
 
 Chosen is the way with the best decision accuracy of those within the budget, the cheapest of equal ones.
 Regret is the target of the best corpus less that of the corpus which the way ranks first (their mean where it
-ties several), in the target's own unit. Its expectation is over corpora resampled with replacement, among
-which both are then chosen, and over the runs of a corpus where one run decides.
+ties several), in the target's own unit. The resampled regret is its mean over corpora resampled with
+replacement, among which both are then chosen, and over the runs of a corpus where one run decides. It is of
+corpora whose targets are known, and so not the ranking's expected regret, which is of targets not seen.
 
 Which way is best is itself learned from these corpora. So the choice is also repeated in every resample, by
 the resample's own decision accuracies, and the regret of what was then chosen is averaged:
-`expected_rechosen`. It still learns from the corpora it is evaluated on; where many ways are about equal it
+`resampled_rechosen`. It still learns from the corpora it is evaluated on; where many ways are about equal it
 is the less biased of the two.
 """
 
@@ -30,7 +31,7 @@ class Regret:
     """In the target's own unit; NaN without resamples."""
 
     observed: float  # on all corpora, mean over the runs that might decide
-    expected: float  # mean over resamples, of this way
+    resampled: float  # mean over resamples, of this way
     low: float  # percentile interval over resamples
     high: float
     random: float  # on all corpora, of a corpus taken at random
@@ -47,7 +48,7 @@ class BudgetChoice:
     way: Way | None  # None: none is within the budget
     regret: Regret | None
     chosen_again: float | None  # share of resamples in which the same way is chosen
-    expected_rechosen: float | None  # expected regret where the choice is repeated in every resample
+    resampled_rechosen: float | None  # resampled regret where the choice is repeated in every resample
 
 
 class BudgetChooser:
@@ -94,15 +95,15 @@ class BudgetChooser:
             return None
         everyone = np.ones((1, len(self._goal)), bool)
         observed = float(np.nanmean([_regrets(run, self._goal, everyone)[0] for run in standings]))
-        expected = low = high = float("nan")
+        resampled = low = high = float("nan")
         if len(self._weights):
             by_run = np.array([_regrets(run, self._goal, self._weights > 0) for run in standings])
-            expected = float(np.nanmean(by_run))
+            resampled = float(np.nanmean(by_run))
             tail = (1 - confidence) / 2
             low, high = (float(end) for end in np.nanquantile(by_run, [tail, 1 - tail]))
         first = tuple(self._names[int(np.nanargmax(run))] for run in standings if np.isfinite(run).any())
         random = float(self._goal.max() - self._goal.mean())
-        return Regret(observed, expected, low, high, random, first, self._names[int(self._goal.argmax())])
+        return Regret(observed, resampled, low, high, random, first, self._names[int(self._goal.argmax())])
 
     def _figures(self) -> tuple[Array, Array]:
         """Decision accuracy and regret of every way in every resample: [ways, B] each."""

@@ -26,7 +26,10 @@ def frontier_chart(result: CorporaResult, task: str) -> "alt.TopLevelMixin":
     kinds = [kind for kind in _COLOURS if any(way.kind == kind for way in ways)]
     for kind in kinds:
         own = [w for w in ways if w.kind == kind and comes_first(w, result.accounting.target_size)]
-        lines += [{"kind": kind, "cost": w.cost, "accuracy": w.accuracy} for w in frontier_of(own)]
+        lines += [
+            {"kind": kind, "cost": point.way.cost, "accuracy": point.way.accuracy}
+            for point in frontier_of(own)
+        ]
     x = alt.X(
         "cost:Q",
         scale=alt.Scale(type="log"),

@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import polars as pl
+
 from forecast.analysis.corpora.choose import CorpusRanking
-from forecast.analysis.corpora.corpora_result import CorporaChoice, corpora_frame
+from forecast.analysis.corpora.corpora_result import CorporaChoice, ranking_frames
 from forecast.report.document import Column, Document, Paragraph, Section, Table, Warning
 from forecast.report.format import INTEGER, PERCENT, Format, fixed
 from forecast.report.records import record_of
 
 _MOST_SHORT = 10  # corpora on a terminal
+_MOST_NAMES = 4  # in a sentence
 _SMALL = fixed(4)
+_SHARE = fixed(2)
 _RANK = Format(lambda rank: f"{rank:g}")
 _RANGE = Format(lambda low, high: f"{low:g} to {high:g}")
 
@@ -18,7 +22,7 @@ def answer(ranking: CorpusRanking) -> str:
     """Which corpus leads, and how sure that is, in one sentence."""
     first = ranking.places[0]
     if len(ranking.places) > 1 and all(place.rank == first.rank for place in ranking.places):
-        return f"no corpus leads, all are equal by {ranking.basis}."
+        return f"No corpus leads, all are equal by {ranking.basis}."
     known = "" if first.p_best is None else f": {chances(ranking)}"
     return f"{first.corpus} leads for {ranking.task} by {ranking.basis}{known}."
 
@@ -34,9 +38,11 @@ def chances(ranking: CorpusRanking) -> str:
 
 
 def ranking_section(ranking: CorpusRanking, confidence: float) -> Section:
-    """The table of corpora; ten of them on a terminal."""
-    frame = corpora_frame(ranking)
-    over = {"corpora": "held-out corpora", "seeds": "seeds", None: ""}[ranking.over]
+    """The table of corpora, ten of them on a terminal; and the leading ones two by two."""
+    frame = ranking_frames(ranking)["corpora"]
+    calibrated = ranking.over == "corpora"
+    of = f"in {ranking.unit}" if calibrated else f"in {ranking.metric}"
+    over = {"corpora": "over targets not seen", "seeds": "over other seeds", None: ""}[ranking.over]
     columns = (
         Column("rank", "rank", _RANK, "1 is best; equal forecasts share one."),
         Column("corpus", "corpus"),
@@ -44,38 +50,76 @@ def ranking_section(ranking: CorpusRanking, confidence: float) -> Section:
             "rank_low",
             f"{100 * confidence:g}% interval",
             _RANGE,
-            f"Of the rank, over {over}.",
+            f"Of the rank, {over}.",
             also=("rank_high",),
         ),
-        Column("p_best", "P(best)", PERCENT),
-        Column("p_above_next", "P(above next)", PERCENT),
+        Column("p_best", "P(best)", PERCENT, f"Of being the best of them all, {over}."),
+        Column("p_above_next", "P(above next)", PERCENT, wide_only=calibrated),
         Column(
             "expected_regret",
             "expected regret",
             _SMALL,
-            f"Best corpus less this one, on average; in {ranking.unit}.",
+            f"Best corpus less this one, on average; {of}, {over}.",
         ),
         Column(
             "value",
             ranking.metric,
             _SMALL,
-            f"At {ranking.size}, mean of seeds; the corpora are ranked by it.",
+            f"At {ranking.size}, mean of the runs; what the corpora are ranked by.",
+            wide_only=calibrated,
         ),
-        Column("n_seeds", "seeds", INTEGER, wide_only=True),
+        Column("n_seeds", "runs", INTEGER, wide_only=True),
         Column(
             "forecast",
             "forecast",
             _SMALL,
-            f"Of {ranking.unit}, learned from the other corpora.",
-            wide_only=True,
+            f"Of {ranking.unit}, learned from the other corpora."
+            if calibrated
+            else f"Of {ranking.metric} over many further seeds.",
+            wide_only=not calibrated,
         ),
-        Column("measured", "measured", _SMALL, "Of the target run, where it is known.", wide_only=True),
+        Column(
+            "measured", "measured", _SMALL, "Of the target run, where it is known.", wide_only=not calibrated
+        ),
     )
     rests = "chosen by its decision accuracy" if ranking.chosen == "decision accuracy" else "the default"
     caption = f"Ranked by {ranking.basis} ({rests}). " + (
-        ranking.reason or "Figures are over held-out corpora"
+        f"{_sentence(ranking.reason)}."
+        if ranking.reason
+        else "Figures of a corpus are from its small runs and the targets of others, not from its own target."
     )
-    return Section("Corpora", (Table(frame, columns, caption, terminal_rows=_MOST_SHORT),))
+    parts = [Table(frame, columns, caption, terminal_rows=_MOST_SHORT)]
+    if ranking.pairwise:
+        parts.append(_pairwise(ranking))
+    return Section("Corpora", tuple(parts))
+
+
+def _pairwise(ranking: CorpusRanking) -> Table:
+    """Probabilities that the corpus of a row is better than that of a column."""
+    known = {(pair.corpus, pair.other): pair.p_better for pair in ranking.pairwise}
+    names = list(dict.fromkeys(name for pair in known for name in pair))
+    rows = {
+        name: [
+            known.get((name, other), 1 - known[other, name] if (other, name) in known else None)
+            for other in names
+        ]
+        for name in names
+    }
+    frame = pl.DataFrame(
+        {"corpus": names, **{f"{k + 1}": [rows[n][k] for n in names] for k in range(len(names))}}
+    )
+    columns = (
+        Column("corpus", "corpus"),
+        *(Column(f"{k + 1}", f"{k + 1}", _SHARE) for k in range(len(names))),
+    )
+    caption = (
+        "Probability of being better than each of the leading corpora, which are numbered as in the rows"
+    )
+    return Table(frame, columns, caption, wide_only=True)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def document(result: CorporaChoice, source: str) -> Document:
@@ -83,19 +127,13 @@ def document(result: CorporaChoice, source: str) -> Document:
     ranking = result.ranking
     sections = []
     if ranking is None:
-        sections.append(
-            Section(
-                "", (Paragraph("No choice: no metric of known direction. Next: give --higher or --lower."),)
-            )
-        )
+        none = "No choice: no metric of known direction. Next: give --higher or --lower."
+        sections.append(Section("", (Paragraph(none),)))
     else:
         lines = [answer(ranking)]
         if ranking.reason:
             lines.append(f"How sure: {ranking.reason}.")
-        lines.append(
-            "Next: train one or two corpora at the target size and give their scores with --targets; "
-            "from five on they calibrate the ranking."
-        )
+        lines.append(f"Next: {next_step(ranking)}.")
         sections += [
             Section("", tuple(map(Paragraph, lines))),
             ranking_section(ranking, result.options.confidence),
@@ -111,12 +149,23 @@ def document(result: CorporaChoice, source: str) -> Document:
     )
 
 
+def next_step(ranking: CorpusRanking) -> str:
+    """What to train where targets are missing: corpora that may be the best."""
+    calibrate = "give their scores with --targets: from five on they calibrate the ranking"
+    leading = [place.corpus for place in ranking.places if place.rank_low == 1]
+    if not leading:
+        return f"run several seeds of each corpus; or train some at the target size and {calibrate}"
+    few = ", ".join(leading[:_MOST_NAMES])
+    more = f" and {len(leading) - _MOST_NAMES} more" if len(leading) > _MOST_NAMES else ""
+    return f"train at the target size those that may be the best ({few}{more}), and {calibrate}"
+
+
 def ranking_record(ranking: CorpusRanking | None) -> dict[str, Any]:
-    """`corpora`, the best first, and what the ranking rests on, as JSON."""
+    """`corpora`, the best first, the leading two by two, and what the ranking rests on, as JSON."""
     if ranking is None:
-        return {"corpora": [], "ranking": None}
+        return {"corpora": [], "corpus_pairs": [], "ranking": None}
     about = record_of(ranking)
-    return {"corpora": about.pop("places"), "ranking": about}
+    return {"corpora": about.pop("places"), "corpus_pairs": about.pop("pairwise"), "ranking": about}
 
 
 def record(result: CorporaChoice, source: str) -> dict[str, Any]:

@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 from forecast.analysis.corpora.bootstrap import MIN_GROUPS
 from forecast.analysis.corpora.corpus_ranking import (
     CorpusPlace,
+    PairChance,
     calibrated_draws,
     figures_of,
+    pairs_of,
     places_of,
 )
 from forecast.analysis.corpora.decision_accuracy import Array
+from forecast.analysis.corpora.metric_order import plainness
 from forecast.analysis.corpora.observation_arrays import Panel, Point
 from forecast.analysis.corpora.results import Comparison
 from forecast.analysis.corpora.seed_noise import seed_draws
 from forecast.analysis.corpora.variants import noise_units
-from forecast.proxies.metric_direction import is_accuracy, is_generic_loss
-from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
 
 _SEEDS_ALONE = "figures cover other seeds of these small runs, not whether larger ones keep the order"
 _LUCK = "one run of each corpus, so nothing tells how far its value is luck"
@@ -32,6 +33,7 @@ class Signal:
 
     metric: str
     point: Point
+    place: int  # of the size, from small to large
     sign: int  # of the metric
     means: Array  # [C] over seeds, higher is better, NaN where a corpus has none
     runs: Array  # [S, C] what differs by chance: runs, or means of variants
@@ -64,6 +66,7 @@ class CorpusRanking:
     unit: str  # of regret and forecasts
     reason: str | None  # what the figures do not cover, or why there are none
     places: tuple[CorpusPlace, ...]
+    pairwise: tuple[PairChance, ...]  # of the ten leading corpora
     left_out: tuple[str, ...]  # corpora that the way has no value of
 
 
@@ -79,6 +82,7 @@ def signals_of(c: Comparison, panel: Panel) -> list[Signal]:
                 Signal(
                     c.series.metric,
                     panel.points[p],
+                    panel.sizes.index(panel.points[p].size),
                     c.direction.sign,
                     means,
                     noise_units(c.values[p, :-1], panel.variants),
@@ -129,10 +133,10 @@ def rank_corpora(
         calibrated = calibrated_draws(stacked, own_goal, own_groups, bootstraps, seed)
     judged = [signal for signal in whole if np.isfinite(signal.accuracy)]
     if calibrated is not None and judged:
-        way = max(judged, key=lambda signal: round(signal.accuracy, 9))  # of equals the smallest size
+        way = min(judged, key=lambda s: (-round(s.accuracy, 9), s.place, plainness(s.metric)))
         centre, draws = calibrated
     else:
-        way = min(reversed(whole), key=_default_order)  # of equals the largest size
+        way = min(whole, key=lambda s: (plainness(s.metric), -s.place))
         own_runs = way.runs[:, present]
         drawn = seed_draws(own_runs, seed) if np.isfinite(own_runs).any(axis=0).all() else None
         centre, draws = drawn or (way.means[present], None)
@@ -162,17 +166,6 @@ def rank_corpora(
             sign * own_goal,
             way.words,
         ),
+        pairwise=pairs_of(found, names),
         left_out=left_out,
-    )
-
-
-def _default_order(signal: Signal) -> tuple[bool, bool, bool, int, str]:
-    """Cross-entropy first, per byte where there is one; accuracies last."""
-    plain = signal.metric.removeprefix("byte_") == PLAIN_CROSS_ENTROPY
-    return (
-        is_accuracy(signal.metric),
-        not plain and not is_generic_loss(signal.metric),
-        not plain,
-        -int(signal.metric.startswith("byte_")),
-        signal.metric,
     )

@@ -19,7 +19,7 @@ from forecast.analysis.corpora.decision_accuracy import Array
 from forecast.analysis.corpora.noise_ceiling import ceiling_of
 from forecast.analysis.corpora.observation_arrays import Panel, Point, panel_of
 from forecast.analysis.corpora.observations_from_file import MEAN, Tables
-from forecast.analysis.corpora.pareto_frontier import LEVEL, Way, comes_first, frontier_of
+from forecast.analysis.corpora.pareto_frontier import LEVEL, Way, comes_first, frontier_of, with_gains
 from forecast.analysis.corpora.results import DecisionRow, Resampling, compare, rows_of, uneven_words, ways_of
 from forecast.analysis.corpora.scaling_law_rows import LawRow, laws_of
 from forecast.analysis.corpora.targets import MACRO, Target, Targets, targets_of
@@ -124,7 +124,14 @@ def compare_corpora(
     offered = {
         task: [way for way in own if comes_first(way, accounting.target_size)] for task, own in ways.items()
     }
-    frontiers = {task: tuple(frontier_of(own)) for task, own in offered.items()}
+    frontiers = {}
+    for target in targets.tasks:
+        points, known = frontier_of(offered[target.task]), np.isfinite(target.mean)
+        enough = len(set(panel.groups[known])) >= MIN_GROUPS and bool(options.bootstraps)
+        own_weights = np.where(known, weights, 0)
+        frontiers[target.task] = tuple(
+            with_gains(points, sign * target.mean, own_weights, options.confidence, enough)
+        )
     choices = [
         choice
         for target in targets.tasks

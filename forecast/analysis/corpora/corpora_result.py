@@ -10,10 +10,10 @@ from forecast.analysis.corpora.bootstrap import BestOfMany
 from forecast.analysis.corpora.budget_choice import BudgetChoice
 from forecast.analysis.corpora.choose import CorpusRanking
 from forecast.analysis.corpora.compute_cost import Accounting, Given
-from forecast.analysis.corpora.corpus_ranking import CorpusPlace
+from forecast.analysis.corpora.corpus_ranking import CorpusPlace, PairChance
 from forecast.analysis.corpora.noise_ceiling import Ceiling
 from forecast.analysis.corpora.observation_arrays import Panel, Step
-from forecast.analysis.corpora.pareto_frontier import Way
+from forecast.analysis.corpora.pareto_frontier import FrontierPoint, Way
 from forecast.analysis.corpora.results import DecisionRow, as_number
 from forecast.analysis.corpora.scaling_law_rows import LawRow
 from forecast.analysis.corpora.targets import Targets
@@ -30,7 +30,7 @@ _BEST = (
     "p:f null_mean:f null_95:f noise_ceiling:f"
 )
 _CHOICE = (
-    f"task:s budget:f {_WAY} regret:f expected:f low:f high:f expected_rechosen:f random:f chosen_again:f "
+    f"task:s budget:f {_WAY} regret:f resampled:f low:f high:f resampled_rechosen:f random:f chosen_again:f "
     "first:s best:s"
 )
 _FORECAST = "law:s metrics:s task:s sizes:s corpus:s predicted:f error:s"
@@ -65,7 +65,7 @@ class CorporaResult:
     options: CorporaOptions
     rows: tuple[DecisionRow, ...]
     ceilings: tuple[Ceiling, ...]
-    frontiers: dict[str, tuple[Way, ...]]  # by task
+    frontiers: dict[str, tuple[FrontierPoint, ...]]  # by task
     ways: dict[str, tuple[Way, ...]]  # by task, all of them
     best: dict[str, tuple[BestOfMany, DecisionRow]]  # by task
     laws: tuple[LawRow, ...]
@@ -85,7 +85,8 @@ class CorporaResult:
         return record(self, source)
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """`corpora` (the ranking, the best first), `decisions`, `best_of_many` (a row per task),
+        """`corpora` (the ranking, the best first), `corpus_pairs` (the leading ones two by two),
+        `decisions`, `best_of_many` (a row per task),
         `noise_ceilings`, `noise_ceiling_seeds`, `frontiers`,
         `budget_choices`, `scaling_laws` and `scaling_law_forecasts` (a row per law and corpus).
 
@@ -95,7 +96,7 @@ class CorporaResult:
         decisions = frame_of(self.rows, DecisionRow)
         laws = frame_of(self.laws, LawRow).drop("predicted", "failed")
         return {
-            "corpora": corpora_frame(self.ranking),
+            **ranking_frames(self.ranking),
             "decisions": decisions.with_columns(
                 step=pl.Series([step_text(row.step) for row in self.rows], dtype=pl.String)
             ),
@@ -106,8 +107,12 @@ class CorporaResult:
                 "task:s seed:s decision_accuracy:f",
             ),
             "frontiers": _frame(
-                ({"task": task} | way_record(way) for task, ways in self.frontiers.items() for way in ways),
-                f"task:s {_WAY}",
+                (
+                    {"task": task} | point_record(point)
+                    for task, points in self.frontiers.items()
+                    for point in points
+                ),
+                f"task:s {_WAY} gain:f gain_low:f gain_high:f n_equal:i equal_metrics:s",
             ),
             "budget_choices": _frame(map(_choice, self.choices), _CHOICE),
             "scaling_laws": laws.with_columns(
@@ -160,13 +165,16 @@ class CorporaChoice:
         return record(self, source)
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """`corpora`, the best first."""
-        return {"corpora": corpora_frame(self.ranking)}
+        """`corpora`, the best first, and `corpus_pairs`, the leading ones two by two."""
+        return ranking_frames(self.ranking)
 
 
-def corpora_frame(ranking: CorpusRanking | None) -> pl.DataFrame:
-    """A row per corpus, the best first."""
-    return frame_of(ranking.places if ranking else (), CorpusPlace)
+def ranking_frames(ranking: CorpusRanking | None) -> dict[str, pl.DataFrame]:
+    """`corpora`: a row per corpus, the best first; `corpus_pairs`: a row for every two of the ten leading."""
+    return {
+        "corpora": frame_of(ranking.places if ranking else (), CorpusPlace),
+        "corpus_pairs": frame_of(ranking.pairwise if ranking else (), PairChance),
+    }
 
 
 def step_text(step: Step) -> str | None:
@@ -187,13 +195,24 @@ def way_record(way: Way) -> dict[str, Any]:
     }
 
 
+def point_record(point: FrontierPoint) -> dict[str, Any]:
+    """A point of the frontier: its way, what it gains, and which ways are equal to it."""
+    metrics = dict.fromkeys(way.metric for way in point.equal if way.metric != point.way.metric)
+    return {
+        **way_record(point.way),
+        **{name: getattr(point, name) for name in ("gain", "gain_low", "gain_high")},
+        "n_equal": len(point.equal),
+        "equal_metrics": ", ".join(metrics),
+    }
+
+
 def _choice(choice: BudgetChoice) -> dict[str, Any]:
     row: dict[str, Any] = {"task": choice.task, "budget": choice.budget}
     if choice.way is not None:
         row |= way_record(choice.way)
-    row |= {"expected_rechosen": choice.expected_rechosen, "chosen_again": choice.chosen_again}
+    row |= {"resampled_rechosen": choice.resampled_rechosen, "chosen_again": choice.chosen_again}
     if (regret := choice.regret) is not None:
-        row |= {name: getattr(regret, name) for name in ("expected", "low", "high", "random", "best")}
+        row |= {name: getattr(regret, name) for name in ("resampled", "low", "high", "random", "best")}
         row |= {"regret": regret.observed, "first": ", ".join(dict.fromkeys(regret.first))}
     return row
 

@@ -39,6 +39,7 @@ from forecast.analysis.corpora.seed_noise import DRAWS
 from forecast.analysis.stats.figures import mean_known, number
 from forecast.analysis.stats.rank_correlation import ranks
 
+_LEADING = 10  # corpora that are compared two by two
 _MIN_DISTINCT = 3  # corpora that a line is fitted to
 
 
@@ -58,6 +59,15 @@ class CorpusPlace:
     forecast: float | None  # of its target
     measured: float | None  # its target, where known
     basis: str
+
+
+@dataclass(frozen=True)
+class PairChance:
+    """Two of the leading corpora, the first of them above the other in the ranking."""
+
+    corpus: str
+    other: str
+    p_better: float  # of the first being better; where draws are equal, half
 
 
 def calibrated_draws(
@@ -139,6 +149,7 @@ class Figures:
     p_best: Array
     above: Array
     regret: Array
+    pairwise: Array  # [K, K] of the first K <= 10 in the order, each better than each; [0, 0] without draws
 
 
 def figures_of(centre: Array, draws: Array | None, values: Array, confidence: float) -> Figures:
@@ -151,14 +162,33 @@ def figures_of(centre: Array, draws: Array | None, values: Array, confidence: fl
     none = np.full(len(centre), np.nan)
     rank = ranks(centre)
     if draws is None:
-        return Figures(order, rank, none, none, none, none, none)
+        return Figures(order, rank, none, none, none, none, none, np.zeros((0, 0)))
     drawn_rank = 1 + np.argsort(np.argsort(-draws, axis=1), axis=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn_rank, [tail, 1 - tail], axis=0, method="closest_observation")
     above = none.copy()
-    above[order[:-1]] = (draws[:, order[:-1]] > draws[:, order[1:]]).mean(axis=0)
+    pairwise = _better(draws[:, order[:_LEADING]])
+    above[order[:-1]] = _shares(draws[:, order[:-1]], draws[:, order[1:]])
     regret = (draws.max(axis=1, keepdims=True) - draws).mean(axis=0)
-    return Figures(order, rank, low, high, (drawn_rank == 1).mean(axis=0), above, regret)
+    return Figures(order, rank, low, high, (drawn_rank == 1).mean(axis=0), above, regret, pairwise)
+
+
+def _better(draws: Array) -> Array:
+    return np.stack([_shares(draws[:, [k]], draws) for k in range(draws.shape[1])])
+
+
+def _shares(a: Array, b: Array) -> Array:
+    """Of draws [D, K] in which a is above b, equal ones half."""
+    return np.asarray(((a > b) + 0.5 * (a == b)).mean(axis=0))
+
+
+def pairs_of(found: Figures, corpora: Sequence[str]) -> tuple[PairChance, ...]:
+    """Every two of the leading corpora."""
+    k = len(found.pairwise)
+    names = [corpora[c] for c in found.order[:k]]
+    return tuple(
+        PairChance(names[i], names[j], float(found.pairwise[i, j])) for i in range(k) for j in range(i + 1, k)
+    )
 
 
 def places_of(

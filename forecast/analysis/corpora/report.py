@@ -7,10 +7,16 @@ import polars as pl
 
 from forecast.analysis.corpora.budget_choice import BudgetChoice
 from forecast.analysis.corpora.charts import frontier_chart
-from forecast.analysis.corpora.choice_report import answer, chances, ranking_record, ranking_section
-from forecast.analysis.corpora.corpora_result import CorporaResult, way_record
+from forecast.analysis.corpora.choice_report import (
+    answer,
+    chances,
+    next_step,
+    ranking_record,
+    ranking_section,
+)
+from forecast.analysis.corpora.corpora_result import CorporaResult, point_record, way_record
 from forecast.analysis.corpora.observations_from_file import MEAN
-from forecast.analysis.corpora.pareto_frontier import Way, comes_first, frontiers_by_metric
+from forecast.analysis.corpora.pareto_frontier import FrontierPoint, Way, comes_first, frontiers_by_metric
 from forecast.analysis.corpora.results import DecisionRow, as_number
 from forecast.analysis.stats.figures import number
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
@@ -24,13 +30,15 @@ ACCOUNTING = (
     "making experts' solutions is listed apart"
 )
 _CHANCE = 0.05  # a larger p of the best row may be chance
-_MOST_SHORT = 60  # rows of a table on a terminal
+_MOST_SHORT = 10  # rows of a table on a terminal
 _ONLY_IN_FRAMES = ("ci_low", "ci_high", "noise_ceiling")  # of the best row; JSON has them elsewhere
 _MOST_RUNS = 5  # with a column each on a terminal
 _MOST_ROWS = 600  # of the table of all rows
 _SHARE = fixed(3)
 _RHO = fixed(2, signed=True)
 _SMALL = fixed(4)
+_GAIN = fixed(3, signed=True)
+_GAINS = Format(lambda low, high: f"[{low:+.2f}, {high:+.2f}]")
 _FRACTION = Format(lambda value: f"{value:.2e}" if value < 0.1 else f"{value:.3g}", d3=".3~g")
 _LABEL = Format(str)  # sizes, steps and seeds: text that stands on the right
 _LIST = Format(", ".join, right=False)
@@ -67,7 +75,19 @@ _BEST_CAPTION = (
     "The best mean of seeds below the target's size, selected post hoc. "
     "Null: the target's values are permuted over the corpora, for all rows alike."
 )
-_FRONTIER = (_METRIC, Column("kind", "kind"), _SIZE, _STEP, _RUNS, _COST, _ACCURACY)
+_FRONTIER = (
+    _METRIC,
+    Column("n_equal", "equal", INTEGER, "Further ways of the same cost and decision accuracy."),
+    Column("kind", "kind", wide_only=True),
+    _SIZE,
+    _STEP,
+    _RUNS,
+    _COST,
+    _ACCURACY,
+    Column("gain", "gain", _GAIN, "Decision accuracy above that of the row before."),
+    Column("gain_low", "interval", _GAINS, "Of the gain, over resampled corpora.", also=("gain_high",)),
+    Column("equal_metrics", "equal metrics", help="Metrics of the equal ways.", wide_only=True),
+)
 _CHOICES = (
     Column("budget", "budget", _FRACTION, "Share of the compute of one target run."),
     _METRIC,
@@ -77,9 +97,9 @@ _CHOICES = (
     Column("cost_fraction", "cost", _FRACTION, _COST_HELP, wide_only=True),
     _ACCURACY,
     Column("regret", "regret", _SMALL, "Target of the best corpus less that of the chosen one."),
-    Column("expected", "expected", _SMALL, "Mean regret over resampled corpora."),
+    Column("resampled", "resampled regret", _SMALL, "Mean regret over resampled corpora of known targets."),
     Column("low", "interval", interval(4), "Of the regret, over resampled corpora.", True, ("high",)),
-    Column("expected_rechosen", "expected, rechosen", _SMALL, "With the choice repeated in each resample."),
+    Column("resampled_rechosen", "rechosen", _SMALL, "The same with the choice repeated in each resample."),
     Column("random", "at random", _SMALL, "Regret of a corpus taken at random."),
     Column("chosen_again", "chosen again", PERCENT, "Share of resamples with the same choice."),
     Column("first", "ranks first", help="Corpus that each of its runs ranks first.", wide_only=True),
@@ -111,7 +131,7 @@ def document(result: CorporaResult, source: str) -> Document:
         Section("", tuple(map(Paragraph, _answer(result, main)))),
         *([ranking_section(result.ranking, result.options.confidence)] if result.ranking else []),
         Section("Decision accuracy", (_decisions(result, frames["decisions"], main),)),
-        Section("Best row of each task", (Table(frames["best_of_many"], _BEST, _BEST_CAPTION),)),
+        Section("Best row of each task", (_best_rows(frames["best_of_many"], main),)),
     ]
     for target in sorted(targets.tasks, key=lambda target: target.task != main):
         sections.append(_task(result, frames["frontiers"], target.task, target.task == main))
@@ -119,7 +139,9 @@ def document(result: CorporaResult, source: str) -> Document:
     if choices.height:
         caption = f"Choice within a budget and its regret, in {targets.metric} of {main}"
         choices = choices.with_columns(pl.col("metric").fill_null("none within the budget"))
-        sections.append(Section("Budget-constrained choice", (Table(choices, _CHOICES, caption),)))
+        sections.append(
+            Section("Budget-constrained choice", (Table(choices, _filled(choices, _CHOICES), caption),))
+        )
     sections += _laws(result, frames["scaling_laws"], main)
     sections.append(_all_rows(result, frames["decisions"]))
     sections.append(Section("What is counted as compute", tuple(_accounting(result)), wide_only=True))
@@ -148,7 +170,7 @@ def _answer(result: CorporaResult, task: str) -> list[str]:
             "Next: see Notes for what is missing: corpora, different targets, --higher or --lower.",
         ]
     if ranking.over != "corpora":
-        return [answer(ranking), f"How sure: {ranking.reason}.", "Next: give more targets or more seeds."]
+        return [answer(ranking), f"How sure: {ranking.reason}.", f"Next: {next_step(ranking)}."]
     best, first = result.best[task][0], ranking.places[0]
     row = [r for r in result.rows if (r.metric, r.size) == (ranking.metric, ranking.size)]
     last = [r for r in row if (r.task, r.seed) == (task, MEAN)][-1]
@@ -162,17 +184,56 @@ def _answer(result: CorporaResult, task: str) -> list[str]:
         "" if last.cost_fraction is None else f", {_FRACTION(last.cost_fraction)} of a target run's compute"
     )
     runs = f"{last.n_seeds} runs" if (last.n_seeds or 1) > 1 else "1 run"
+    targets = {
+        place.corpus: result.directions[ranking.unit].sign * place.measured
+        for place in ranking.places
+        if place.measured is not None
+    }
+    best_known = max(targets, key=lambda corpus: targets[corpus])
     return [
         f"Choose {first.corpus} for {task}: {chances(ranking)}; ranked by {ranking.basis}{cost}."
         if certain
         else f"No certain choice for {task}: {answer(ranking)}",
         f"How sure: decision accuracy {last.decision_accuracy:.3f}{known} (at chance: 0.5); expected "
         f"regret {_SMALL(first.expected_regret)} in {ranking.unit}, of a corpus taken at random "
-        f"{_SMALL(at_random)}.",
-        f"Next: train {runs} at {ranking.size} for every further corpus, and take the one ranked first."
+        f"{_SMALL(at_random)}. The best of the known targets is {best_known}'s.",
+        f"Next: train {runs} at {ranking.size} for every further corpus, and take the one ranked first"
+        f"{_cheaper(result, task, last)}."
         if certain
         else "Next: do not decide by these runs, they may be at chance; a larger --budget or more seeds.",
     ]
+
+
+def _filled(frame: pl.DataFrame, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """Without a column of steps that are all final, or of ways that no other equals."""
+    empty = {
+        name
+        for name in ("step", "n_equal", "equal_metrics")
+        if name in frame.columns
+        and not (frame[name].is_not_null() & ~frame[name].cast(pl.String).is_in(["", "0"])).any()
+    }
+    return tuple(column for column in columns if column.name not in empty)
+
+
+def _cheaper(result: CorporaResult, task: str, row: DecisionRow) -> str:
+    """The cheapest budget whose choice decides above chance, where it costs less than a tenth."""
+    if row.cost_fraction is None:
+        return ""
+    for choice in result.choices:
+        way = choice.way
+        if choice.task != task or way is None or way.cost is None or way.cost > row.cost_fraction / 10:
+            continue
+        own = [
+            r
+            for r in result.rows
+            if (r.metric, r.size, r.step, r.task) == (way.metric, way.size, way.step, task)
+        ]
+        if own and all(r.ci_low is not None and r.ci_low > 0.5 for r in own):
+            return (
+                f"; for less, --budget {choice.budget:g} ranks by {way.metric} at {way.size} (decision "
+                f"accuracy {way.accuracy:.3f})"
+            )
+    return ""
 
 
 def _selected_post_hoc(result: CorporaResult, task: str) -> list[str]:
@@ -220,10 +281,23 @@ def _decisions(result: CorporaResult, decisions: pl.DataFrame, task: str) -> Tab
     ceiling = next(c for c in result.ceilings if c.task == task).decision_accuracy
     known = "" if ceiling is None else f"; noise ceiling {ceiling:.3f}"
     caption = (
-        f"Against {result.targets.metric} of {task}: {len(result.panel.corpora)} corpora{known}. "
+        f"Against {result.targets.metric} of {task}: {len(result.panel.corpora)} corpora{known}; best first. "
         "Interval: over resampled corpora with their runs; seeds: the same corpora with other seeds."
     )
-    return Table(table, columns, caption, group_by="metric", terminal_rows=_MOST_SHORT)
+    at_target = pl.col("size").eq_missing(result.accounting.target_size)
+    table = table.sort(
+        at_target, pl.col("direction") == "learned", -pl.col("decision_accuracy"), "cost_fraction",
+        nulls_last=True, maintain_order=True,
+    )  # fmt: skip
+    return Table(table, columns, caption, terminal_rows=_MOST_SHORT)
+
+
+def _best_rows(rows: pl.DataFrame, task: str) -> Table:
+    """The main task first, then the best."""
+    ordered = rows.sort(
+        pl.col("task") != task, -pl.col("decision_accuracy"), nulls_last=True, maintain_order=True
+    )
+    return Table(ordered, _BEST, _BEST_CAPTION, terminal_rows=_MOST_SHORT)
 
 
 def _task(result: CorporaResult, frontiers: pl.DataFrame, task: str, is_main: bool) -> Section:
@@ -239,8 +313,14 @@ def _task(result: CorporaResult, frontiers: pl.DataFrame, task: str, is_main: bo
         parts.append(chart)
     own = frontiers.filter(task=task)
     if is_main and own.height:
-        caption = "Pareto frontier: nothing that costs as much or less has a higher decision accuracy"
-        parts.append(Table(own, _FRONTIER, caption, terminal_rows=_MOST_SHORT))
+        caption = "Pareto frontier: nothing that costs as much or less has a higher decision accuracy. " + (
+            "Equal ways order as many pairs right for the same compute, so these corpora do not tell them "
+            "apart; the plainest metric is named."
+            if own["n_equal"].sum()
+            else ""
+        )
+        columns = _filled(own, _FRONTIER)
+        parts.append(Table(own, columns, caption.strip(), terminal_rows=_MOST_SHORT))
     return Section(f"Decisions about {task}", tuple(parts))
 
 
@@ -256,20 +336,26 @@ def _laws(result: CorporaResult, laws: pl.DataFrame, task: str) -> list[Section]
         )
         shown = [own["place"][0], fitted["place"][0], own["place"][-1]] if fitted.height else own["place"][:1]
         places += dict.fromkeys(shown)
-    short = laws[places]
+    short = laws[places].with_columns(best=pl.col("decision_accuracy").max().over("law", "metrics"))
+    short = short.sort(-pl.col("best"), nulls_last=True, maintain_order=True)
     caption = (
         "Fitted to the means over seeds of each corpus and extrapolated to the target's size; "
         "errors: mean over corpora. "
         "Of each law the smallest, the best (selected post hoc) and the largest set of sizes."
     )
     every = Table(rows, _LAWS, "Every set of sizes", wide_only=True)
-    return [Section(f"Scaling laws for {task}", (Table(short, _LAWS, caption), every))]
+    return [
+        Section(
+            f"Scaling laws for {task}", (Table(short, _LAWS, caption, terminal_rows=_MOST_SHORT - 1), every)
+        )
+    ]
 
 
 def _all_rows(result: CorporaResult, decisions: pl.DataFrame) -> Section:
     is_mean = (pl.col("seed") == MEAN) & pl.col("n_seeds").is_not_null()
     seed = pl.when(is_mean).then(pl.format("{} of {}", "seed", "n_seeds")).otherwise("seed")
-    rows = decisions.head(_MOST_ROWS).with_columns(seed=seed)
+    kept = decisions.sort(-pl.col("decision_accuracy"), nulls_last=True, maintain_order=True).head(_MOST_ROWS)
+    rows = (decisions if decisions.height <= _MOST_ROWS else kept).with_columns(seed=seed)
     grouped = len(set(result.panel.groups)) < len(result.panel.corpora)
     columns = (
         _TASK,
@@ -291,7 +377,7 @@ def _all_rows(result: CorporaResult, decisions: pl.DataFrame) -> Section:
         _REASON,
     )
     left_out = decisions.height - rows.height
-    caption = f"The first {_MOST_ROWS} of {decisions.height} rows" if left_out else ""
+    caption = f"The best {_MOST_ROWS} of {decisions.height} rows" if left_out else ""
     return Section("All rows", (Table(rows, columns, caption),), wide_only=True)
 
 
@@ -331,10 +417,10 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
         "confidence": result.options.confidence,
         "rows": [row.as_record() for row in result.rows],
         "noise_ceilings": record_of(result.ceilings),
-        "frontiers": {task: list(map(_way_record, ways)) for task, ways in result.frontiers.items()},
+        "frontiers": {task: list(map(_point_record, own)) for task, own in result.frontiers.items()},
         "frontiers_by_metric": {
             task: {
-                metric: list(map(_way_record, own))
+                metric: list(map(_point_record, own))
                 for metric, own in frontiers_by_metric(
                     [way for way in ways if comes_first(way, accounting.target_size)]
                 ).items()
@@ -346,7 +432,7 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
             | _place(row)
             for task, (_, row) in result.best.items()
         ],
-        "purchases": [_choice_record(choice) for choice in result.choices],
+        "budget_choices": [_choice_record(choice) for choice in result.choices],
         "scaling_laws": list(map(record_of, result.laws)),
         "accounting": {
             "formula": ACCOUNTING,
@@ -363,6 +449,14 @@ def _way_record(way: Way) -> dict[str, Any]:
     return way_record(way) | _place(way)
 
 
+def _point_record(point: FrontierPoint) -> dict[str, Any]:
+    return {
+        **point_record(point),
+        **_place(point.way),
+        "equal_metrics": list(dict.fromkeys(way.metric for way in point.equal)),
+    }
+
+
 def _place(of: Way | DecisionRow) -> dict[str, Any]:
     """Size and step as numbers where they are some."""
     return {"size": as_number(of.size), "step": as_number(of.step)}
@@ -374,7 +468,7 @@ def _choice_record(choice: BudgetChoice) -> dict[str, Any]:
         "budget": choice.budget,
         "way": None if choice.way is None else _way_record(choice.way),
         "regret": record_of(choice.regret),
-        "bought_again": choice.chosen_again,
-        "expected_regret_anew": record_of(choice.expected_rechosen),
+        "chosen_again": choice.chosen_again,
+        "resampled_regret_rechosen": record_of(choice.resampled_rechosen),
         "reason": None if choice.way is not None else "nothing with a known cost is that cheap",
     }

@@ -63,7 +63,7 @@ def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     given = Given(target_size="1000M", parameters={"1000M": 1e9}, tokens={"1000M": 1e11})
     options = dataclasses.replace(QUICK, laws=True, given=given)
     first = record_of_result(report(tmp_path, observed, targets, options, columns=(*OBS, "tokens")), "t")
-    assert first["scaling_laws"] and first["frontiers"]["macro"] and first["purchases"]
+    assert first["scaling_laws"] and first["frontiers"]["macro"] and first["budget_choices"]
     assert set(first["frontiers_by_metric"]["x"]) == {"accuracy", "nll", "scaling laws"}
     rng = random.Random(0)
     observed, targets = rng.sample(observed, len(observed)), rng.sample(targets, len(targets))
@@ -240,14 +240,17 @@ def test_frontier_has_no_dominated_way(tmp_path: Path) -> None:
     options = dataclasses.replace(QUICK, given=Given(target_size="300M"), budgets=(1e-9, 0.01))
     found = report(tmp_path, rows, targets, options, columns=(*OBS, "tokens"))
     for task, frontier in found.frontiers.items():
-        assert frontier and all(way.size != "300M" for way in frontier)
+        assert frontier and all(point.way.size != "300M" for point in frontier)
         for way in found.ways[task]:
             if way.size != "300M" and way.cost < 1:
-                dominated = any(f.cost <= way.cost and f.accuracy >= way.accuracy - 1e-9 for f in frontier)
+                dominated = any(
+                    f.way.cost <= way.cost and f.way.accuracy >= way.accuracy - 1e-9 for f in frontier
+                )
                 assert dominated
         offered = [way for way in found.ways[task] if way.size != "300M"]
-        for way in frontier:
-            assert not any(f.cost <= way.cost and f.accuracy > way.accuracy + 1e-9 for f in offered)
+        for point in frontier:
+            own = point.way
+            assert not any(f.cost <= own.cost and f.accuracy > own.accuracy + 1e-9 for f in offered)
     nothing, chosen = (p for p in found.choices if p.task == "macro")
     assert nothing.way is None and chosen.way.cost <= 0.01
     affordable = [w for w in found.ways["macro"] if w.cost <= 0.01]
@@ -265,12 +268,12 @@ def test_regret_by_hand() -> None:
     regret = chooser.regret_of(way)
     assert regret is not None
     assert regret.observed == pytest.approx((0.1 + 0.05) / 2)
-    assert regret.expected == pytest.approx(((0.1 + 0.05) / 2 + 0 + 0) / 3)
+    assert regret.resampled == pytest.approx(((0.1 + 0.05) / 2 + 0 + 0) / 3)
     assert (regret.best, regret.first) == ("b", ("c", "b"))
     assert regret.random == pytest.approx(0.1)
     chosen = chooser.choose(0.1)
     assert (chosen.way, chosen.chosen_again) == (way, 1.0)
-    assert chosen.expected_rechosen == pytest.approx(regret.expected)
+    assert chosen.resampled_rechosen == pytest.approx(regret.resampled)
     assert chooser.choose(0.05).way is None
 
 

@@ -1,10 +1,12 @@
 """Ranks, P(best) and regrets of corpora: what they are made of, and whether they hold."""
 
+import itertools
+
 import numpy as np
 import pytest
 from analysis.corpora.simulations import calibrated_world, ranking_figures, seeds_world
 
-from forecast.analysis.corpora.corpus_ranking import calibrated_draws, figures_of, places_of
+from forecast.analysis.corpora.corpus_ranking import calibrated_draws, figures_of, pairs_of, places_of
 from forecast.analysis.corpora.seed_noise import seed_draws, variance_prior
 
 WORLDS = 60
@@ -130,3 +132,19 @@ def test_places_without_draws_have_ranks_alone() -> None:
 def test_of_too_few_targets_no_line_is_fitted() -> None:
     goal = np.array([1.0, 2.0, np.nan, np.nan])
     assert calibrated_draws(np.ones((1, 4)), goal, np.arange(4), 50, 0) is None
+
+
+def test_pairs_are_of_the_leading_corpora_and_agree_with_the_next() -> None:
+    rng = np.random.default_rng(0)
+    centre = np.arange(14.0)
+    draws = centre + 2 * rng.normal(size=(2000, 14))
+    found = figures_of(centre, draws, centre, 0.95)
+    names = [f"c{k}" for k in range(14)]
+    pairs = pairs_of(found, names)
+    assert len(pairs) == 45 and {p.corpus for p in pairs} == set(names[5:])
+    places = places_of(found, names, centre, np.ones(14), None, None, "loss")
+    by_name = {(p.corpus, p.other): p.p_better for p in pairs}
+    for place, after in itertools.pairwise(places[:10]):
+        assert by_name[place.corpus, after.corpus] == place.p_above_next
+    level = figures_of(np.zeros(2), np.zeros((10, 2)), np.zeros(2), 0.95)
+    assert level.pairwise.tolist() == [[0.5, 0.5], [0.5, 0.5]]

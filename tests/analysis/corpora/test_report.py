@@ -57,7 +57,13 @@ def test_frames_hold_every_row_of_the_result(result: CorporaResult) -> None:
 def test_frames_without_laws_and_costs_are_empty_but_typed(tmp_path: Path, result: CorporaResult) -> None:
     bare = report(tmp_path, *world(corpora=3, seeds=1, steps=(100,)))
     for name, frame in bare.frames().items():
-        empty = name in ("frontiers", "budget_choices", "scaling_laws", "scaling_law_forecasts")
+        empty = name in (
+            "corpus_pairs",
+            "frontiers",
+            "budget_choices",
+            "scaling_laws",
+            "scaling_law_forecasts",
+        )
         assert (frame.height == 0) == empty, name
         assert frame.columns == result.frames()[name].columns
     headings = [section.heading for section in document(bare, "x").sections]
@@ -82,7 +88,8 @@ def test_answer_is_first_and_notes_are_last(result: CorporaResult) -> None:
     for shown in (ranking.basis, f"{row.decision_accuracy:.3f}", "Next: train"):
         assert shown in text
     assert f"{first.expected_regret:.4f}" in text
-    (table,) = tables(document(result, "x"), "Corpora")
+    table, pairs = tables(document(result, "x"), "Corpora")
+    assert pairs.wide_only and pairs.frame.height == len(ranking.places)
     assert [table.frame["corpus"][i] for i in (0, -1)] == [first.corpus, ranking.places[-1].corpus]
     sections = document(result, "x").sections
     notes = [part.text for part in sections[-1].parts if isinstance(part, Warning)]
@@ -116,9 +123,12 @@ def test_answer_says_what_is_lacking(
 
 def test_decisions_have_a_column_per_seed(result: CorporaResult) -> None:
     (table,) = tables(document(result, "x.csv"), "Decision accuracy")
-    places = [(r.metric, r.size, r.step) for r in result.rows if r.task == "macro" and r.seed == "mean"]
-    assert table.frame.height == len(places) == 16
-    metric, size, step = places[5]
+    rows = [r for r in result.rows if r.task == "macro" and r.seed == "mean"]
+    # The best first, those of the target's own size last.
+    rows.sort(key=lambda r: (r.size == "300M", -r.decision_accuracy, r.cost_fraction))
+    assert table.frame["decision_accuracy"].to_list() == [r.decision_accuracy for r in rows]
+    assert table.frame.height == 16 and set(table.frame["size"][12:]) == {"300M"}
+    metric, size, step = rows[5].metric, rows[5].size, rows[5].step
     shown = cells(table, 5)
     assert (shown["metric"], shown["size"], shown["step"]) == (metric, size, f"{step:g}")
     for seed, label in (("0", "seed 0"), ("2", "seed 2"), ("mean", "mean of seeds")):
