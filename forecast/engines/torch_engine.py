@@ -20,6 +20,7 @@ from forecast.config.schema import EngineConfig
 from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.checks import check_finite, check_ids, real_vocab_size
 from forecast.engines.encode import Encoded
+from forecast.engines.head_check import HEAD_TOLERANCE, head_difference, relative_difference
 from forecast.engines.hf_loading import load_candidate
 from forecast.engines.lengths import context_length, depends_on_the_batch, forget_longest, reach
 from forecast.engines.plain_reading import LogProbs, PlainReading
@@ -245,7 +246,7 @@ class TorchEngine:
 
     def _statistics(self, hidden: torch.Tensor, targets: Tokens) -> TokenStats:
         return token_stats(
-            hidden,
+            hidden.to(self._head.dtype),  # state-space models keep theirs in fp32, and round them here, too
             self._head,
             torch.from_numpy(targets).to(self._device),
             bias=self._bias,
@@ -271,11 +272,8 @@ class TorchEngine:
         length = min(8, self.facts.vocab_size, self.facts.context_length or 8)
         ids_1L = torch.arange(length, device=self._device)[None]
         hidden_1LD = self._body(input_ids=ids_1L, use_cache=False)[0]
-        ours = nn.functional.linear(hidden_1LD, self._head, self._bias).float() * self._logit_scale
-        if self._softcap is not None:
-            ours = torch.tanh(ours / self._softcap) * self._softcap
-        theirs = self._model(input_ids=ids_1L, use_cache=False).logits[..., : self.facts.vocab_size].float()
-        if (difference := _relative_difference(ours, theirs)) > _TOLERANCE[self._head.dtype]:
+        difference = head_difference(self._model, ids_1L, self._product, self._capped)
+        if difference > HEAD_TOLERANCE[self._head.dtype]:
             raise CandidateError(
                 f"candidate {self._name!r}: the output head of {type(self._model).__name__} computes "
                 "something that this engine does not support "
@@ -284,11 +282,18 @@ class TorchEngine:
         changed_1L = ids_1L.clone()
         changed_1L[0, -1] = 0
         changed_1LD = self._body(input_ids=changed_1L, use_cache=False)[0]
-        if _relative_difference(changed_1LD[:, :-1], hidden_1LD[:, :-1]) > _TOLERANCE[self._head.dtype]:
+        if relative_difference(changed_1LD[:, :-1], hidden_1LD[:, :-1]) > _TOLERANCE[self._head.dtype]:
             raise CandidateError(
                 f"candidate {self._name!r}: {type(self._model).__name__} sees later tokens too, so it gives "
                 "no next-token probabilities; only causal language models can be candidates"
             )
+
+    def _product(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = nn.functional.linear(hidden.to(self._head.dtype), self._head, self._bias)
+        return logits.float() * self._logit_scale
+
+    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     @torch.inference_mode()
     def _make_reader(self, text_config: Any) -> None:
@@ -341,12 +346,3 @@ def _logit_scale(text_config: Any) -> float:
         if isinstance(value, int | float):
             scale *= value**power
     return scale
-
-
-def _relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The largest difference where both are finite, relative to the largest value of `theirs` there."""
-    finite = torch.isfinite(ours) & torch.isfinite(theirs)
-    if not bool(finite.any()):
-        return 0.0
-    ours, theirs = ours[finite].float(), theirs[finite].float()
-    return ((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30)).item()

@@ -392,6 +392,56 @@ class TestContext:
             load(tmp_path, context_length=257)
 
 
+CAPPED = transformers.RecurrentGemmaConfig(
+    **shape(head_dim=8, lru_width=32, attention_window_size=32, num_key_value_heads=1, num_hidden_layers=3)
+)  # `logits_soft_cap` 30, where the random model's logits reach 6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_unknown_soft_cap_far_above_the_logits_is_refused_in_every_dtype(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path, CAPPED)
+    load(tmp_path, dtype=dtype)
+    known = tuple(key for key in torch_engine._SOFTCAPS if key != "logits_soft_cap")
+    monkeypatch.setattr(torch_engine, "_SOFTCAPS", known)
+    with pytest.raises(CandidateError, match="output head of RecurrentGemmaForCausalLM computes something"):
+        load(tmp_path, dtype=dtype)
+
+
+STATES_IN_FP32: dict[str, Callable[[], Any]] = {
+    "mamba": MODELS["mamba (state space)"],
+    "falcon-mamba": lambda: transformers.FalconMambaConfig(
+        hidden_size=32, num_hidden_layers=2, vocab_size=VOCABULARY
+    ),
+    "mamba2": lambda: transformers.Mamba2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        vocab_size=VOCABULARY,
+        num_heads=8,
+        head_dim=8,
+        state_size=16,
+        n_groups=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", STATES_IN_FP32)
+def test_hidden_states_wider_than_the_head_give_the_numbers_of_transformers(
+    kind: str, dtype: str, tmp_path: Path
+) -> None:
+    save_model(tmp_path, STATES_IN_FP32[kind]())
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=getattr(torch, dtype))
+    engine = load(tmp_path, dtype=dtype)
+    sequences = encoded(engine)
+    for one, stats in zip(sequences, engine.score(sequences), strict=True):
+        targets = torch.from_numpy(one.input_ids[one.first_scored :])
+        plain = reference_stats(own_logits(model, one), targets)
+        # A unit in the last place of the largest logits: batches may round otherwise.
+        np.testing.assert_allclose(stats.logprob, plain.logprob.numpy(), rtol=0, atol=5e-3)
+
+
 class TestModelsThatAreNotUnderstood:
     def test_a_head_that_does_more(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def scaled(config: Any) -> float:
