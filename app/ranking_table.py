@@ -23,10 +23,13 @@ def standings_frame(ranking: Ranking) -> pd.DataFrame:
     `measured` columns are there when any candidate has a score. What is missing is null.
     """
     columns: dict[tuple[str, str], list[Any]] = {
-        ("", "rank"): [s.forecast_rank for s in ranking.standings],
+        ("", "rank"): [s.rank for s in ranking.standings],
+        ("", "from"): [s.rank_low for s in ranking.standings],
+        ("", "to"): [s.rank_high for s in ranking.standings],
         ("", "candidate"): [clean(s.candidate) for s in ranking.standings],
         ("", "family"): [s.family and clean(s.family) for s in ranking.standings],
         ("", "parameters"): [s.parameters for s in ranking.standings],
+        ("", "P(above next)"): [s.p_above_next for s in ranking.standings],
     }
     if _measured(ranking):
         columns["measured", "score"] = [s.measured for s in ranking.standings]
@@ -47,7 +50,10 @@ def show_standings(ranking: Ranking) -> None:
     frame = standings_frame(ranking)
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     settings: dict[tuple[str, str], Any] = {
-        ("", "rank"): number(format="%g", pinned=True, help="By the first proxy; 1 is best, ties share."),
+        ("", "rank"): number(format="%g", pinned=True, help="By the leader; 1 is best, ties share."),
+        ("", "from"): number(format="%g", pinned=True, help=_interval(ranking)),
+        ("", "to"): number(format="%g", pinned=True, help=_interval(ranking)),
+        ("", "P(above next)"): number(format="%.2f", help="Probability of standing above the next one."),
         ("", "candidate"): text(pinned=True),
         ("", "parameters"): number(format="compact"),
         ("measured", "score"): number(format="%.3f"),
@@ -82,7 +88,7 @@ def ranking_csv(ranking: Ranking) -> bytes:
     for standing in ranking.standings:
         record = asdict(standing)
         values, ranks = record.pop("values"), record.pop("ranks")
-        row = {"forecast_rank": record.pop("forecast_rank"), **record}
+        row = {"rank": record.pop("rank"), **record}
         for name in ranking.shown:
             row |= {name: values[name], f"rank__{name}": ranks[name]}
         rows.append(row)
@@ -102,6 +108,13 @@ def _csv(rows: list[dict[str, Any]]) -> bytes:
         lambda text: spreadsheet_cell(printable(text)), return_dtype=pl.String
     )
     return frame.with_columns(cell).write_csv().encode()
+
+
+def _interval(ranking: Ranking) -> str:
+    over = ranking.standings[0].interval_over
+    if over is None:
+        return f"There is no interval: {ranking.interval_reason}."
+    return f"{100 * ranking.confidence:g}% interval of the rank, over {over}."
 
 
 def _measured(ranking: Ranking) -> bool:

@@ -5,6 +5,7 @@ Names come from users and may hold what Streamlit would read as markup: they pas
 
 import re
 
+from forecast.analysis.ranking.report import answer
 from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations
 from forecast.proxies.token_proxies import Proxy
 from forecast.safe_text import clean
@@ -50,30 +51,8 @@ def interval(correlation: Correlation) -> str | None:
 
 
 def lead(ranking: Ranking) -> str:
-    """Markdown: who stands first, by what, and how far that order agrees with what was measured."""
-    first = [s.candidate for s in ranking.standings if s.forecast_rank == ranking.standings[0].forecast_rank]
-    names = " and ".join(f"**{plain(name)}**" for name in first[:3])
-    if len(first) > 3:
-        names = f"**{len(first)} candidates**"
-    stands = "stands" if len(first) == 1 else "stand"
-    order = ranking.shown[0]
-    sentence = f"{names} {stands} first by **{plain(proxy_title(order))}**"
-    if not ranking.reports:
-        return f"{sentence}, unverified: no measured scores."
-    report = ranking.reports[0]
-    chosen = next(c for c in report.correlations if c.proxy == order)
-    if chosen.spearman is None:
-        return f"{sentence}, unverified: rho is undefined with {counted(report)}."
-    best = report.best()
-    leads = best is not None and best.proxy == order and best.agreement > 0
-    target = plain(report.target)
-    agrees = f"of 80 proxies the one that agrees best with {target}" if leads else f"against {target}"
-    within = interval(chosen)
-    known = f"{100 * ranking.confidence:g}% interval {plain(within)}, " if within else ""
-    turned = " (less is better)" if chosen.spearman < 0 and chosen.agreement > 0 else ""
-    return (
-        f"{sentence}, {agrees}: rho = **{plain(signed(chosen.spearman))}**{turned}, {known}{counted(report)}."
-    )
+    """Markdown: the answer of the report."""
+    return plain(answer(ranking))
 
 
 def counted(report: TargetCorrelations) -> str:

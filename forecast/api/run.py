@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     import polars as pl
 
     from forecast.analysis.ranking.held_out import HeldOutResult
+    from forecast.analysis.ranking.leader import Leader
     from forecast.analysis.ranking.single_proxy import Ranking
     from forecast.config.schema import Config
     from forecast.lake.trajectory_view import CandidateTrajectory
@@ -162,11 +163,19 @@ class Run:
             self.failed = [failure.as_record() for failure in read_failures(db)]
             yield db
 
-    def rank(self, over: Literal["tokens", "bytes"] = "tokens") -> "RunRanking":
-        """Every proxy by itself against what is measured.
+    def rank(
+        self,
+        over: Literal["tokens", "bytes"] = "tokens",
+        *,
+        held_out: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> "RunRanking":
+        """The standings, led by what the evidence allows, and every proxy against what is measured.
 
         Args:
             over: what a proxy's mean is over; bytes compare between tokenizers.
+            held_out: also evaluate scorers on models not seen, which may take minutes with many candidates;
+                False: the leader is chosen among single proxies.
 
         Raises:
             ConfigError: `over` is something else.
@@ -179,7 +188,8 @@ class Run:
         with self.warehouse() as db:
             population = load_population(db, over)
         ranking = rank_candidates(population, self.config.ranking)
-        return RunRanking(self.config, self.source, population, ranking, self.failed)
+        ranked = RunRanking(self.config, self.source, population, ranking, self.failed)
+        return ranked.led_by(ranked.held_out(on_progress=on_progress)) if held_out else ranked
 
     def show(
         self,
@@ -241,21 +251,24 @@ class Run:
 
 @dataclass(frozen=True)
 class RunRanking:
-    """A run's ranking by single proxies, and what failed on the way to it."""
+    """A run's ranking, and what failed on the way to it."""
 
     config: "Config"
     source: str
     population: "Population"
     ranking: "Ranking"
     failed: list[dict[str, str]]
+    evaluated: "HeldOutResult | None" = None  # the held-out evaluation that chose the leader
+
+    @property
+    def leader(self) -> "Leader":
+        """What orders the candidates, and why."""
+        return self.ranking.leader
 
     @property
     def standings(self) -> "pl.DataFrame":
-        """One row a candidate, best forecast first; `values` and `ranks` hold the shown proxies."""
-        from forecast.analysis.ranking.single_proxy import Standing
-        from forecast.report.records import frame_of
-
-        return frame_of(self.ranking.standings, Standing)
+        """One row a candidate, best first: rank, its interval, P(above the next), measured score."""
+        return self.ranking.frames()["standings"]
 
     @property
     def correlations(self) -> "pl.DataFrame":
@@ -270,6 +283,13 @@ class RunRanking:
     def frames(self) -> "dict[str, pl.DataFrame]":
         """`standings`, `targets` and `correlations`, as the report shows them."""
         return self.ranking.frames()
+
+    def led_by(self, held_out: "HeldOutResult | None") -> "RunRanking":
+        """The same with the leader that a held-out evaluation shows."""
+        from forecast.analysis.ranking.single_proxy import with_held_out
+
+        ranking = with_held_out(self.ranking, self.population, self.config.ranking, held_out)
+        return replace(self, ranking=ranking, evaluated=held_out)
 
     def held_out(
         self,
@@ -327,12 +347,8 @@ class RunRanking:
 
         return rank_record(self.ranking, self.failed)
 
-    def report(self, held_out: "HeldOutResult | None" = None) -> "Document":
-        """The report of `forecast rank --html`: `.save(path)`, and HTML in a notebook.
-
-        Args:
-            held_out: what `held_out()` returned; None: single proxies only.
-        """
+    def report(self) -> "Document":
+        """The report of `forecast rank --html`: `.save(path)`, and HTML in a notebook."""
         from forecast.analysis.ranking.report import document
 
-        return document(self.source, self.ranking, held_out)
+        return document(self.source, self.ranking, self.evaluated)

@@ -94,7 +94,9 @@ NoHeldOut = Annotated[
 ]
 Save = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Save the scorer that the order is by, fitted to all cells, as JSON."),
+    typer.Option(
+        metavar="FILE", help="Save the scorer with the highest held-out rho, fitted to all cells, as JSON."
+    ),
 ]
 
 
@@ -158,15 +160,16 @@ def rank(
         "workers": workers,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    ranked = ranking_of(source, over or "tokens") if isinstance(source, api.Run) else None
-    report = None
-    if not no_held_out:
+    ranked, report = None, None
+    if isinstance(source, api.Run):
+        if not no_held_out:
+            given["features"] = _names(features)
+        ranked = ranking_of(source, over or "tokens", not no_held_out, **given)
+        report = ranked.evaluated
+    else:
         with WorkProgress(err, "scorers and their nulls") as progress:
             given["on_progress"] = progress.advance
-            if ranked is not None:
-                report = ranked.held_out(_names(features), **given)
-            else:
-                report = api.rank_table(str(table), _names(features), _names(baselines) or (), **given)
+            report = api.rank_table(str(table), _names(features), _names(baselines) or (), **given)
     if save is not None:
         _save(report, save)
     name = table or str(config)

@@ -10,7 +10,7 @@ from forecast import api
 from forecast.api.subscribers import Event, Show
 from forecast.errors import ConfigError
 from forecast.report.console import err
-from forecast.runs.progress import ScoringProgress
+from forecast.runs.progress import ScoringProgress, WorkProgress
 from forecast.safe_text import json_text
 
 if TYPE_CHECKING:
@@ -38,10 +38,16 @@ def aggregate_run(run: api.Run) -> "list[Failure]":
         return run.aggregate()
 
 
-def ranking_of(run: api.Run, over: Literal["tokens", "bytes"] = "tokens") -> api.RunRanking:
-    """As `Run.rank`, with a spinner."""
+def ranking_of(
+    run: api.Run, over: Literal["tokens", "bytes"] = "tokens", held_out: bool = True, **options: Any
+) -> api.RunRanking:
+    """As `Run.rank`, with progress; `options` are those of `RunRanking.held_out`."""
     with err.status("ranking"):
-        return run.rank(over)
+        ranked = run.rank(over, held_out=False)
+    if not held_out:
+        return ranked
+    with WorkProgress(err, "scorers and their nulls") as progress:
+        return ranked.led_by(ranked.held_out(on_progress=progress.advance, **options))
 
 
 def print_event(event: Event) -> None:

@@ -22,17 +22,24 @@ def tied(values: Array) -> Array:
 
 
 def features(
-    population: Population, tasks: Sequence[str], weights: Mapping[str, Array] | None = None
+    population: Population,
+    tasks: Sequence[str],
+    weights: Mapping[str, Array] | None = None,
+    columns: Sequence[int] | None = None,
 ) -> Array:
     """Features [candidates, 80]; [b, candidates, 80] under weights [b, instances] of each task's instances.
+
+    Of `columns` alone, where these are given.
 
     A proxy for which low is better has its sign turned; entropy, whose direction is not known, stays as it
     is. One task: its means. Several: z-scored over the candidates within each task (no scores are used in
     that), then averaged.
     """
     parts = []
+    signs = _SIGNS if columns is None else _SIGNS[list(columns)]
     for task in tasks:
-        values = tied(population.proxies[task].means(None if weights is None else weights[task])) * _SIGNS
+        own = population.proxies[task] if columns is None else population.proxies[task].only(columns)
+        values = tied(own.means(None if weights is None else weights[task])) * signs
         if len(tasks) > 1:
             spread = values.std(axis=-2, keepdims=True)
             same = values.max(axis=-2, keepdims=True) == values.min(axis=-2, keepdims=True)

@@ -32,6 +32,16 @@ class TaskProxies:
     instances: tuple[str, ...]
     experts: Mapping[str, ExpertProxies]
 
+    def only(self, columns: Sequence[int]) -> "TaskProxies":
+        """With these proxies alone."""
+        return TaskProxies(
+            self.instances,
+            {
+                name: ExpertProxies(own.index, own.values[:, :, list(columns)])
+                for name, own in self.experts.items()
+            },
+        )
+
     def means(self, weights: Array | None = None) -> Array:
         """Mean over instances, then over experts: [candidates, 80].
 

@@ -192,7 +192,7 @@ def test_ranking_can_be_taken_away(browser: Any, address: str) -> None:
     with page.expect_download() as download:
         button.click()
     lines = Path(download.value.path()).read_text().splitlines()
-    assert lines[0].startswith("forecast_rank,candidate,family,parameters,")
+    assert lines[0].startswith("rank,candidate,family,parameters,")
     assert len(lines) == 5
     opened.check()
     page.close()

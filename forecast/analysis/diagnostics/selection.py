@@ -65,7 +65,7 @@ def median_rho(x: Array, y: Array) -> float | None:
 
 
 def select(population: Population, settings: RankingConfig, proxies: Sequence[str] = ()) -> Selection:
-    """The proxies named; by default plain cross-entropy and the one that leads the run's own ranking.
+    """The proxies named; by default plain cross-entropy and the one that agrees best with the scores.
 
     Raises:
         ConfigError: no such proxy; names the nearest.
@@ -83,5 +83,6 @@ def select(population: Population, settings: RankingConfig, proxies: Sequence[st
     if not questions:
         nothing = np.full(len(population.candidates), np.nan)
         questions = [Question(None, tuple(population.proxies), nothing)]
-    chosen = tuple(dict.fromkeys(proxies or (PLAIN_CROSS_ENTROPY, ranking.shown[0])))
+    best = ranking.reports[0].best() if ranking.reports else None
+    chosen = tuple(dict.fromkeys(proxies or (PLAIN_CROSS_ENTROPY, *([best.proxy] if best else []))))
     return Selection(chosen, tuple(questions), settings.confidence, settings.seed)

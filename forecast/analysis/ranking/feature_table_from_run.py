@@ -23,7 +23,9 @@ class FromPopulation:
     """The table, and its features when instances are drawn again."""
 
     imported: Imported
-    redraw: Callable[[int, int], Iterator[Array]]  # (how many, seed) -> values [T, C, F] of each drawing
+    # (how many, seed) -> values [T, C, F] of each drawing; None: some task has one instance, which redraws
+    # to itself and would seem certain.
+    redraw: Callable[[int, int], Iterator[Array]] | None
 
 
 def cells_of(
@@ -108,7 +110,8 @@ def cells_of(
         tuple(known),
         np.stack(list(known.values()), axis=-1),
     )
-    return FromPopulation(Imported(table, tuple(warnings)), redraw)
+    several = all(len(proxies.instances) > 1 for proxies in population.proxies.values())
+    return FromPopulation(Imported(table, tuple(warnings)), redraw if several else None)
 
 
 def _rbridge(population: Population, tasks: Sequence[Sequence[str]]) -> Array:

@@ -18,14 +18,15 @@ from forecast.analysis.ranking.cross_validation import (
 from forecast.analysis.ranking.feature_table import CellTable, Design, design_of, shortened, standardised
 from forecast.analysis.ranking.feature_table_from_file import Imported
 from forecast.analysis.ranking.held_out_metrics import Comparison, Counts, Judge, ScorerRow
+from forecast.analysis.ranking.leader import DEFAULT_BASELINE, Leader, held_out_leader
 from forecast.analysis.ranking.permutation_null import BestOfMany, Null, best_of_many, permuted_scores
-from forecast.analysis.ranking.rank_uncertainty import Order, Place, order_of
+from forecast.analysis.ranking.rank_uncertainty import Order, Place, mean_of_tasks, order_of
 from forecast.analysis.ranking.scorers.base import Fitted, Scorer
 from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
 from forecast.analysis.ranking.scorers.registry import SCORERS, make_scorer, versions
 from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
 from forecast.analysis.ranking.scorers.univariate import Univariate
-from forecast.analysis.ranking.splits import KNOWN_TASKS, LEAVE_MODELS_OUT, PROTOCOLS, Protocol, make_protocol
+from forecast.analysis.ranking.splits import KNOWN_TASKS, PROTOCOLS, UNSEEN, Protocol, make_protocol
 from forecast.analysis.ranking.warnings import table_cautions
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.errors import ConfigError, FitError, did_you_mean
@@ -56,14 +57,15 @@ class HeldOutResult:
 
     rows: tuple[ScorerRow, ...]
     comparisons: tuple[Comparison, ...]
-    order: Order | None
+    leader: Leader | None  # None: nothing could be held out
+    order: Order | None  # by the leader, else by the first scorer that can be fitted
     best: BestOfMany | None
     n_candidates: int
     n_families: int
     n_tasks: int
     n_features: int
     options: RankOptions
-    fitted: Fitted | None  # the order's scorer, fitted to all cells
+    fitted: Fitted | None  # the scorer with the highest held-out rho, fitted to all cells
     warnings: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -79,7 +81,7 @@ class HeldOutResult:
         Returns:
             `held_out`: a row per scorer and protocol, with a column `given_...` per covariate;
             `comparisons`: a row per pair of scorers and protocol;
-            `order`: a row per candidate.
+            `standings`: a row per candidate, by the leader.
         """
         nulls = frame_of([row.null for row in self.rows], Null)
         names = {"p": "null_p", "mean": "null_mean", "q95": "null_q95", "n": "n_permutations"}
@@ -92,7 +94,7 @@ class HeldOutResult:
         return {
             "held_out": rows.hstack(nulls.rename(names)).with_columns(given),
             "comparisons": frame_of(self.comparisons, Comparison),
-            "order": frame_of(self.order.places if self.order else (), Place),
+            "standings": frame_of(self.order.places if self.order else (), Place),
         }
 
 
@@ -152,11 +154,13 @@ def evaluate_held_out(
     judge = Judge(table, available, options.confidence, options.bootstraps, options.seed)
     rows = tuple(judge.row(outcome, _folds(protocols, outcome)) for outcome in outcomes)
     comparisons = judge.comparisons(outcomes)
-    order, fitted = _order(table, design, usable_scores, outcomes, rows, options)
+    leader = held_out_leader(rows, options.scorers)
+    order, fitted = _order(table, design, usable_scores, outcomes, rows, options, leader)
     best = best_of_many(design, scores)
     report = HeldOutResult(
         rows,
         comparisons,
+        leader,
         order,
         best,
         available.candidates,
@@ -234,28 +238,36 @@ def _order(
     outcomes: Sequence[FoldPredictions],
     rows: Sequence[ScorerRow],
     options: RankOptions,
+    leader: Leader | None,
 ) -> tuple[Order | None, Fitted | None]:
-    """By the scorer with the highest leave-models-out rho, else by the first that can be fitted.
-
-    The second is the scorer fitted to all cells.
-    """
-    found = {
-        outcome.scorer: (row.spearman, outcome)
+    """By the leader's held-out forecasts, else by the first scorer that can be fitted."""
+    held_out = {
+        (outcome.protocol, outcome.scorer): (row.spearman, outcome)
         for outcome, row in zip(outcomes, rows, strict=True)
-        if outcome.protocol == LEAVE_MODELS_OUT
-        and outcome.scorer in options.scorers
-        and row.spearman is not None
+        if outcome.protocol in UNSEEN and row.spearman is not None
     }
-    honest = bool(found)
-    wanted = [max(found, key=lambda name: found[name][0])] if found else list(options.scorers)
+    found = {
+        name: held_out[protocol, name]
+        for protocol in reversed(UNSEEN)
+        for name in (*options.scorers, DEFAULT_BASELINE)
+        if (protocol, name) in held_out
+    }
+    own = {name: rho for name, (rho, _) in found.items() if name in options.scorers}
+    wanted = [max(own, key=lambda name: own[name] or 0.0)] if own else list(options.scorers)
     for name in wanted:
         try:
             fitted = make_scorer(name).fit(design, scores, seed=options.seed)
         except FitError:
             continue
-        predicted = (
-            found[name][1].predicted if honest else standardised(fitted.score(design)[:, :, None])[0][:, :, 0]
-        )
+        redrawn = None
+        if leader is not None:
+            name = leader.scorer or DEFAULT_BASELINE
+            outcome = found[name][1]
+            predicted = outcome.predicted
+            if outcome.redrawn is not None:
+                redrawn = np.stack([mean_of_tasks(panel) for panel in outcome.redrawn])
+        else:
+            predicted = standardised(fitted.score(design)[:, :, None])[0][:, :, 0]
         order = order_of(
             name,
             table.candidates,
@@ -265,7 +277,8 @@ def _order(
             confidence=options.confidence,
             draws=options.bootstraps,
             seed=options.seed,
-            honest=honest,
+            unseen=leader is not None,
+            redrawn=redrawn,
         )
         return order, fitted
     return None, None

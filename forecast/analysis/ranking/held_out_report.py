@@ -16,10 +16,17 @@ from forecast.report.format import INTEGER, MISSING, NUMBER, P_VALUE, Format, fi
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
 
+
+def _ranks(low: float | None, high: float | None) -> str:
+    if is_missing(low) or is_missing(high):
+        return MISSING
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
 _RHO, _RHO_INTERVAL = fixed(2, signed=True), interval(2, signed=True)
 _SHARE = fixed(2)
-_RANK_INTERVAL = Format(lambda low, high: MISSING if is_missing(high) else f"{low:g} to {high:g}")
-_MOST_PLACES = 100  # more candidates make a chart of ranks too tall to read
+RANKS = Format(_ranks)
+MOST_PLACES = 100  # more candidates make a chart of ranks too tall to read
 
 
 def held_out_sections(result: HeldOutResult) -> list[Section]:
@@ -124,15 +131,15 @@ def _chosen(row: ScorerRow) -> str | None:
 
 def order_section(result: HeldOutResult, order: Order) -> Section:
     """Every candidate's place with its interval, beside the measured one."""
-    frame = result.frames()["order"]
+    frame = result.frames()["standings"]
     confidence = f"{100 * result.options.confidence:g}%"
     columns = (
         Column("rank", "rank", NUMBER),
         Column(
             "rank_low",
-            confidence,
-            _RANK_INTERVAL,
-            f"{confidence} interval of the rank of a candidate like this one.",
+            f"{confidence} interval",
+            RANKS,
+            f"Of the rank, over {over}." if (over := order.places[0].interval_over) else "There is none.",
             also=("rank_high",),
         ),
         Column("candidate", "candidate"),
@@ -140,28 +147,29 @@ def order_section(result: HeldOutResult, order: Order) -> Section:
         Column(
             "forecast", "forecast", _RHO, "Mean over tasks, in standard deviations of a task's forecasts."
         ),
-        Column("above_next", "P(above next)", _SHARE),
+        Column("p_above_next", "P(above next)", _SHARE),
         Column("measured_rank", "rank by mean standing", NUMBER, "By the mean standing over tasks."),
         Column("n_tasks_measured", "tasks measured", INTEGER),
     )
     how = "by fits that saw neither it nor the task" if order.unseen else "by a fit to all cells"
     caption = f"{frame.height} candidates by {order.scorer}, each {how}; {order.n_measured} are measured"
-    parts: list[Part] = []
+    plots = [standings_chart(frame)] if frame["rank_low"].count() and frame.height <= MOST_PLACES else []
+    return Section("Standings", (*plots, Table(frame, columns, caption)))
+
+
+def standings_chart(frame: pl.DataFrame) -> Chart:
+    """Ranks with their intervals, of a frame of standings."""
 
     def chart() -> "alt.TopLevelMixin":
         from forecast.analysis.ranking.charts import order_chart
 
         return order_chart(frame)
 
-    if frame["rank_low"].count() and frame.height <= _MOST_PLACES:
-        parts.append(
-            Chart(
-                chart,
-                "forecast rank with its interval (blue), rank by the measured scores (ring)",
-                "Interval of the rank of every candidate, and its measured rank",
-            )
-        )
-    return Section("Forecast order", (*parts, Table(frame, columns, caption)))
+    return Chart(
+        chart,
+        "rank with its interval (blue), rank by the measured scores (ring)",
+        "Interval of the rank of every candidate, and its measured rank",
+    )
 
 
 def _comparisons(result: HeldOutResult) -> Section:
@@ -196,6 +204,8 @@ def report_record(report: HeldOutResult, table: str) -> dict[str, Any]:
     best = report.best
     return {
         "table": table,
+        "leader": None if report.leader is None else asdict(report.leader),
+        "standings": report.frames()["standings"].to_dicts(),
         "n_candidates": report.n_candidates,
         "n_families": report.n_families,
         "n_tasks": report.n_tasks,

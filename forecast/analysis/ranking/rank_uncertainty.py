@@ -22,11 +22,14 @@ from forecast.analysis.stats.correlations import average_ranks
 from forecast.analysis.stats.family_bootstrap import MIN_FAMILIES
 from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.rank_correlation import ranks
+from forecast.analysis.stats.rank_intervals import p_above_next, rank_intervals
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MIN_MEASURED = 4
+OVER_CANDIDATES = "candidates and families"
+OVER_INSTANCES = "instances"
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,10 @@ class Place:
     forecast: float  # mean over tasks, in units of the spread of a task's forecasts
     rank_low: float | None
     rank_high: float | None
-    above_next: float | None  # probability of standing above the next one in the order
+    p_above_next: float | None  # probability of standing above the next one in the order
     measured_rank: float | None  # by the mean standing over tasks
     n_tasks_measured: int
+    interval_over: str | None  # what the interval and the probability are over
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Order:
     n_measured: int
     slope: float | None
     error: float | None  # standard deviation, in units of a normal standing
-    reason: str | None  # why there are no probabilities
+    reason: str | None  # why intervals are not over candidates and families
     unseen: bool  # whether no forecast saw its candidate
 
 
@@ -67,32 +71,42 @@ def order_of(
     confidence: float,
     draws: int,
     seed: int,
-    honest: bool = True,
+    unseen: bool = True,
+    redrawn: Array | None = None,
 ) -> Order:
     """Order candidates by predictions.
 
     Args:
         predicted: [T, C] in units of each task's spread, NaN where there is none.
-        scores: [T, C], NaN where not measured.
-        honest: whether no prediction saw its candidate; without that nothing is known of the error.
+        scores: [any number of tasks, C], NaN where not measured.
+        unseen: whether no prediction saw its candidate's scores; else nothing is known of the error.
+        redrawn: [D, C], mean predictions under D drawings of the instances; None: there are none.
     """
-    forecast = _mean(np.round(predicted, 10))
-    standing = _mean(normal_standings(scores))
+    forecast = mean_of_tasks(np.round(predicted, 10))
+    standing = mean_of_tasks(normal_standings(scores))
     known = np.isfinite(forecast)
     order = np.array(sorted(np.flatnonzero(known), key=lambda c: (-forecast[c], candidates[c])), int)
     both = np.isfinite(standing) & known
-    reason = _why_not(both, families, draws, honest)
+    reason, over = _why_not(both, families, draws, unseen), None
     slope = error = None
     low = high = above = np.full(len(order), np.nan)
     if reason is None:
         slope, error = map(float, _fit(forecast[both], standing[both]))
         names = np.unique(np.array(families, dtype=str), return_inverse=True)[1]
+        over = OVER_CANDIDATES
         drawn = _draws(forecast, standing, both, names, draws, seed)[:, order]  # [draws, places]
         placed = len(order) + 1 - average_ranks(drawn)
         tail = (1 - confidence) / 2
         low, high = np.quantile(placed, [tail, 1 - tail], axis=0, method="closest_observation")
-        gaps = drawn[:, :-1] - drawn[:, 1:]
-        above = np.append(((gaps > 0) + 0.5 * (gaps == 0)).mean(axis=0), np.nan)
+        above = p_above_next(drawn)
+    elif redrawn is not None and len(redrawn) > 1 and len(order):
+        over = OVER_INSTANCES
+        drawn = np.round(redrawn[:, order], 10)
+        low, high = rank_intervals(forecast[order], drawn, confidence)
+        above = p_above_next(drawn)
+        reason = f"rank intervals are over instances alone, not over candidates: {reason}"
+    else:
+        reason = f"no rank intervals: {reason}"
     own, measured = ranks(forecast), ranks(standing)
     places = tuple(
         Place(
@@ -105,10 +119,11 @@ def order_of(
             number(above[i]),
             number(measured[c]),
             int(np.isfinite(scores[:, c]).sum()),
+            over,
         )
         for i, c in enumerate(order)
     )
-    return Order(scorer, places, int(both.sum()), slope, error, reason, honest)
+    return Order(scorer, places, int(both.sum()), slope, error, reason, unseen)
 
 
 def normal_standings(scores: Array) -> Array:
@@ -118,19 +133,19 @@ def normal_standings(scores: Array) -> Array:
     return np.asarray(stats.norm.ppf((found - 0.5) / np.maximum(n, 1)))
 
 
-def _why_not(both: NDArray[np.bool_], families: tuple[str, ...], draws: int, honest: bool) -> str | None:
+def _why_not(both: NDArray[np.bool_], families: tuple[str, ...], draws: int, unseen: bool) -> str | None:
     n_families = len({families[c] for c in np.flatnonzero(both)})
-    if not honest:
-        return "no probabilities for the order: they take forecasts of candidates that the fit has not seen"
     if both.sum() < MIN_MEASURED or n_families < MIN_FAMILIES:
         return (
-            f"no probabilities for the order: they take {MIN_MEASURED} measured candidates of {MIN_FAMILIES} "
-            f"families, there are {both.sum()} of {n_families}"
+            f"that takes {MIN_MEASURED} measured candidates of {MIN_FAMILIES} families, there are "
+            f"{both.sum()} of {n_families}"
         )
-    return "no probabilities for the order: no bootstraps" if draws < 2 else None
+    if not unseen:
+        return "that takes forecasts of candidates that the fit has not seen"
+    return "no bootstraps" if draws < 2 else None
 
 
-def _mean(values: Array) -> Array:
+def mean_of_tasks(values: Array) -> Array:
     """Mean over tasks [C] of what is there."""
     known = np.isfinite(values)
     n = known.sum(axis=0)

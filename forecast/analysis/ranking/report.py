@@ -1,17 +1,24 @@
 """The report of `forecast rank`: the document, and the JSON with the same figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from forecast.analysis.ranking.held_out import HeldOutResult
-from forecast.analysis.ranking.held_out_report import counts_text, held_out_sections, order_section
-from forecast.analysis.ranking.rank_uncertainty import Order
+from forecast.analysis.ranking.held_out_report import (
+    MOST_PLACES,
+    RANKS,
+    counts_text,
+    held_out_sections,
+    order_section,
+    standings_chart,
+)
+from forecast.analysis.ranking.leader import ALPHA
+from forecast.analysis.ranking.rank_uncertainty import Place
 from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations, best_of
-from forecast.analysis.ranking.splits import LEAVE_FAMILIES_OUT, LEAVE_MODELS_OUT
-from forecast.analysis.ranking.warnings import ALPHA
+from forecast.analysis.ranking.standings import Standing
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.proxies.token_proxies import METRICS
 from forecast.report.document import Chart, Column, Document, Paragraph, Part, Section, Table, Warning
@@ -31,7 +38,10 @@ from forecast.report.format import (
 if TYPE_CHECKING:  # takes most of a second to import
     import altair as alt
 
+_FEW = 4  # candidates that are named in the answer
+_ROWS = 12  # of the standings in a terminal
 _RHO, _RHO_INTERVAL = fixed(2, signed=True), interval(2, signed=True)
+_SHARE = fixed(2)
 _VALUE_AND_RANK = Format(lambda value, rank: f"{figure(value)} ({figure(rank)})")
 _RHO_AND_INTERVAL = Format(
     lambda rho, low, high: _RHO(rho) + ("" if is_missing(low) else f" {_RHO_INTERVAL(low, high)}")
@@ -39,20 +49,28 @@ _RHO_AND_INTERVAL = Format(
 
 
 def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResult | None = None) -> Document:
-    """Single proxies against measured targets, then scorers under held-out evaluation.
+    """The standings, then what they rest on: single proxies, scorers under held-out evaluation.
 
     Args:
         source: the table or configuration, for the title.
-        ranking: where the source is a run: each proxy by itself.
+        ranking: where the source is a run.
         held_out: None where nothing is measured, or it was not asked for.
     """
     words = [*(ranking.warnings if ranking else ()), *(held_out.warnings if held_out else ())]
-    sections = [Section("", (Paragraph(_answer(ranking, held_out)),))]
-    subtitle = ""
-    if held_out is not None and held_out.order is not None:
-        sections.append(order_section(held_out, held_out.order))
     if ranking is not None:
-        sections += _ranking_sections(ranking)
+        order = None if held_out is None else held_out.order
+        instead = [] if ranking.interval_reason is None else [ranking.interval_reason]
+        words = instead + [text for text in words if order is None or text != order.reason]
+    sections = [Section("", (Paragraph(answer(ranking, held_out)),))]
+    subtitle = ""
+    if ranking is not None:
+        sections.append(_run_standings(ranking))
+        if ranking.reports:
+            sections.append(Section("Proxy families", (_families(ranking.reports[0], ranking.confidence),)))
+        if len(ranking.reports) > 1:
+            sections.append(Section("Measured tasks", (_targets(ranking),)))
+    elif held_out is not None and held_out.order is not None:
+        sections.append(order_section(held_out, held_out.order))
     if held_out is not None:
         made_with = [f"{name} {version}" for name, version in held_out.versions.items()]
         subtitle = f"{counts_text(held_out)}; seed {held_out.options.seed}; {', '.join(made_with)}"
@@ -64,72 +82,71 @@ def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResul
     return Document(f"Ranking of {source}", subtitle, tuple(sections))
 
 
-def _answer(ranking: Ranking | None, held_out: HeldOutResult | None) -> str:
+def answer(ranking: Ranking | None, held_out: HeldOutResult | None = None) -> str:
     """Who leads, how sure that is, and what to do next."""
-    if held_out is not None and held_out.order is not None:
-        return _held_out_answer(held_out, held_out.order)
-    if ranking is None:
+    found: Sequence[Standing | Place]
+    if ranking is not None:
+        leader, found = ranking.leader, ranking.standings
+    elif held_out is not None and held_out.leader is not None and held_out.order is not None:
+        leader, found = held_out.leader, held_out.order.places
+    else:
         return "No ranking can be evaluated. Next: see the notes for what is missing."
-    first, leading = ranking.standings[0], ranking.shown[0]
-    text = f"{first.candidate} stands first by {leading}"
-    known = [c for report in ranking.reports[:1] for c in report.correlations if c.proxy == leading]
-    if not known or known[0].spearman is None:
-        return f"{text}, unverified. Next: measure {MIN_CANDIDATES} candidates or more to check this order."
-    c, best = known[0], ranking.reports[0].best()
-    biased = ", optimistically biased (selected from 80 proxies)" if best is c else ""
-    return (
-        f"{text}; its rho with {c.target} is {_RHO_AND_INTERVAL(c.spearman, c.ci_low, c.ci_high)}, "
-        f"n = {c.n_candidates}{biased}. Next: `forecast rank` evaluates whether this holds for new models."
-    )
-
-
-def _held_out_answer(result: HeldOutResult, order: Order) -> str:
-    first = order.places[0]
-    text = f"{first.candidate} stands first by {order.scorer}"
+    first = found[0]
+    text = f"{first.candidate} leads"
     if first.rank_low is not None and first.rank_high is not None:
-        low, high = f"{first.rank_low:g}", f"{first.rank_high:g}"
-        text += f" (rank {low})" if low == high else f" (rank {low} to {high})"
-    own = [row for row in result.rows if row.scorer == order.scorer and row.spearman is not None]
-    row = next(
-        (r for name in (LEAVE_MODELS_OUT, LEAVE_FAMILIES_OUT) for r in own if r.protocol == name), None
-    )
-    if row is None or row.spearman is None:
-        return f"{text}, unverified: no rho for models not seen. Next: see the notes for what is missing."
-    p = "" if row.null.p is None else f", p = {row.null.p:.3f}"
-    text += f"; rho for models not seen: {_RHO_AND_INTERVAL(row.spearman, row.ci_low, row.ci_high)}{p}"
-    others = [r for r in result.rows if r.protocol == row.protocol and r.scorer not in result.options.scorers]
-    known = [(r.spearman, r.scorer.removeprefix("baseline: ")) for r in others if r.spearman is not None]
-    rho, name = max(known, default=(None, ""))
-    if rho is not None:
-        text += f"; the best baseline, {name}, reaches {_RHO(rho)}"
-    if row.null.p is None or 1 / (result.options.permutations + 1) > ALPHA:
-        return f"{text}. Next: more --permutations (200 or more), to tell it from chance."
-    if row.null.p > ALPHA or (row.ci_low is not None and row.ci_low <= 0):
-        return f"{text}. Next: measure more candidates; this may be chance."
-    if rho is None:
-        return f"{text}. Next: compare it with a baseline (--baselines)."
-    if rho >= row.spearman:
-        return f"{text}. Next: rank by {name}, as good and simpler."
-    return f"{text}. Next: evaluate the leading candidates first."
+        ends = RANKS(first.rank_low, first.rank_high)
+        text += f", rank {ends} of {len(found)} over {_over(found)}"
+    if first.p_above_next is not None and len(found) > 1:
+        text += f", above {found[1].candidate} with P = {first.p_above_next:.2f}"
+    text += f". Ordered by {leader.name}: {leader.reason}{_rho_of(ranking)}."
+    if ranking is not None and not ranking.reports:
+        return f"{text} Next: measure {MIN_CANDIDATES} candidates or more to check this order."
+    if leader.null_p is None or leader.null_p > ALPHA:
+        return f"{text} Next: measure more candidates; nothing shows yet that this order holds downstream."
+    best = [standing.candidate for standing in found if standing.rank_low == 1]
+    if len(best) > _FEW:
+        return f"{text} Next: evaluate the {len(best)} candidates whose rank interval includes 1."
+    if len(best) > 1:
+        return f"{text} Next: evaluate {', '.join(best[:-1])} and {best[-1]}: each may be the best."
+    return f"{text} Next: evaluate {first.candidate} first."
 
 
-def _ranking_sections(ranking: Ranking) -> list[Section]:
-    sections = [Section("Candidates", (_standings(ranking),))]
-    if ranking.reports:
-        sections.append(Section("Proxy families", (_families(ranking.reports[0], ranking.confidence),)))
-    if len(ranking.reports) > 1:
-        sections.append(Section("Measured tasks", (_targets(ranking),)))
-    return sections
+def _rho_of(ranking: Ranking | None) -> str:
+    """How far the leading proxy agrees with what is measured."""
+    if ranking is None or not ranking.reports or ranking.leader.proxy is None:
+        return ""
+    report = ranking.reports[0]
+    c = next(c for c in report.correlations if c.proxy == ranking.leader.proxy)
+    if c.spearman is None:
+        return ""
+    rho = _RHO_AND_INTERVAL(c.spearman, c.ci_low, c.ci_high)
+    return f"; rho with {report.target} {rho}, n = {report.n_candidates}"
 
 
-def _standings(ranking: Ranking) -> Table:
+def _over(found: "Sequence[Standing | Place]") -> str | None:
+    """What rank intervals are over."""
+    return next((standing.interval_over for standing in found if standing.interval_over), None)
+
+
+def _run_standings(ranking: Ranking) -> Section:
     read = ", ".join(f"{task} ({n})" for task, n in ranking.n_instances.items())
-    against = f", against {ranking.reports[0].target}" if ranking.reports else ""
+    against = f"measured: {ranking.reports[0].target}; " if ranking.reports else ""
+    confidence = f"{100 * ranking.confidence:g}%"
+    over = _over(ranking.standings)
     columns = (
-        Column("forecast_rank", "rank", NUMBER, "By the first proxy; 1 is best."),
+        Column("rank", "rank", NUMBER, "By the leader; 1 is best."),
+        Column(
+            "rank_low",
+            f"{confidence} interval",
+            RANKS,
+            f"Of the rank, over {over}." if over else "There is none.",
+            also=("rank_high",),
+        ),
         Column("candidate", "candidate"),
         Column("family", "family", wide_only=True),
-        Column("parameters", "params", COUNT),
+        Column("parameters", "params", COUNT, wide_only=True),
+        Column("p_above_next", "P(above next)", _SHARE, "Probability of standing above the next one."),
+        *([Column("value", "forecast", NUMBER, "By the leading scorer.")] if ranking.leader.scorer else []),
         Column("measured", "measured ± se", plus_minus(3), also=("measured_stderr",)),
         Column("measured_rank", "measured rank", NUMBER),
         *(
@@ -138,13 +155,21 @@ def _standings(ranking: Ranking) -> Table:
                 name.replace("__", "\n× ") + "\n(rank)",
                 _VALUE_AND_RANK,
                 "Mean over tasks, and the rank by it.",
+                wide_only=name != ranking.leader.proxy,
                 also=(f"{name}_rank",),
             )
             for name in ranking.shown
         ),
     )
-    caption = f"{len(ranking.standings)} candidates by {ranking.shown[0]}{against}; instances read: {read}"
-    return Table(ranking.frames()["standings"], columns, caption)
+    caption = (
+        f"{len(ranking.standings)} candidates by {ranking.leader.name}; {against}"
+        f"rank intervals over {over or 'nothing: see the notes'}; instances read: {read}"
+    )
+    frame = ranking.frames()["standings"]
+    parts: list[Part] = []
+    if over and frame.height <= MOST_PLACES:
+        parts.append(standings_chart(frame))
+    return Section("Standings", (*parts, Table(frame, columns, caption, terminal_rows=_ROWS)))
 
 
 def _families(report: TargetCorrelations, confidence: float) -> Table:
@@ -251,9 +276,13 @@ def _every_proxy(ranking: Ranking, report: TargetCorrelations) -> Section:
 
 
 def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> dict[str, Any]:
-    """A ranking with every correlation behind it."""
+    """A ranking with every correlation behind it; `candidates` are the standings under their older key."""
+    standings = [asdict(standing) for standing in ranking.standings]
     return {
-        "candidates": [asdict(standing) for standing in ranking.standings],
+        "leader": asdict(ranking.leader),
+        "standings": standings,
+        "interval_reason": ranking.interval_reason,
+        "candidates": [{**standing, "forecast_rank": standing["rank"]} for standing in standings],
         "proxies_shown": list(ranking.shown),
         "targets": [_target_record(report) for report in ranking.reports],
         "instances": ranking.n_instances,

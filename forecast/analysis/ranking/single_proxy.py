@@ -7,23 +7,28 @@ by rho. (The paper chooses all by |rho|; with few scores chance would turn known
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from forecast.analysis.ranking.leader import ALPHA, DEFAULT_PROXY, Leader, leader_of
+from forecast.analysis.ranking.standings import Standing, standings_of
 from forecast.analysis.ranking.text_bootstrap import interval
 from forecast.analysis.ranking.warnings import cautions
 from forecast.analysis.stats.figures import number
-from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES, best_of_many_p, kendall, ranks, spearman
+from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES, best_of_many_p, kendall, spearman
 from forecast.config.schema import RankingConfig
 from forecast.errors import NoDataError
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES, Proxy
 from forecast.report.records import frame_of
 from forecast.warehouse.features import features, mean_scores
 from forecast.warehouse.population import Population, Target
+
+if TYPE_CHECKING:
+    from forecast.analysis.ranking.held_out import HeldOutResult
 
 Array = NDArray[np.float64]
 MEAN_TARGET = "mean of measured tasks"
@@ -114,30 +119,17 @@ class TargetCorrelations:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One candidate in the ranking."""
-
-    candidate: str
-    family: str | None
-    parameters: int | None
-    measured: float | None
-    measured_stderr: float | None
-    measured_rank: float | None
-    forecast_rank: float
-    values: dict[str, float]  # the shown proxies, mean over the tasks
-    ranks: dict[str, float]  # by the shown proxies, 1 is best
-
-
-@dataclass(frozen=True)
 class Ranking:
     """The result of `forecast rank`."""
 
-    standings: tuple[Standing, ...]  # best forecast first
-    shown: tuple[str, ...]  # proxies in the table; the first one orders it
+    leader: Leader
+    standings: tuple[Standing, ...]  # in the leader's order
+    shown: tuple[str, ...]  # proxies in the table; the first is the leader, where that is a proxy
     reports: tuple[TargetCorrelations, ...]  # the first one is what the order is learned from
     n_instances: dict[str, int]  # by task
     confidence: float
     warnings: tuple[str, ...]
+    interval_reason: str | None  # why rank intervals are not over candidates and families
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """Frames of the ranking.
@@ -160,7 +152,7 @@ class Ranking:
 
 
 def rank_candidates(population: Population, settings: RankingConfig) -> Ranking:
-    """Rank by the proxy that agrees best with what is measured, without scores by plain cross-entropy.
+    """Rank by single proxies: the one that leads by evidence, see `leader`; `with_held_out` says more.
 
     Raises:
         NoDataError: no task has proxies.
@@ -184,16 +176,40 @@ def rank_candidates(population: Population, settings: RankingConfig) -> Ranking:
         else:
             reports.insert(0, mean)
     report = reports[0] if reports else None
-    shown = _shown(report)
+    leader = leader_of(report)
+    shown = _shown(report, leader)
     warnings += cautions(population, report, leading)
+    standings, reason = standings_of(
+        population, settings, leader, report, leading, shown, _turned(report), None
+    )
     return Ranking(
-        standings=_standings(population, report, leading, shown),
+        leader=leader,
+        standings=standings,
         shown=shown,
         reports=tuple(reports),
         n_instances={task: len(proxies.instances) for task, proxies in population.proxies.items()},
         confidence=settings.confidence,
         warnings=tuple(warnings),
+        interval_reason=reason,
     )
+
+
+def with_held_out(
+    ranking: Ranking, population: Population, settings: RankingConfig, held_out: "HeldOutResult | None"
+) -> Ranking:
+    """The ranking led by what the held-out evaluation shows; as it is where nothing could be held out."""
+    leader = None if held_out is None else held_out.leader
+    if held_out is None or leader is None:
+        return ranking
+    if leader.scorer is not None and (leader.null_p is None or leader.null_p > ALPHA):
+        leader = Leader(DEFAULT_PROXY, None, leader.reason, leader.null_p)
+    report = ranking.reports[0]
+    shown = _shown(report, leader)
+    leading = [target for target in population.targets if target.task in report.measured]
+    standings, reason = standings_of(
+        population, settings, leader, report, leading, shown, _turned(report), held_out.order
+    )
+    return replace(ranking, leader=leader, standings=standings, shown=shown, interval_reason=reason)
 
 
 def _usable(population: Population, settings: RankingConfig) -> tuple[list[Target], list[str]]:
@@ -255,53 +271,22 @@ def _report(
     )
 
 
-def _shown(report: TargetCorrelations | None) -> tuple[str, ...]:
-    """The leading proxies of three different metrics, then plain cross-entropy."""
+def _shown(report: TargetCorrelations | None, leader: Leader) -> tuple[str, ...]:
+    """The leader, proxies of three different metrics that agree best, then plain cross-entropy."""
     if report is None:
         return (PLAIN_CROSS_ENTROPY, "reciprocal_rank__uniform", "top5_accuracy__frequency")
-    leading: dict[str, str] = {}
+    by_metric: dict[str, str] = {}
     for c in sorted(report.correlations, key=lambda c: -c.agreement):
         if c.agreement > 0:
-            leading.setdefault(c.metric, c.proxy)
-    return tuple(dict.fromkeys([*list(leading.values())[:3], PLAIN_CROSS_ENTROPY]))
+            by_metric.setdefault(c.metric, c.proxy)
+    first = [leader.proxy] if leader.proxy else []
+    return tuple(dict.fromkeys([*first, *list(by_metric.values())[:3], PLAIN_CROSS_ENTROPY]))
 
 
 def _turned(report: TargetCorrelations | None) -> frozenset[str]:
     """Proxies of learned direction of which, by the scores, less is better."""
     known = report.correlations if report else ()
     return frozenset(c.proxy for c in known if c.proxy in _LEARNED_NAMES and (c.spearman or 0.0) < 0)
-
-
-def _standings(
-    population: Population,
-    report: TargetCorrelations | None,
-    leading: Sequence[Target],
-    shown: Sequence[str],
-) -> tuple[Standing, ...]:
-    tasks = report.tasks if report else tuple(population.proxies)
-    columns = features(population, tasks)
-    means = np.mean([population.proxies[task].means() for task in tasks], axis=0)
-    turned = _turned(report)
-    own_ranks = {name: ranks((-1 if name in turned else 1) * columns[:, _PLACES[name]]) for name in shown}
-    measured = errors = np.full(len(population.candidates), np.nan)
-    if leading:
-        measured, errors = mean_scores(leading)
-    measured_ranks = ranks(measured)
-    found = [
-        Standing(
-            candidate=name,
-            family=population.families[i],
-            parameters=population.parameters[i],
-            measured=number(measured[i]),
-            measured_stderr=number(errors[i]),
-            measured_rank=number(measured_ranks[i]),
-            forecast_rank=float(own_ranks[shown[0]][i]),
-            values={proxy: float(means[i, _PLACES[proxy]]) for proxy in shown},
-            ranks={proxy: float(own_ranks[proxy][i]) for proxy in shown},
-        )
-        for i, name in enumerate(population.candidates)
-    ]
-    return tuple(sorted(found, key=lambda standing: (standing.forecast_rank, standing.candidate)))
 
 
 def proxy_values(population: Population, report: TargetCorrelations, proxy: Proxy) -> Array:

@@ -24,6 +24,7 @@ LEAVE_MODELS_OUT = "leave-models-out"
 LEAVE_FAMILIES_OUT = "leave-families-out"
 KNOWN_TASKS = "known-tasks"
 PROTOCOLS = (LEAVE_2_TASKS_OUT, LEAVE_MODELS_OUT, LEAVE_FAMILIES_OUT, KNOWN_TASKS)
+UNSEEN = (LEAVE_MODELS_OUT, LEAVE_FAMILIES_OUT)  # what says how a scorer does for models not seen
 
 CANDIDATE_GROUPS = 6  # 18 candidates: 3 are held out at a time, 15 learned from
 MAX_TASK_PAIRS = 30  # all pairs of up to 8 tasks; of more tasks a seeded choice that takes each equally often

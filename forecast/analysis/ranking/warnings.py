@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forecast.analysis.ranking.feature_table import shortened
+from forecast.analysis.ranking.leader import ALPHA
 from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
 from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
 from forecast.analysis.ranking.splits import (
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from forecast.analysis.ranking.held_out_metrics import ScorerRow
     from forecast.analysis.ranking.single_proxy import Correlation, TargetCorrelations
 
-ALPHA = 0.05
 BARS = (OWN_MEAN, *(scorer.name for scorer in FROM_SCORES))  # what looks at scores, not at features
 _LOST = 0.6  # share of a rho that may be left for unseen models where recognition explains the rest
 _FEW = 10  # candidates: one task of so many shows a rho of 0.8 or more

@@ -39,9 +39,9 @@ def test_good_forecasts_give_narrow_ranks_and_useless_ones_all_of_them() -> None
     assert [place.candidate for place in good.places] == [f"c{i:02}" for i in reversed(range(N))]
     assert all(p.rank_high - p.rank_low <= 4 for p in good.places)  # type: ignore[operator]
     assert np.mean([p.rank_high - p.rank_low for p in useless.places]) > 0.7 * N  # type: ignore[operator]
-    assert np.mean([p.above_next for p in good.places[:-1]]) > 0.8  # type: ignore[arg-type]
-    assert np.mean([p.above_next for p in useless.places[:-1]]) == pytest.approx(0.5, abs=0.1)  # type: ignore[arg-type]
-    assert good.places[-1].above_next is None
+    assert np.mean([p.p_above_next for p in good.places[:-1]]) > 0.8  # type: ignore[arg-type]
+    assert np.mean([p.p_above_next for p in useless.places[:-1]]) == pytest.approx(0.5, abs=0.1)  # type: ignore[arg-type]
+    assert good.places[-1].p_above_next is None
 
 
 def test_rank_intervals_hold_the_measured_ranks_at_their_rate() -> None:
@@ -73,10 +73,10 @@ def test_without_families_or_unseen_forecasts_there_are_no_probabilities() -> No
     scores = rng.normal(size=(3, N))
     one_family = order(scores, scores, family=N)
     assert one_family.reason is not None and "3 families" in one_family.reason and one_family.unseen
-    seen = order(scores, scores, honest=False)
+    seen = order(scores, scores, unseen=False)
     assert seen.reason is not None and not seen.unseen
     for found in (one_family, seen):
-        assert all(p.rank_low is None and p.above_next is None for p in found.places)
+        assert all(p.rank_low is None and p.p_above_next is None for p in found.places)
         assert [p.rank for p in found.places] == list(range(1, N + 1))
 
 

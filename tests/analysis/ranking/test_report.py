@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from worlds import imported, world
 
 from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions, evaluate_held_out
+from forecast.analysis.ranking.held_out_report import RANKS
 from forecast.analysis.ranking.report import document
 from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
 from forecast.config.schema import RankingConfig
@@ -66,10 +67,10 @@ def test_frames_hold_every_standing_correlation_and_target() -> None:
     frames = ranking.frames()
     first, leading = ranking.standings[0], ranking.shown[0]
     row = frames["standings"].row(0, named=True)
-    assert (row["candidate"], row["measured"], row["forecast_rank"]) == (
+    assert (row["candidate"], row["measured"], row["rank"]) == (
         first.candidate,
         first.measured,
-        first.forecast_rank,
+        first.rank,
     )
     assert (row[leading], row[f"{leading}_rank"]) == (first.values[leading], first.ranks[leading])
     assert frames["standings"]["measured"].null_count() == 1
@@ -84,19 +85,24 @@ def test_frames_hold_every_standing_correlation_and_target() -> None:
 
 def test_standings_are_the_rankings() -> None:
     ranking = ranking_of(SCORES)
-    (table,) = tables(document("run.yaml", ranking), "Candidates")
+    (table,) = tables(document("run.yaml", ranking), "Standings")
     for s in ranking.standings:
-        row = row_of(table, s.candidate, column=1)
-        assert row[0] == f"{s.forecast_rank:g}"
-        assert row[3] == (MISSING if s.parameters is None else "135M")
+        row = row_of(table, s.candidate, column=2)
+        assert row[:2] == [f"{s.rank:g}", RANKS(s.rank_low, s.rank_high)]
+        assert row[4] == (MISSING if s.parameters is None else "135M")
+        assert row[5] == (MISSING if s.p_above_next is None else f"{s.p_above_next:.2f}")
         if s.measured is None:
-            assert row[4:6] == [MISSING, MISSING]
+            assert row[6:8] == [MISSING, MISSING]
         else:
             error = "" if s.measured_stderr is None else f" ± {s.measured_stderr:.3f}"
-            assert row[4:6] == [f"{s.measured:.3f}{error}", f"{s.measured_rank:g}"]
-        assert row[6:] == [f"{s.values[name]:.4g} ({s.ranks[name]:g})" for name in ranking.shown]
+            assert row[6:8] == [f"{s.measured:.3f}{error}", f"{s.measured_rank:g}"]
+        assert row[8:] == [f"{s.values[name]:.4g} ({s.ranks[name]:g})" for name in ranking.shown]
     assert "instances read: t (4)" in table.caption
-    assert [column.label for column in table.columns if column.wide_only] == ["family"]
+    assert [column.name for column in table.columns if column.wide_only] == [
+        "family",
+        "parameters",
+        *(name for name in ranking.shown if name != ranking.leader.proxy),
+    ]
 
 
 def test_warnings_are_in_every_document() -> None:
@@ -111,16 +117,16 @@ def test_warnings_are_in_every_document() -> None:
 def test_answer_stands_first_and_notes_last(held_out: HeldOutResult) -> None:
     assert held_out.order is not None
     leaders = (
-        (ranking_of(SCORES), None, "Next: `forecast rank`"),
-        (None, held_out, "rho for models not seen: "),
+        (ranking_of(SCORES), None, "may be chance (p = "),
+        (None, held_out, "for models not seen"),
     )
-    unverified = ranking_of(), None, "unverified. Next: measure"
+    unverified = ranking_of(), None, "Next: measure 3 candidates or more"
     for ranking, evaluated, words in (*leaders, unverified):
         found = document("x", ranking, evaluated)
         (answer,) = found.sections[0].parts
         assert isinstance(answer, Paragraph) and words in answer.text
         first = (ranking.standings if ranking else held_out.order.places)[0].candidate
-        assert answer.text.startswith(f"{first} stands first by ") and ". Next: " in answer.text
+        assert answer.text.startswith(f"{first} leads") and ". Next: " in answer.text
         assert found.sections[-1].heading == "Notes"
 
 
@@ -184,7 +190,7 @@ def test_all_80_proxies_are_in_the_wide_report_only() -> None:
     ]
     assert heading not in printed(terminal.render(found))
     page = html.render(found)
-    assert heading in page and page.count("<svg") == 1
+    assert heading in page and page.count("<svg") == 2
 
 
 def test_figures_that_do_not_exist_are_dashes() -> None:
@@ -195,7 +201,8 @@ def test_figures_that_do_not_exist_are_dashes() -> None:
         assert row_of(families, metric.name)[1:] == DASHES
     for name, n in (("flat", "6"), ("few", "2")):
         assert row_of(targets, name)[1:] == ["t", n, *[MISSING] * 5]
-    assert not [part for section in found.sections for part in section.parts if isinstance(part, Chart)]
+    charts = [s.heading for s in found.sections for part in s.parts if isinstance(part, Chart)]
+    assert charts == ["Standings"], "no grid of proxies"
     text = printed(terminal.render(found, wide=True))
     assert "+0.00" not in text and "nan" not in text and "None" not in text
 
@@ -209,7 +216,7 @@ def test_rho_without_interval() -> None:
 
 def test_without_scores_there_is_a_ranking_alone() -> None:
     text = printed(terminal.render(document("x", ranking_of()), wide=True))
-    assert "6 candidates by cross_entropy__uniform; instances read" in text
+    assert "6 candidates by cross_entropy__uniform; rank intervals over instances; instances read" in text
     assert "proxy family" not in text
     assert "note: no measured scores" in text
 
@@ -237,7 +244,7 @@ def test_held_out_frames_hold_every_row(held_out: HeldOutResult) -> None:
     assert frames["held_out"]["n_rhos"].to_list() == [row.n_panels for row in held_out.rows]
     assert frames["comparisons"]["difference"].to_list() == [c.difference for c in held_out.comparisons]
     assert held_out.order is not None
-    assert frames["order"]["candidate"].to_list() == [place.candidate for place in held_out.order.places]
+    assert frames["standings"]["candidate"].to_list() == [place.candidate for place in held_out.order.places]
 
 
 def test_held_out_tables_are_the_result(held_out: HeldOutResult) -> None:
@@ -268,7 +275,7 @@ def test_held_out_tables_are_the_result(held_out: HeldOutResult) -> None:
 
 def test_order_and_comparisons_are_the_result(held_out: HeldOutResult) -> None:
     found = document("t.csv", held_out=held_out)
-    (order,), (pairs,) = tables(found, "Forecast order"), tables(found, "Scorers compared")
+    (order,), (pairs,) = tables(found, "Standings"), tables(found, "Scorers compared")
     assert held_out.order is not None
     place = held_out.order.places[0]
     assert order.cells()[0] == [
@@ -277,7 +284,7 @@ def test_order_and_comparisons_are_the_result(held_out: HeldOutResult) -> None:
         place.candidate,
         place.family,
         f"{place.forecast:+.2f}",
-        f"{place.above_next:.2f}",
+        f"{place.p_above_next:.2f}",
         f"{place.measured_rank:g}",
         str(place.n_tasks_measured),
     ]

@@ -59,7 +59,7 @@ def test_the_proxy_that_agrees_best_orders_the_candidates(lead: str) -> None:
     best = ranking.reports[0].best()
     assert best is not None
     assert (best.proxy, best.spearman, best.kendall, best.n_candidates) == (lead, 1.0, 1.0, 8)
-    assert [s.forecast_rank for s in ranking.standings] == list(range(1, 9))
+    assert [s.rank for s in ranking.standings] == list(range(1, 9))
     assert [s.measured_rank for s in ranking.standings] == list(range(1, 9))
     assert ranking.standings[0].values[lead] == pytest.approx(7.0 * SIGNS[PLACE[lead]]), (
         "as it is, not turned"
@@ -100,7 +100,7 @@ def test_a_known_direction_is_never_turned_round() -> None:
         "top1_accuracy__uniform": np.array([0, 0, 0, 1, 0, 0, 1, 1.0]),
     }
     ranking = ranked(measured("t", UP), **good)
-    assert ranking.shown == ("top1_accuracy__uniform", PLAIN_CROSS_ENTROPY)
+    assert ranking.shown == (PLAIN_CROSS_ENTROPY, "top1_accuracy__uniform"), "nothing beats the null"
     assert said(ranking, "cross_entropy__uniform disagrees with the scores (rho -1.00) more strongly")
     assert said(ranking, "or lower scores are better")
     assert {s.candidate: s.ranks[PLAIN_CROSS_ENTROPY] for s in ranking.standings}["c00"] == 1
@@ -125,7 +125,7 @@ def test_the_first_of_equals_leads_and_each_metric_is_shown_once() -> None:
 def test_tied_candidates_share_their_rank() -> None:
     quality = np.array([1.0, 2.0, 2.0, 2.0, 3.0, 4.0, 5.0, 5.0])
     ranking = ranked(measured("t", quality), top1_accuracy__uniform=quality)
-    assert [s.forecast_rank for s in ranking.standings] == [1.5, 1.5, 3, 4, 6, 6, 6, 8]
+    assert [s.rank for s in ranking.standings] == [1.5, 1.5, 3, 4, 6, 6, 6, 8]
     assert order(ranking) == ["c06", "c07", "c05", "c04", "c01", "c02", "c03", "c00"], "by name among equals"
 
 

@@ -1,0 +1,98 @@
+"""What the candidates are ordered by: chosen by evidence, else a default.
+
+The best of 80 proxies, or of several scorers, always looks good on the scores that it was selected on. So the
+order is led by
+
+1. the scorer that does best for models not seen, where its rho beats its own permutation null (p corrected
+   for the number of scorers), its interval excludes 0, and the default does not do as well;
+2. where nothing could be held out, the best of the 80 proxies, if it beats the best of 80 under shuffled
+   scores and the default does not agree as well;
+3. else the default: cross-entropy on the solutions, selected on nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from forecast.analysis.ranking.splits import UNSEEN
+from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
+
+if TYPE_CHECKING:
+    from forecast.analysis.ranking.held_out_metrics import ScorerRow
+    from forecast.analysis.ranking.single_proxy import TargetCorrelations
+
+ALPHA = 0.05
+DEFAULT_PROXY = PLAIN_CROSS_ENTROPY
+DEFAULT_BASELINE = "baseline: plain cross-entropy"  # the same, as a row of the held-out evaluation
+
+
+@dataclass(frozen=True)
+class Leader:
+    """What orders the candidates; one of `proxy` and `scorer` is None."""
+
+    proxy: str | None
+    scorer: str | None
+    reason: str
+    null_p: float | None  # of the permutation null; corrected where one of several scorers was chosen
+
+    @property
+    def name(self) -> str:
+        """The proxy or the scorer."""
+        return self.proxy or self.scorer or ""
+
+
+def leader_of(report: "TargetCorrelations | None") -> Leader:
+    """From single proxies alone: the best of 80 if it beats its null, else the default."""
+    best = report.best() if report else None
+    if report is None or best is None or best.spearman is None:
+        return Leader(
+            DEFAULT_PROXY, None, "no proxy has a rho with measured scores, so this is the default", None
+        )
+    plain, p = report.plain_cross_entropy().spearman, report.best_p
+    if p is None:
+        return Leader(DEFAULT_PROXY, None, "no permutation null was computed, so this is the default", None)
+    if p > ALPHA:
+        return Leader(
+            DEFAULT_PROXY,
+            None,
+            f"the best of 80 proxies may be chance (p = {p:.2g}), so this is the default",
+            p,
+        )
+    if plain is not None and round(best.agreement, 2) <= round(plain, 2):
+        return Leader(DEFAULT_PROXY, None, "no other of the 80 proxies agrees better with the scores", p)
+    return Leader(
+        best.proxy, None, f"best of 80 proxies, and better than shuffled scores explain (p = {p:.2g})", p
+    )
+
+
+def held_out_leader(rows: "Sequence[ScorerRow]", scorers: Sequence[str]) -> Leader | None:
+    """From held-out figures; None where no scorer has one for models not seen.
+
+    Args:
+        rows: of all protocols; the default is among them where the table has it.
+        scorers: those that may lead.
+    """
+    for protocol in UNSEEN:
+        own = [row for row in rows if row.protocol == protocol and row.spearman is not None]
+        tried = [row for row in own if row.scorer in scorers]
+        if tried:
+            default = next((row for row in own if row.scorer == DEFAULT_BASELINE), None)
+            return _judged(tried, default)
+    return None
+
+
+def _judged(tried: "list[ScorerRow]", default: "ScorerRow | None") -> Leader:
+    best = max(tried, key=lambda row: row.spearman or -2.0)
+    rho, own = best.spearman or 0.0, None if default is None else default.spearman
+    p = None if best.null.p is None else min(1.0, best.null.p * len(tried))
+    several = f", corrected for {len(tried)} scorers" if len(tried) > 1 else ""
+    if p is not None and p <= ALPHA and not (best.ci_low is not None and best.ci_low <= 0):
+        if own is None or round(rho, 2) > round(own, 2):
+            return Leader(None, best.scorer, f"rho {rho:+.2f} for models not seen (p = {p:.2g}{several})", p)
+        words = f"rho {own:+.2f} for models not seen; no scorer does better ({best.scorer} {rho:+.2f})"
+        return Leader(DEFAULT_PROXY, None, words, None if default is None else default.null.p)
+    why = "no permutation null was computed" if p is None else f"p = {p:.2g}{several}"
+    words = f"no scorer is shown to work for models not seen (best: {best.scorer} {rho:+.2f}, {why})"
+    if default is None:
+        return Leader(None, best.scorer, f"unverified: {words}", p)
+    return Leader(DEFAULT_PROXY, None, words, p)
