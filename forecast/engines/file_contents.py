@@ -16,6 +16,7 @@ from transformers.modeling_utils import load_state_dict
 from forecast.errors import CandidateError
 from forecast.inputs.models.resolve import ModelFiles
 
+_WRAPPERS = re.compile(r"\b(_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 Tensors = Mapping[str, Callable[[], torch.Tensor]]
 
 # What may be left over, and why it changes no next-token probability. `_CHECKED` has more, which is looked
@@ -108,6 +109,17 @@ def some_of(names: Iterable[str]) -> str:
     return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
+def unwrapped(missing: Iterable[str], tensors: Tensors) -> str | None:
+    """What to do where the files name missing weights as torch's wrappers of models do, else None."""
+    for name in sorted(tensors):
+        if _WRAPPERS.search(name) and _WRAPPERS.sub("", name) in missing:
+            return (
+                f"the files name them as a wrapper of the model does ({name}): save the model inside "
+                "(model._orig_mod after torch.compile, model.module after DistributedDataParallel)"
+            )
+    return None
+
+
 def tensors_of(files: ModelFiles) -> Tensors:
     """How each tensor of the files is read; nothing of a GGUF file."""
     found: dict[str, Callable[[], torch.Tensor]] = {}
@@ -171,21 +183,26 @@ def _refuse_gaps(candidate: str, tensors: Tensors) -> None:
 
 
 def _refuse_whole_numbers(candidate: str, model: Any, tensors: Tensors) -> None:
-    """Refuse quantized weights that config.json does not call so: they would be taken as they are."""
+    """Refuse quantized weights that would be taken as they are: of an unknown method, or of none."""
     quantization = getattr(model.config, "quantization_config", None)
     if quantization is not None:
         from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
         stated = quantization if isinstance(quantization, dict) else quantization.to_dict()
         # transformers goes on without one that it does not know.
-        if str(stated.get("quant_method")) in AUTO_QUANTIZATION_CONFIG_MAPPING or "load_in_8bit" in stated:
+        method = stated.get("quant_method")
+        if str(method) in AUTO_QUANTIZATION_CONFIG_MAPPING or "load_in_8bit" in stated:
             return
+        raise CandidateError(
+            f"candidate {candidate!r}: transformers knows no quantization {method!r}, which config.json "
+            "names, and would take the weights as they are; remove quantization_config where they are whole, "
+            "else save the model in bfloat16"
+        )
     floating = {name for name, weight in model.state_dict().items() if weight.is_floating_point()}
     if whole := [name for name in floating & set(tensors) if not tensors[name]().is_floating_point()]:
         raise CandidateError(
             f"candidate {candidate!r}: weights stored as whole numbers: {some_of(whole)}, and config.json "
-            "has no quantization_config of a known method with which to scale them; restore it, or save the "
-            "model in bfloat16"
+            "has no quantization_config with which to scale them; restore it, or save the model in bfloat16"
         )
 
 

@@ -5,6 +5,7 @@ So the base model that was read last is kept as it was read, and each variant is
 """
 
 import copy
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from forecast.engines import gguf_weights
-from forecast.engines.file_contents import check_contents, some_of, tensors_of
+from forecast.engines.config_remedies import remedy_for
+from forecast.engines.file_contents import check_contents, some_of, tensors_of, unwrapped
 from forecast.engines.gguf_config import configuration_of
 from forecast.engines.gguf_tokenizer import tokenizer_of
 from forecast.engines.size_limits import limited_size, out_of_memory
@@ -129,9 +131,41 @@ def _named(candidate: Candidate, files: ModelFiles, what: str) -> Iterator[None]
             str(files.folder), candidate.settings.source
         )  # the view is of no interest
         # transformers' own OSErrors are about what the files hold; those of the system have a number.
-        passes = out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None)
-        kind = PassingError if passes else CandidateError
-        raise kind(f"candidate {candidate.name!r}: its {what} cannot be loaded: {said}") from error
+        if out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None):
+            raise PassingError(
+                f"candidate {candidate.name!r}: its {what} cannot be loaded: {said}"
+            ) from error
+        if remedy := None if files.gguf is not None else _fault_of_config(candidate, files):
+            what = "config.json"
+        else:
+            remedy = "repair its files, or copy or download them again"
+        raise CandidateError(
+            f"candidate {candidate.name!r}: its {what} cannot be loaded: {said}; {remedy}"
+        ) from error
+
+
+def _fault_of_config(candidate: Candidate, files: ModelFiles) -> str | None:
+    """What to do about config.json, None where transformers can use it: then the fault is elsewhere."""
+    try:
+        most = len(tensors_of(files))
+    except Exception:
+        return None
+    try:
+        _build(candidate, files, most)
+    except MemoryError:
+        return None
+    except CandidateError:
+        raise
+    except Exception:
+        return remedy_for(json.loads((files.folder / "config.json").read_bytes()))
+    return None
+
+
+def _build(candidate: Candidate, files: ModelFiles, n_tensors: int) -> None:
+    remote = candidate.settings.allow_remote_code
+    config = AutoConfig.from_pretrained(files.folder, trust_remote_code=remote, local_files_only=True)
+    with limited_size(candidate.name, n_tensors), torch.device("meta"):
+        AutoModelForCausalLM.from_config(config, trust_remote_code=remote)
 
 
 def build_without_weights(candidate: Candidate, files: ModelFiles) -> None:
@@ -141,11 +175,8 @@ def build_without_weights(candidate: Candidate, files: ModelFiles) -> None:
         CandidateError: see `limited_size`.
         MemoryError: it takes more than there is.
     """
-    remote = candidate.settings.allow_remote_code
     try:
-        config = AutoConfig.from_pretrained(files.folder, trust_remote_code=remote, local_files_only=True)
-        with limited_size(candidate.name, len(tensors_of(files))), torch.device("meta"):
-            AutoModelForCausalLM.from_config(config, trust_remote_code=remote)
+        _build(candidate, files, len(tensors_of(files)))
     except (CandidateError, MemoryError):
         raise
     except Exception:
@@ -212,7 +243,10 @@ def _filled(candidate: Candidate, files: ModelFiles, **how: Any) -> Any:
         )
     # transformers fills what the files lack with random numbers and only warns.
     if missing := report["missing_keys"]:
-        raise CandidateError(f"candidate {candidate.name!r}: missing weights: {some_of(missing)}")
+        remedy = unwrapped(missing, tensors_of(files)) or (
+            "correct config.json where it asks for more than there is, or copy or download the files again"
+        )
+        raise CandidateError(f"candidate {candidate.name!r}: missing weights: {some_of(missing)}; {remedy}")
     if misfits := [f"{n} ({list(has)}, not {list(wants)})" for n, has, wants in report["mismatched_keys"]]:
         raise CandidateError(
             f"candidate {candidate.name!r}: weights of other shapes than config.json gives: "

@@ -259,5 +259,8 @@ def test_weights_that_lack_their_scales(dtype: torch.dtype, folder: Path) -> Non
     add(folder, {"model.layers.1.mlp.up_proj.weight": torch.ones(64, 32, dtype=dtype)})
     for message in complaints(folder):
         assert "weights stored as whole numbers: model.layers.1.mlp.up_proj.weight" in message
+
+
+def test_unknown_quantization_of_whole_weights_is_refused(folder: Path) -> None:
     change_config(folder, quantization_config={"quant_method": "of_my_own"})  # transformers ignores it
-    assert any("weights stored as whole numbers" in message for message in complaints(folder))
+    assert any("quantization 'of_my_own'" in message for message in complaints(folder))

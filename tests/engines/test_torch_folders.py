@@ -29,13 +29,13 @@ class TestFiles:
     def test_missing_weights(self, folder: Path) -> None:
         change_weights(folder, lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))
         with pytest.raises(
-            CandidateError, match=r"'tiny': missing weights: model\.layers\.1\.mlp\.up_proj\.weight$"
+            CandidateError, match=r"'tiny': missing weights: model\.layers\.1\.mlp\.up_proj\.weight; correct"
         ):
             load(folder)
 
     def test_missing_head(self, folder: Path) -> None:
         change_weights(folder, lambda weights: weights.pop("lm_head.weight"))
-        with pytest.raises(CandidateError, match=r"missing weights: lm_head\.weight$"):
+        with pytest.raises(CandidateError, match=r"missing weights: lm_head\.weight; "):
             load(folder)
 
     def test_a_tied_head_need_not_be_there(self, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ class TestFiles:
 
     def test_many_missing_weights_are_counted(self, folder: Path) -> None:
         change_config(folder, num_hidden_layers=3)
-        with pytest.raises(CandidateError, match=r"missing weights: model\.layers\.2\..* and 4 more$"):
+        with pytest.raises(CandidateError, match=r"missing weights: model\.layers\.2\..* and 4 more; "):
             load(folder)
 
     def test_weights_of_another_shape(self, folder: Path) -> None:
@@ -63,9 +63,54 @@ class TestFiles:
         ):
             load(folder)
 
+    @pytest.mark.parametrize(
+        ("settings", "remedy"),
+        [
+            ({"_attn_implementation": "flash_attention_9"}, "remove _attn_implementation"),
+            ({"rope_scaling": {"type": "ntk", "factor": 2.0}}, r"its type is 'ntk'.*dynamic.*yarn"),
+            ({"rope_scaling": {"type": "linear"}}, "factor.*correct it"),
+            ({"num_attention_heads": 0}, "correct it, or copy or download it again"),
+            ({"num_attention_heads": "4"}, "expected int.*correct it"),
+            ({"hidden_act": "unheard-of"}, "unheard-of.*correct it"),
+            ({"quantization_config": "none"}, "correct it"),
+            ({"transformers_version": "4.0.0", "num_key_value_heads": 0}, r"written by transformers 4\.0\.0"),
+        ],
+    )
+    def test_config_that_cannot_be_used_is_named_with_its_remedy(
+        self, settings: dict[str, Any], remedy: str, folder: Path
+    ) -> None:
+        change_config(folder, **settings)
+        with pytest.raises(CandidateError, match=rf"'tiny': its config\.json cannot be loaded: .*{remedy}"):
+            load(folder)
+
+    @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+    def test_byte_order_mark_is_named_with_its_remedy(self, file: str, folder: Path) -> None:
+        (folder / file).write_bytes(b"\xef\xbb\xbf" + (folder / file).read_bytes())
+        with pytest.raises(CandidateError, match=rf"{file} begins with a byte order mark; save it"):
+            load(folder)
+
+    @pytest.mark.parametrize(
+        ("before", "inside"),
+        [
+            ("_orig_mod.", ""),
+            ("module.", ""),
+            ("module._orig_mod.", ""),
+            ("_fsdp_wrapped_module.", ""),
+            ("", "_orig_mod."),
+        ],
+    )
+    def test_weights_named_by_a_wrapper_of_the_model(self, before: str, inside: str, folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        renamed = {before + n.replace(".mlp.", f".mlp.{inside}"): w for n, w in weights.items()}
+        save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(
+            CandidateError, match=rf"missing weights: .*wrapper.*{before}.*save the model inside"
+        ):
+            load(folder)
+
     def test_an_unknown_architecture(self, folder: Path) -> None:
         change_config(folder, model_type="unheard-of", architectures=["Unheard"])
-        with pytest.raises(CandidateError, match=r"'tiny'.*cannot be loaded.*unheard-of"):
+        with pytest.raises(CandidateError, match=r"'tiny'.*config.json cannot be loaded.*unheard-of"):
             load(folder)
 
     def test_no_tokenizer(self, folder: Path) -> None:

@@ -244,7 +244,7 @@ def test_files_that_vllm_cannot_load(folder: Path, tmp_path: Path) -> None:
         folder, tmp_path / "broken", lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight")
     )
     with pytest.raises(
-        CandidateError, match=r"'tiny': missing weights: model\.layers\.1\.mlp\.up_proj\.weight$"
+        CandidateError, match=r"'tiny': missing weights: model\.layers\.1\.mlp\.up_proj\.weight; correct"
     ):
         start(broken)
 

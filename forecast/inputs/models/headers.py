@@ -1,5 +1,6 @@
 """What the files of a model folder say about themselves, read within bounds; they may be a stranger's."""
 
+import codecs
 import contextlib
 import math
 import os
@@ -91,7 +92,11 @@ def json_object(place: str, data: bytes, name: str) -> dict[str, Any]:
     try:
         if len(data) > _MOST_JSON_BYTES:
             raise ValueError(f"it has {len(data)} bytes, expected at most {_MOST_JSON_BYTES}")
-        found = parse_json(data)
+        if data.startswith(codecs.BOM_UTF8):  # Python reads over it, transformers does not
+            raise CandidateError(
+                f"candidate {name!r}: {place} begins with a byte order mark; save it as UTF-8 without one"
+            )
+        found = parse_json(data.decode())
         if not isinstance(found, dict):
             raise ValueError(f"expected an object, got {shortened(found)}")
     except (ValueError, RecursionError) as error:
