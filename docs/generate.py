@@ -44,6 +44,8 @@ _RECEIPT_FIELDS = {
     "seconds": "time that scoring took",
     "vocab_size": "entries of the vocabulary, without padding",
     "parameters": "of the candidate",
+    "input_embedding": "of the parameters, those of an input embedding that is not the output head too; "
+    "null in files of earlier versions",
     "unscored": "instances that the candidate could not read: instance_id, expert, reason",
     "device": "what it ran on",
     "versions": "of forecast and of the engine's packages",

@@ -50,12 +50,13 @@ def compare_corpora(
 
     Args:
         source: a run whose candidates have a `corpus`; or small runs as a table with columns corpus, size,
-            seed, step, task, metric, value, and counts where known.
+            seed, step, task, metric, value, counts where known, and optionally variant and group.
         targets: the large runs: columns corpus, seed, task, metric, value, and counts where known; None:
             nothing is known of them, so the corpora are ranked by a default metric.
         higher, lower: metrics where higher or lower is better.
         budget: share of the compute of one target run.
-        parameters, training_tokens: by size; active parameters, tokens of a whole training run.
+        parameters, training_tokens: by size; parameters that a token is multiplied with, tokens of a whole
+            training run.
         scored_tokens: tokens read to score a run, prompts included.
         loss: metrics to fit scaling laws to; (): cross-entropies, by their name.
         workers: processes; None: one for each core.

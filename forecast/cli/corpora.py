@@ -25,8 +25,9 @@ def corpora(
         typer.Option(
             metavar="FILE",
             help="Small runs (CSV, JSONL, Parquet), without a configuration: columns corpus, size, seed, "
-            "step, task, metric, value, and where known parameters, active_parameters, tokens, "
-            "scored_tokens.",
+            "step, task, metric, value; where known parameters (without an input embedding that is not the "
+            "output head too; or all, and input_embedding), active_parameters, tokens, scored_tokens; "
+            "optionally variant (of runs) and group (of corpora).",
         ),
     ] = None,
     targets: Annotated[
@@ -34,7 +35,7 @@ def corpora(
         typer.Option(
             metavar="FILE",
             help="With --table, the large runs that are known: columns corpus, seed (or `mean`), task, "
-            "metric, value, and where known size, parameters, tokens.",
+            "metric, value, and where known size, parameters, input_embedding, tokens.",
         ),
     ] = None,
     higher: Annotated[
@@ -64,7 +65,10 @@ def corpora(
     ] = None,
     parameters: Annotated[
         list[str] | None,
-        typer.Option(metavar="SIZE=N", help="Parameters (active ones) of a size, e.g. 150M=151898880."),
+        typer.Option(
+            metavar="SIZE=N",
+            help="Parameters of a size that a token is multiplied with, e.g. 150M=151898880.",
+        ),
     ] = None,
     training_tokens: Annotated[
         list[str] | None, typer.Option(metavar="SIZE=D", help="Tokens of a whole training run of a size.")

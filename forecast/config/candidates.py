@@ -32,6 +32,8 @@ class CandidateSettings(Frozen):
     parameters: int | None = Field(default=None, ge=1)
     active_parameters: int | None = Field(default=None, ge=1)
     corpus: str | None = None
+    corpus_group: str | None = None
+    variant: str | None = None
     seed: int | None = None
     context_length: int | None = Field(default=None, ge=2)
     vocab_size: int | None = Field(default=None, ge=2)

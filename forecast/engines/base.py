@@ -34,6 +34,7 @@ class EngineFacts:
     context_length: int | None
     device: str
     versions: dict[str, str]
+    input_embedding: int | None = None  # of the parameters, those no token is multiplied with; None: unknown
 
 
 class Engine(Protocol):

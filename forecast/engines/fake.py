@@ -71,6 +71,7 @@ class FakeEngine:
         self.facts = EngineFacts(
             vocab_size=VOCAB_SIZE,
             parameters=1_000,
+            input_embedding=0,
             context_length=candidate.settings.context_length or context,
             device="none",
             versions={},

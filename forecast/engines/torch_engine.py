@@ -23,6 +23,7 @@ from forecast.engines.encode import Encoded
 from forecast.engines.head_check import HEAD_TOLERANCE, head_difference, relative_difference
 from forecast.engines.hf_loading import load_candidate
 from forecast.engines.lengths import context_length, depends_on_the_batch, forget_longest, reach
+from forecast.engines.parameter_counts import parameters_of
 from forecast.engines.plain_reading import LogProbs, PlainReading
 from forecast.engines.prefix_reader import (
     PrefixReader,
@@ -92,9 +93,11 @@ class TorchEngine:
         self._logit_scale = _logit_scale(text_config)
         self._softcap = next((c for key in _SOFTCAPS if (c := getattr(text_config, key, None))), None)
         self._input_rows = self._model.get_input_embeddings().weight.shape[0]
+        parameters, embedding = parameters_of(self._model)
         self.facts = EngineFacts(
             vocab_size=vocab_size,
-            parameters=sum(p.numel() for p in self._model.parameters()),
+            parameters=parameters,
+            input_embedding=embedding,
             context_length=context_length(
                 self._name, candidate.settings.context_length, self._body, text_config
             ),

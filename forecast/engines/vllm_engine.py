@@ -20,7 +20,8 @@ from forecast.config.schema import EngineConfig
 from forecast.engines.base import EngineFacts, SequenceStats
 from forecast.engines.checks import check_finite, check_ids, real_vocab_size
 from forecast.engines.encode import Encoded
-from forecast.engines.hf_loading import check_weights, load_candidate, load_tokenizer, planned_files
+from forecast.engines.hf_loading import load_candidate, load_tokenizer, planned_files, without_weights
+from forecast.engines.parameter_counts import parameters_of
 from forecast.engines.variants import make_variant
 from forecast.engines.vllm_worker import WANTED
 from forecast.errors import CandidateError, PassingError
@@ -63,8 +64,8 @@ class VllmEngine:
             raise
 
     @staticmethod
-    def _files(candidate: Candidate, while_loading: contextlib.ExitStack) -> tuple[str, Any, int]:
-        """A folder that vLLM can load, the tokenizer, and the number of parameters.
+    def _files(candidate: Candidate, while_loading: contextlib.ExitStack) -> tuple[str, Any, tuple[int, int]]:
+        """A folder that vLLM can load, the tokenizer, and the parameters as `parameters_of` counts them.
 
         vLLM reads neither GGUF files nor our variants, so these are made first and written out, to a folder
         that goes with `while_loading`.
@@ -73,13 +74,17 @@ class VllmEngine:
         if not (settings.source.endswith(".gguf") or settings.quantize or settings.drop_layers):
             files = while_loading.enter_context(planned_files(candidate))
             # vLLM leaves weights that the files lack as they were in memory.
-            return str(files.folder), load_tokenizer(candidate, files), check_weights(candidate, files)
+            return (
+                str(files.folder),
+                load_tokenizer(candidate, files),
+                parameters_of(without_weights(candidate, files)),
+            )
         model, tokenizer = load_candidate(candidate)
         make_variant(model, candidate, torch.device("cpu"))
         folder = while_loading.enter_context(tempfile.TemporaryDirectory(prefix="forecast-vllm-"))
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        return folder, tokenizer, sum(p.numel() for p in model.parameters())
+        return folder, tokenizer, parameters_of(model)
 
     def _start(self, vllm: Any, candidate: Candidate, config: EngineConfig, folder: str) -> Any:
         settings, options = candidate.settings, config.vllm
@@ -115,7 +120,7 @@ class VllmEngine:
                 f"{type(error).__name__}: {error}{hint}"
             ) from error
 
-    def _ready(self, vllm: Any, candidate: Candidate, parameters: int) -> None:
+    def _ready(self, vllm: Any, candidate: Candidate, parameters: tuple[int, int]) -> None:
         self._sampling_params = vllm.SamplingParams
         model_config = self._llm.llm_engine.model_config
         self._input_rows = model_config.get_vocab_size()
@@ -128,7 +133,8 @@ class VllmEngine:
             )
         self.facts = EngineFacts(
             vocab_size=vocab_size,
-            parameters=parameters,
+            parameters=parameters[0],
+            input_embedding=parameters[1],
             context_length=model_config.max_model_len,
             device=str(self._llm.llm_engine.vllm_config.device_config.device_type),
             versions={

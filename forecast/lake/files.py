@@ -60,6 +60,7 @@ class Receipt:
     finished_at: UnixTime
     node: str | None = None  # of the cluster; None in files of earlier versions and outside Ray
     rows_checksum: str | None = None  # None in files of earlier versions
+    input_embedding: int | None = None  # elements, 0 where it is the output head too; None: earlier versions
 
     def to_json(self) -> str:
         """As it is kept in files."""
@@ -89,6 +90,7 @@ def write_unit(
         seconds=scored.seconds,
         vocab_size=facts.vocab_size,
         parameters=facts.parameters,
+        input_embedding=facts.input_embedding,
         unscored=tuple(
             {"instance_id": u.trajectory.instance_id, "expert": u.trajectory.expert, "reason": u.reason}
             for u in scored.unscored

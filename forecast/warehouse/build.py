@@ -169,12 +169,13 @@ def _candidate_rows(plan: Plan, part: Participation, failures: Sequence[Failure]
             {
                 **settings.model_dump(),
                 **{key: getattr(candidate, key, None) for key in ("candidate_id", "dtype", "prompt_form")},
-                **{key: getattr(receipt, key, None) for key in ("vocab_size", "device")},
+                **{key: getattr(receipt, key, None) for key in ("vocab_size", "device", "input_embedding")},
                 "place": place,
                 "candidate": settings.name,
                 "quantize_bits": settings.quantize.bits if settings.quantize else None,
                 "drop_layers": str(settings.drop_layers) if settings.drop_layers else None,
                 "parameters": settings.parameters or counted,
+                **({"input_embedding": 0} if settings.parameters else {}),  # what is given is taken as it is
                 "status": status,
                 "error": error,
             }

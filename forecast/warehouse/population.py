@@ -123,7 +123,8 @@ def load_population(db: duckdb.DuckDBPyConnection, over: Over = "tokens") -> Pop
 def _population(db: duckdb.DuckDBPyConnection, over: Over) -> Population:
     rows = db.execute(
         "SELECT candidate, candidate_id, family, parameters, "
-        "6.0 * coalesce(active_parameters, parameters) * nullif(training_tokens, 0) FROM candidates "
+        "6.0 * coalesce(active_parameters, parameters - coalesce(input_embedding, 0)) "
+        "* nullif(training_tokens, 0) FROM candidates "
         "WHERE status = 'complete' ORDER BY place"
     ).fetchall()
     names, ids, families, parameters, flops = zip(*rows, strict=True) if rows else ((), (), (), (), ())

@@ -229,3 +229,29 @@ def test_warehouse_without_runs_or_scores_says_why(warehouse: duckdb.DuckDBPyCon
     warehouse.execute("UPDATE candidates SET corpus = NULL")
     with pytest.raises(NoDataError, match="no complete candidate has a `corpus`"):
         tables_of(warehouse)
+
+
+def test_candidates_count_without_an_input_embedding_of_its_own(warehouse: duckdb.DuckDBPyConnection) -> None:
+    assert any("input embedding" in words for words in tables_of(warehouse).warnings)
+    warehouse.execute(
+        "UPDATE candidates SET input_embedding = CASE WHEN parameters = 10000000 THEN 4000000 ELSE 0 END"
+    )
+    read = tables_of(warehouse)
+    assert not read.warnings
+    found = compare_corpora(read, CorporaOptions(bootstraps=20, permutations=20, laws=False))
+    row = next(r for r in found.rows if (r.size, r.step, r.seed) == ("10M", 100.0, "mean"))
+    assert row.training_flops == 6 * 6e6 * 100e6
+    assert found.accounting.target_parameters == 1e9
+
+
+def test_candidates_have_variants_and_groups(warehouse: duckdb.DuckDBPyConnection) -> None:
+    warehouse.execute(
+        "UPDATE candidates SET variant = step, step = 200, corpus_group = CASE WHEN corpus = 'c1' THEN '1' ELSE '0' END"
+    )
+    read = tables_of(warehouse)
+    assert {o.variant for o in read.observations} == {"100", "200"}
+    assert {(o.corpus, o.group) for o in read.observations} == {("c0", "0"), ("c1", "1"), ("c2", "0")}
+    assert {t.seed for t in read.targets} == {"100 0", "200 0"}
+    warehouse.execute("UPDATE candidates SET corpus_group = 'x' WHERE candidate = 'small-0-200'")
+    with pytest.raises(InputError, match="a corpus has one group"):
+        tables_of(warehouse)

@@ -2,10 +2,13 @@
 
     compute_fraction = (6 N D + 2 N T) / (6 N D of the target)
 
-N: parameters, of a mixture of experts those active for a token. D: tokens of training up to the checkpoint.
-T: tokens that are read to score the checkpoint, prompts included. It is the cost of one run of one corpus;
-the mean over k seeds costs k times as much (`cost_fraction`), and so many runs are trained for every corpus.
-Making the experts' solutions (2 N T of the expert) is paid once for all corpora and listed apart.
+N: parameters that a token is multiplied with: all but an input embedding from which rows are looked up (where
+it is the output head too, it counts), of a mixture of experts those active for a token. DataDecide publishes
+the same, so its 4M has 3.74M, while its files hold 6.96M. `parameters` without `input_embedding` are taken as
+such; with it, as all of them, of which it is taken off. D: tokens of training up to the checkpoint. T: tokens
+that are read to score the checkpoint, prompts included. It is the cost of one run of one corpus; the mean
+over k seeds costs k times as much (`cost_fraction`), and so many runs are trained for every corpus. Making
+the experts' solutions (2 N T of the expert) is paid once for all corpora and listed apart.
 
 Where the numbers come from, the first that is there: the options, the table's columns, DataDecide's sizes
 where every size has a DataDecide name, and for N alone the number in the size's name. Unknown numbers leave
@@ -41,7 +44,7 @@ class Given:
 class Accounting:
     """Sizes of runs and of the target; NaN where unknown."""
 
-    parameters: Array  # [points], active ones
+    parameters: Array  # [points], those that a token is multiplied with
     tokens: Array  # [points]
     scored: Array  # [points, tasks] by the table
     scored_per_run: float | None  # by an option, whatever tasks are used
@@ -82,6 +85,11 @@ class Accounting:
         return f"no {lacking} of this size: give a column {lacking}, or {option} SIZE=N"
 
 
+def multiplied(parameters: float, input_embedding: float) -> float | None:
+    """Parameters that a token is multiplied with; None where `parameters` is NaN."""
+    return number(parameters - (0.0 if np.isnan(input_embedding) else input_embedding))
+
+
 def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
     """Gather parameters and tokens of every point and of the target.
 
@@ -107,7 +115,10 @@ def accounting_of(panel: Panel, targets: Targets, given: Given) -> Accounting:
             sources,
             ("options", lambda: given.parameters.get(point.size)),
             ("columns", lambda: number(panel.counts["active_parameters"][i])),
-            ("columns", lambda: number(panel.counts["parameters"][i])),
+            (
+                "columns",
+                lambda: multiplied(panel.counts["parameters"][i], panel.counts["input_embedding"][i]),
+            ),
             ("DataDecide's sizes", lambda: None if known is None else float(known.parameters)),
             ("names of sizes", lambda: size_number(point.size)),
         )
@@ -169,7 +180,8 @@ def _target_counts(
     last = [i for i, point in enumerate(panel.points) if point.size == size]
     end = last[int(np.argmax(np.nan_to_num(pairs[last, 1])))] if last else None
     own = np.array([np.nan, np.nan]) if end is None else pairs[end]
-    n = given.parameters.get(size or "", counts.get("active_parameters", counts.get("parameters", np.nan)))
+    own_n = multiplied(counts.get("parameters", np.nan), counts.get("input_embedding", np.nan))
+    n = given.parameters.get(size or "", counts.get("active_parameters", np.nan if own_n is None else own_n))
     d = given.tokens.get(size or "", counts.get("tokens", np.nan))
     published = datadecide.SIZES.get((size or "").upper()) if is_datadecide else None
     if np.isnan(n):

@@ -1,16 +1,17 @@
 """Metrics of small runs and targets of large ones, read from two tables and checked.
 
-OBS: `corpus, size, seed, step, task, metric, value`, and where known `parameters, active_parameters, tokens,
-scored_tokens`. TARGETS: `corpus, seed, task, metric, value`, and where known `size, parameters,
-active_parameters, tokens`. A column `seed` or `step` may be missing: then every run has one seed, or there
-are final checkpoints only. An empty step, `final`, `last` and -1 are a run's final checkpoint. A seed called
-`mean` (also `avg`, `average`) is the mean over seeds and no run.
+OBS: `corpus, size, seed, step, task, metric, value`, and where known `parameters, input_embedding,
+active_parameters, tokens, scored_tokens`; see `compute_cost` for what they are. TARGETS: `corpus, seed, task,
+metric, value`, and where known `size` and the same counts. A column `seed` or `step` may be missing: then
+every run has one seed, or there are final checkpoints only. An empty step, `final`, `last` and -1 are a run's
+final checkpoint. A seed called `mean` (also `avg`, `average`) is the mean over seeds and no run.
 
 OBS may have a column `variant`: runs that differ by more than the seed, as in learning rate; and a column
 `group`: corpora that are variants of one base and so alike. One where it is empty is a group alone.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from forecast.errors import InputError
@@ -21,7 +22,7 @@ from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_
 MEAN = "mean"
 OBSERVED = ("corpus", "size", "task", "metric", "value")
 TARGETED = ("corpus", "task", "metric", "value")
-COUNTS = ("parameters", "active_parameters", "tokens", "scored_tokens")
+COUNTS = ("parameters", "input_embedding", "active_parameters", "tokens", "scored_tokens")
 
 _MEANS = frozenset({"mean", "avg", "average"})
 _FINAL = frozenset({"", "final", "last", "end", "nan", "na", "null", "none", "-1"})
@@ -96,7 +97,7 @@ def read_tables(observed: str, targets: str | None) -> Tables:
             places,
             problems,
         )
-    _check_groups(kept, problems)
+    check_groups(kept, problems)
     places = {}
     for t in wanted:
         is_repeat((t.corpus, t.size, t.seed, t.task, t.metric), t.where, places, problems)
@@ -113,7 +114,8 @@ def read_tables(observed: str, targets: str | None) -> Tables:
     return Tables(tuple(kept), tuple(wanted), (*warnings, *more))
 
 
-def _check_groups(observations: list[Observation], problems: Problems) -> None:
+def check_groups(observations: Iterable[Observation], problems: Problems) -> None:
+    """Note a corpus of two groups."""
     first: dict[str, Observation] = {}
     for o in observations:
         known = first.setdefault(o.corpus, o)

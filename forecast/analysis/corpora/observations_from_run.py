@@ -5,8 +5,9 @@ from typing import Any
 
 import duckdb
 
-from forecast.analysis.corpora.observations_from_file import Observation, Tables, TargetScore
+from forecast.analysis.corpora.observations_from_file import Observation, Tables, TargetScore, check_groups
 from forecast.errors import InputError, NoDataError, did_you_mean
+from forecast.inputs.files import Problems
 from forecast.report.format import count
 
 _ONE_SEED = "0"
@@ -26,10 +27,12 @@ def tables_of(db: duckdb.DuckDBPyConnection, target_size: str | None = None) -> 
 
     Raises:
         NoDataError: no complete candidate has a corpus, or nothing is measured.
-        InputError: two candidates of one corpus, size, seed and step; an unknown target size.
+        InputError: two candidates of one corpus, size, seed, variant and step; a corpus of two groups; an
+            unknown target size.
     """
     rows = db.execute(
-        "SELECT candidate, corpus, seed, step, parameters, active_parameters, training_tokens "
+        "SELECT candidate, corpus, seed, variant, corpus_group, step, parameters, input_embedding, "
+        "active_parameters, training_tokens "
         "FROM candidates WHERE status = 'complete' AND corpus IS NOT NULL AND parameters IS NOT NULL "
         "AND quantize_bits IS NULL AND drop_layers IS NULL ORDER BY place"
     ).fetchall()
@@ -38,19 +41,24 @@ def tables_of(db: duckdb.DuckDBPyConnection, target_size: str | None = None) -> 
             "no complete candidate has a `corpus`: give the candidates of the configuration their `corpus`, "
             "`seed`, `step` and `training_tokens`, and aggregate again"
         )
-    labels = _labels(row[4] for row in rows)
+    labels = _labels(row[6] for row in rows)
     runs: dict[str, tuple[str, str, str, float | None]] = {}
-    taken: dict[tuple[str, str, str, float | None], str] = {}
+    others: dict[str, tuple[str, str]] = {}  # variant and group
+    taken: dict[tuple[object, ...], str] = {}
     counts: dict[str, tuple[float | None, ...]] = {}
-    for name, corpus, seed, step, parameters, active, tokens in rows:
+    unknown: list[str] = []
+    for name, corpus, seed, variant, group, step, parameters, embedding, active, tokens in rows:
         run = (corpus, labels[parameters], _ONE_SEED if seed is None else str(seed), _float(step))
-        if (other := taken.setdefault(run, name)) != name:
+        others[name] = (variant or "", group or "")
+        if (other := taken.setdefault((*run, variant), name)) != name:
             raise InputError(
                 f"candidates {other} and {name} are both corpus {corpus}, {run[1]}, seed {run[2]}, "
-                f"step {step}; give them different seeds or steps"
+                f"step {step}; give them different seeds, variants or steps"
             )
         runs[name] = run
-        counts[name] = (_float(parameters), _float(active), _float(tokens))
+        counts[name] = (_float(parameters), _float(embedding), _float(active), _float(tokens))
+        if embedding is None and active is None:
+            unknown.append(name)
     read = {
         (kind, name, task): float(n)
         for kind, name, task, n in db.execute(
@@ -73,11 +81,28 @@ def tables_of(db: duckdb.DuckDBPyConnection, target_size: str | None = None) -> 
             value,
             (*counts[name], read.get((kind, name, task))),
             f"candidate {name}",
+            *others[name],
         )
         for kind, table in (("trajectories", proxies), ("choices", measured))
         for name, task, metric, value in table
     ]
-    return Tables(tuple(observations), _targets(measured, runs, counts, labels, target_size))
+    problems = Problems()
+    check_groups(observations, problems)
+    problems.raise_if_any()
+    warnings = (
+        [
+            f"the input embedding of {len(unknown)} candidates is unknown (scored by an earlier version), as "
+            f"of {unknown[0]}: all of their parameters are counted as compute (or give active_parameters)"
+        ]
+        if unknown
+        else []
+    )
+    # A target has no variants: each of its runs counts as a seed.
+    own = {
+        name: (run[0], run[1], f"{others[name][0]} {run[2]}".strip(), run[3]) for name, run in runs.items()
+    }
+    targets = _targets(measured, own, counts, labels, target_size)
+    return Tables(tuple(observations), targets, tuple(warnings))
 
 
 def _targets(

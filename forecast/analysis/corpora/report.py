@@ -25,7 +25,8 @@ from forecast.report.records import record_of
 
 ACCOUNTING = (
     "compute_fraction = (6 N D + 2 N T) / (6 N D of one target run), for one run of one corpus; "
-    "N: parameters, active ones of a mixture of experts; D: training tokens up to the checkpoint; "
+    "N: parameters that a token is multiplied with: without an input embedding that is not the output head "
+    "too, active ones of a mixture of experts; D: training tokens up to the checkpoint; "
     "T: tokens read to score it, prompts included; cost_fraction: of all runs of one corpus; "
     "making experts' solutions is listed apart"
 )

@@ -19,10 +19,13 @@ CREATE TABLE candidates (  -- all of the configuration, whatever became of them
     prompt_form VARCHAR,
     quantize_bits BIGINT,
     drop_layers VARCHAR,
-    parameters BIGINT,
+    parameters BIGINT,  -- as configured, else all of them
+    input_embedding BIGINT,  -- of all, in an input embedding that is not the output head too; null: unknown
     active_parameters BIGINT,
     training_tokens BIGINT,
     corpus VARCHAR,
+    corpus_group VARCHAR,  -- base that the corpus is a variant of
+    variant VARCHAR,  -- what else than the seed tells runs of a corpus apart
     seed BIGINT,
     step BIGINT,
     vocab_size BIGINT,

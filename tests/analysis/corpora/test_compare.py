@@ -290,3 +290,14 @@ def test_metric_of_unknown_direction_is_on_no_frontier(tmp_path: Path) -> None:
         CorporaOptions(lower=("entropy__uniform",), laws=False),
     )
     assert find(told, seed="mean").decision_accuracy == 1.0 and told.best
+
+
+def test_an_input_embedding_is_no_compute(tmp_path: Path) -> None:
+    """Untied: all parameters and the embedding; tied: the embedding is 0; as DataDecide's: neither."""
+    columns = (*OBS, "parameters", "input_embedding", "tokens")
+    counts = {"untied": (150, 50, 1000), "tied": (100, 0, 1000), "said": (100, None, 1000)}
+    observed = [[*row, *counts[row[1]]] for size in counts for row in simple({"a": [3.0], "b": [2.0]}, size)]
+    targets = [[*row, "huge", 1200, 200, 10**4] for row in goals({"a": 0.1, "b": 0.2})]
+    wanted = (*TARGETS, "size", "parameters", "input_embedding", "tokens")
+    found = report(tmp_path, observed, targets, columns=columns, target_columns=wanted)
+    assert {find(found, size=size, seed="mean").compute_fraction for size in counts} == {100 * 1e3 / 1e7}
