@@ -7,6 +7,7 @@ import numpy as np
 
 from forecast.analysis.ranking.feature_table import CellTable
 from forecast.errors import InputError, did_you_mean
+from forecast.inputs.average_columns import left_out
 from forecast.inputs.files import Problems
 from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
 from forecast.inputs.read_limits import MOST_VALUES
@@ -92,18 +93,21 @@ def read_table(
         warnings.append(f"{absent} of {cube.shape[0] * cube.shape[1]} cells (candidate on task) have no row")
     if unscored:
         warnings.append(f"{unscored} of {len(read)} rows have no score")
+    kept, of_averages = left_out("task", dict(zip(tasks, cube[:, :, 0], strict=True)))
+    warnings += of_averages
+    cube = cube[[tasks.index(task) for task in kept]]
     split = 1 + len(chosen)
     table = CellTable(
         candidates,
         tuple(str(families[name][0]) if FAMILY in columns else name for name in candidates),
-        tasks,
+        tuple(kept),
         tuple(chosen),
         cube[:, :, 1:split],
         cube[:, :, 0],
         tuple(covariates),
         cube[:, :, split:] if covariates else None,
     )
-    return Imported(table, tuple(warnings), frozenset(read))
+    return Imported(table, tuple(warnings), frozenset(key for key in read if key[1] in kept))
 
 
 def _chosen(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import InputError
+from forecast.inputs.average_columns import left_out
 from forecast.inputs.files import Problems, read_file
 from forecast.inputs.long_table import is_repeat, name_at, number_at, read_long_table
 from forecast.inputs.table_columns import measurements
@@ -84,5 +85,8 @@ def read_score_table(path: str) -> ScoreTable:
             f"{path}: model {models[i]!r}, benchmark {benchmarks[j]!r}: score {scores[i, j]:g} is outside"
             f" 0..1 ({len(wrong)} cells are); give fractions: divide percentages by 100"
         )
+    kept, of_averages = left_out("column", dict(zip(benchmarks, scores.T, strict=True)))
+    scores = scores[:, [benchmarks.index(name) for name in kept]]
     parameters, tokens, flops = (table[:, i] * unit for i, unit in enumerate(_SIZES.values()))
-    return ScoreTable(models, families, tuple(benchmarks), scores, parameters, tokens, flops, tuple(notes))
+    notes += of_averages
+    return ScoreTable(models, families, tuple(kept), scores, parameters, tokens, flops, tuple(notes))
