@@ -109,19 +109,37 @@ def write_unit(
     return receipt
 
 
-def read_receipts(plan: Plan, units: Iterable[Unit]) -> dict[str, Receipt]:
-    """Receipts by address, from the files' footers, read in parallel.
+class DamagedUnit(InputError):
+    """A file of the lake cannot be read, was not written by this program or stands where another belongs."""
 
-    Raises:
-        InputError: a file is damaged, was not written by this program or stands where another belongs.
-    """
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message, path)
+        self.message, self.path = message, path
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def read_receipts(plan: Plan, units: Iterable[Unit]) -> tuple[dict[str, Receipt], dict[str, DamagedUnit]]:
+    """By address: receipts from the files' footers, read in parallel, and why others have none."""
     wanted = list(units)
     with ThreadPoolExecutor(_READERS) as pool:
-        receipts = pool.map(lambda unit: _read_receipt(plan.path(unit), unit.address), wanted)
-        return {unit.address: receipt for unit, receipt in zip(wanted, receipts, strict=True)}
+        found = list(pool.map(lambda unit: _read_receipt(plan.path(unit), unit.address), wanted))
+    by_address = list(zip((unit.address for unit in wanted), found, strict=True))
+    return (
+        {address: one for address, one in by_address if isinstance(one, Receipt)},
+        {address: one for address, one in by_address if isinstance(one, DamagedUnit)},
+    )
 
 
-def _read_receipt(path: str, address: str) -> Receipt:
+def _read_receipt(path: str, address: str) -> Receipt | DamagedUnit:
+    try:
+        return _receipt_of(path, address)
+    except DamagedUnit as error:
+        return error
+
+
+def _receipt_of(path: str, address: str) -> Receipt:
     with _damage_named(path), _parquet(path) as file:
         receipt = Receipt.from_json(file.metadata.metadata[b"forecast"])
         if receipt.address != address:
@@ -133,7 +151,7 @@ def read_rows(files: Iterable[tuple[str, int]]) -> pa.Table:
     """The token rows of several files, each given with the number of its rows, one after another.
 
     Raises:
-        InputError: a file is damaged, has another number of rows or holds impossible values.
+        DamagedUnit: a file is damaged, has another number of rows or holds impossible values.
     """
     listed = list(files)
     with ThreadPoolExecutor(_READERS) as pool:
@@ -213,9 +231,20 @@ def _damage_named(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # every kind of damage has its own exception
-        raise InputError(
-            f"{path} cannot be read: {error}; if it is damaged, delete it and run `forecast score` again"
+        raise DamagedUnit(
+            f"{path} cannot be read: {error}; if it is damaged, delete it and run `forecast score` again",
+            path,
         ) from error
+
+
+def damaged_failures(units: Iterable[Unit], damaged: Mapping[str, DamagedUnit]) -> list[Failure]:
+    """Units whose files are damaged, as failures."""
+    return [
+        Failure("candidate", name, f"candidate {name!r}: {damaged[unit.address]}", unit.shard.task)
+        for unit in units
+        if unit.address in damaged
+        for name in [unit.candidate.name]
+    ]
 
 
 def unscored_failures(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> list[Failure]:

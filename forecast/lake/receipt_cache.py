@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forecast import storage
-from forecast.lake.files import Receipt, read_receipts
+from forecast.lake.files import DamagedUnit, Receipt, read_receipts
 from forecast.plan import Plan, Unit
 
 _FILE = "receipts.parquet"
@@ -25,21 +25,20 @@ _SCHEMA = pl.Schema(
 _WORTH_WRITING = 256
 
 
-def registered_receipts(plan: Plan, units: Iterable[Unit]) -> dict[str, Receipt]:
-    """Receipts of units whose files exist, by address, in the order of `units`.
-
-    Raises:
-        InputError: a file of the lake is damaged.
-    """
+def registered_receipts(
+    plan: Plan, units: Iterable[Unit]
+) -> tuple[dict[str, Receipt], dict[str, DamagedUnit]]:
+    """Receipts of units whose files exist, by address, in the order of `units`; and why others have none."""
     wanted = list(units)
     sizes, path = plan.sizes(), storage.join(plan.config.output, _FILE)
     entries = _read(path, {unit.address for unit in wanted})
     known = {address: receipt for address, (size, receipt) in entries.items() if sizes.get(address) == size}
-    fresh = read_receipts(plan, [unit for unit in wanted if unit.address not in known])
+    fresh, damaged = read_receipts(plan, [unit for unit in wanted if unit.address not in known])
     if len(fresh) >= _WORTH_WRITING:
         new = {address: (sizes[address], receipt) for address, receipt in fresh.items() if address in sizes}
         _write(path, {**_read(path, None), **new})
-    return {unit.address: known.get(unit.address) or fresh[unit.address] for unit in wanted}
+    found = {**known, **fresh}
+    return {unit.address: found[unit.address] for unit in wanted if unit.address not in damaged}, damaged
 
 
 def _read(path: str, addresses: set[str] | None) -> dict[str, tuple[int, Receipt]]:

@@ -66,7 +66,10 @@ def read_trajectory(
     name = candidate or unit.candidate.name  # two names of one model share the unit of the first
     if not storage.exists(plan.path(unit)):
         raise NoDataError(f"{name!r} has not read this trajectory yet; run `forecast score` first")
-    table = read_rows([(plan.path(unit), read_receipts(plan, [unit])[unit.address].rows)])
+    receipts, damaged = read_receipts(plan, [unit])
+    if damaged:
+        raise damaged[unit.address]
+    table = read_rows([(plan.path(unit), receipts[unit.address].rows)])
     own = (pl.col("instance_id") == trajectory.instance_id) & (pl.col("expert") == trajectory.expert)
     rows = pl.DataFrame(table).filter(own).sort("position")
     if rows.is_empty():

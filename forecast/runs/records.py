@@ -10,7 +10,7 @@ import polars as pl
 
 from forecast import storage
 from forecast.errors import InputError
-from forecast.lake.files import unscored_failures
+from forecast.lake.files import damaged_failures, unscored_failures
 from forecast.lake.receipt_cache import registered_receipts
 from forecast.plan import Failure, Plan, Unit, estimated_flops, estimated_tokens
 from forecast.report.document import Column, Document, Paragraph, Part, Section, Table, Warning
@@ -88,12 +88,13 @@ def plan_document(record: dict[str, Any]) -> Document:
 def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
     """What stands in the lake after scoring; options of direct evaluation are counted apart."""
     done = plan.done()
-    receipts = registered_receipts(plan, (u for u in plan.units if u.address in done))
+    receipts, damaged = registered_receipts(plan, (u for u in plan.units if u.address in done))
+    found = [*failures, *unscored_failures(plan.units, receipts), *damaged_failures(plan.units, damaged)]
     lake = list(plan.select("trajectories"))
     options = list(plan.select("choices"))
 
     def counts(units: Sequence[Unit]) -> dict[str, int]:
-        own = [receipts[u.address] for u in units if u.address in done]
+        own = [receipts[u.address] for u in units if u.address in receipts]
         return {"units": len(units), "done": len(own), "rows": sum(receipt.rows for receipt in own)}
 
     by_candidate = _by_candidate(lake)
@@ -105,7 +106,7 @@ def score_record(plan: Plan, failures: Sequence[Failure]) -> dict[str, Any]:
             for c in plan.candidates
         ],
         "notes": plan.notes(),
-        "failed": [f.as_record() for f in [*failures, *unscored_failures(plan.units, receipts)]],
+        "failed": [failure.as_record() for failure in found],
         "direct_evaluation": {"path": plan.folder("choices"), **counts(options)},
         "tokens_read": sum(r.tokens_read for r in receipts.values()),
         "scoring_seconds": round(sum(r.seconds for r in receipts.values()), 3),

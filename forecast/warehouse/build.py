@@ -16,7 +16,7 @@ import duckdb
 import polars as pl
 
 import forecast
-from forecast.lake.files import read_rows
+from forecast.lake.files import DamagedUnit, read_rows
 from forecast.plan import Failure, Plan, Unit
 from forecast.proxies.byte_proxies import byte_lists, byte_scores
 from forecast.proxies.token_proxies import instance_scores, token_lists
@@ -36,7 +36,8 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
 
     A candidate takes part when all its units are done and it could read something of every task; instances
     that one of these candidates could not read are left out for all of them, so that every mean is over the
-    same texts. What is left out is kept in the file with the reason.
+    same texts. What is left out is kept in the file with the reason. A damaged file of the lake spoils its
+    candidate only.
 
     Args:
         failures: what is known to have failed, to be shown beside the candidates.
@@ -47,9 +48,18 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
 
     Raises:
         NoDataError: no candidate takes part.
-        InputError: a file of the lake is damaged.
     """
-    part = participation(plan, failures)
+    damaged: list[DamagedUnit] = []
+    while True:
+        try:
+            return _build(plan, participation(plan, failures, damaged))
+        except DamagedUnit as error:  # seen only when its rows were read, so all is counted anew without it
+            if any(one.path == error.path for one in damaged):
+                raise
+            damaged.append(error)
+
+
+def _build(plan: Plan, part: Participation) -> list[Failure]:
     frontier, unreadable = frontier_solutions(plan)
     found = [*part.failures, *unreadable]
     with published(warehouse_path(plan.config.output)) as db:

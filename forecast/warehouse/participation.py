@@ -8,7 +8,7 @@ from typing import get_args
 from forecast import storage
 from forecast.config.sources import LARGEST
 from forecast.errors import NoDataError, shortened
-from forecast.lake.files import Receipt, unscored_failures
+from forecast.lake.files import DamagedUnit, Receipt, unscored_failures
 from forecast.lake.receipt_cache import registered_receipts
 from forecast.plan import Failure, Kind, Plan, Unit
 
@@ -27,19 +27,24 @@ class Participation:
     failures: tuple[Failure, ...]
 
 
-def participation(plan: Plan, failures: Sequence[Failure]) -> Participation:
+def participation(
+    plan: Plan, failures: Sequence[Failure], damaged: Sequence[DamagedUnit] = ()
+) -> Participation:
     """See `forecast.warehouse.build.build_warehouse`.
+
+    Args:
+        damaged: files whose rows turned out to be, beside those whose receipts are.
 
     Raises:
         NoDataError: no candidate takes part.
-        InputError: a file of the lake is damaged.
     """
     done = plan.done()
     waiting = Counter(unit.candidate.candidate_id for unit in plan.units if unit.address not in done)
     units = [unit for unit in plan.units if unit.candidate.candidate_id not in waiting]
-    receipts = registered_receipts(plan, units)
-    coverage = _coverage(units, receipts)
-    excluded = _excluded(coverage) | _beyond_tables(units, receipts)
+    receipts, harmed = registered_receipts(plan, units)
+    spoilt = _spoilt(plan, units, [*harmed.values(), *damaged])
+    coverage = _coverage((u for u in units if u.candidate.candidate_id not in spoilt), receipts)
+    excluded = _excluded(coverage) | _beyond_tables(units, receipts) | spoilt
     units = [unit for unit in units if unit.candidate.candidate_id not in excluded]
     complete = {unit.candidate.candidate_id for unit in units}
     # What an earlier run reported of a candidate that is complete by now does not hold any more.
@@ -105,7 +110,21 @@ def _beyond_tables(units: Iterable[Unit], receipts: Mapping[str, Receipt]) -> di
         unit.candidate.candidate_id: f"is said to have {shortened(parameters)} parameters by "
         f"{unit.address}.parquet of the lake; check the candidate's files, delete that one and score again"
         for unit in units
-        if not 0 <= (parameters := receipts[unit.address].parameters) <= LARGEST
+        if unit.address in receipts and not 0 <= (parameters := receipts[unit.address].parameters) <= LARGEST
+    }
+
+
+def _spoilt(plan: Plan, units: Iterable[Unit], damaged: Sequence[DamagedUnit]) -> dict[str, str]:
+    """Candidates of which a file is damaged, with the reason; the others go on."""
+    by_path = {one.path: one for one in damaged}
+    own: dict[str, list[DamagedUnit]] = {}
+    for unit in units if damaged else ():
+        if (path := plan.path(unit)) in by_path:
+            own.setdefault(unit.candidate.candidate_id, []).append(by_path[path])
+    return {
+        candidate_id: f"is left out: {found[0]}"
+        + (f" (the same holds for {len(found) - 1} more of its files)" if len(found) > 1 else "")
+        for candidate_id, found in own.items()
     }
 
 

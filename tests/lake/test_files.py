@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,10 @@ def rewrite(plan: Plan, unit: Unit, rows: pl.DataFrame) -> None:
 
 
 def rows_of(plan: Plan, unit: Unit) -> pl.DataFrame:
-    found = read_rows([(plan.path(unit), read_receipts(plan, [unit])[unit.address].rows)])
+    receipts, damaged = read_receipts(plan, [unit])
+    if damaged:
+        raise damaged[unit.address]
+    found = read_rows([(plan.path(unit), receipts[unit.address].rows)])
     return pl.DataFrame(found)
 
 
@@ -45,7 +49,7 @@ def test_rows_and_receipts_come_back(plan: Plan) -> None:
         )
 
     tell(plan, told, {"m": 77})
-    receipts = read_receipts(plan, plan.units)
+    receipts = read_receipts(plan, plan.units)[0]
     first, second = (receipts[unit.address] for unit in plan.units)
     assert (first.rows, second.rows) == (2, 2)
     assert first.unscored == ({"instance_id": "b", "expert": "human", "reason": "too long"},)
@@ -155,14 +159,16 @@ def test_no_flipped_bit_goes_unnoticed(plan: Plan) -> None:
 def test_a_changed_receipt_is_refused(plan: Plan, old: bytes, new: bytes) -> None:
     tell(plan, lambda unit, t: [{}])
     unit = plan.units[0]
-    expected = read_receipts(plan, [unit])[unit.address]
+    expected = read_receipts(plan, [unit])[0][unit.address]
     metadata = dict(pq.read_metadata(plan.path(unit)).metadata)
     assert old in metadata[b"forecast"]
     table = pq.read_table(plan.path(unit))
     changed = metadata[b"forecast"].replace(old, new)
     pq.write_table(table.replace_schema_metadata({b"forecast": changed}), plan.path(unit))
-    with pytest.raises(InputError, match=r"not as it was written.*delete it and run `forecast score`"):
-        read_receipts(plan, [unit])
+    assert read_receipts(plan, [unit])[0] == {}
+    (damage,) = read_receipts(plan, [unit])[1].values()
+    assert re.search("not as it was written.*delete it and run `forecast score`", str(damage))
+    assert damage.path == plan.path(unit)
     with pytest.raises(InputError, match="not as it was written"):  # also where a cache knew the receipt
         read_rows([(plan.path(unit), expected.rows)])
 
@@ -184,13 +190,13 @@ def test_changed_rows_are_refused(plan: Plan, column: str) -> None:
 def test_a_file_of_an_earlier_version_is_read(plan: Plan) -> None:
     tell(plan, lambda unit, t: [{}])
     unit = plan.units[0]
-    rows, receipt = rows_of(plan, unit), read_receipts(plan, [unit])[unit.address]
+    rows, receipt = rows_of(plan, unit), read_receipts(plan, [unit])[0][unit.address]
     record = json.loads(receipt.to_json())
     del record["checksum"], record["rows_checksum"]
     table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
     pq.write_table(table.replace_schema_metadata({b"forecast": json.dumps(record).encode()}), plan.path(unit))
     assert rows_of(plan, unit).equals(rows)
-    assert read_receipts(plan, [unit])[unit.address] == replace(receipt, rows_checksum=None)
+    assert read_receipts(plan, [unit])[0][unit.address] == replace(receipt, rows_checksum=None)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +221,7 @@ def test_a_file_of_an_earlier_version_is_read(plan: Plan) -> None:
 def test_receipts_of_other_types_are_refused(plan: Plan, change: dict[str, object]) -> None:
     tell(plan, lambda unit, t: [{}])
     unit = plan.units[0]
-    record = json.loads(read_receipts(plan, [unit])[unit.address].to_json())
+    record = json.loads(read_receipts(plan, [unit])[0][unit.address].to_json())
     del record["checksum"]
     with pytest.raises(ValueError, match=next(iter(change))):
         Receipt.from_json(json.dumps({**record, **change}))

@@ -137,3 +137,15 @@ def test_a_damaged_file_of_failures_is_named(tmp_path: Path, content: bytes) -> 
     (tmp_path / "out" / "failures.json").write_bytes(content)
     with pytest.raises(InputError, match=r"failures\.json"):
         load_failures(plan)
+
+
+def test_score_record_names_damaged_files_and_counts_the_others(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    fill(plan)
+    whole = score_record(plan, [])
+    victim = plan.units[0]
+    Path(plan.path(victim)).write_bytes(b"torn")
+    record = score_record(plan, [])
+    assert (whole["failed"], record["units"], record["done"]) == ([], whole["units"], whole["done"] - 1)
+    (failed,) = record["failed"]
+    assert failed["candidate"] == victim.candidate.name and plan.path(victim) in failed["error"]

@@ -15,7 +15,7 @@ import pytest
 from lakes import config_of, fill, solutions, tell
 
 from forecast.config.schema import Config
-from forecast.errors import InputError, NoDataError
+from forecast.errors import NoDataError
 from forecast.inputs.trajectories import Trajectory
 from forecast.plan import Failure, Plan, Unit, make_plan
 from forecast.proxies.token_proxies import PROXIES
@@ -449,12 +449,11 @@ def _flip(path: Path, at: int) -> None:
 @pytest.mark.parametrize(
     "harm", ["truncated", "emptied", "footer", "page", "foreign", "misplaced", "not a number"]
 )
-def test_a_damaged_file_is_named_and_the_served_file_stays(tmp_path: Path, harm: str) -> None:
+def test_a_damaged_file_spoils_its_candidate_alone(tmp_path: Path, harm: str) -> None:
     plan = make_plan(config_of(tmp_path, {"t": solutions(*"abcdef")}, TWO, shard_trajectories=3))
     fill(plan)
     build_warehouse(plan)
     served = tmp_path / "out" / "warehouse.duckdb"
-    before = served.read_bytes()
     victim = Path(plan.path(plan.units[2]))
     if harm == "truncated":
         victim.write_bytes(victim.read_bytes()[:-100])
@@ -472,10 +471,33 @@ def test_a_damaged_file_is_named_and_the_served_file_stays(tmp_path: Path, harm:
         metadata = pl.read_parquet_metadata(victim)["forecast"]
         broken = pl.read_parquet(victim).with_columns(logprob=pl.lit(math.nan, pl.Float32))
         broken.write_parquet(victim, metadata={"forecast": metadata})
-    with pytest.raises(InputError, match=victim.name):
+    alone = make_plan(
+        config_of(tmp_path, {"t": solutions(*"abcdef")}, {"a": "fake://1"}, shard_trajectories=3)
+    )
+    (failure,) = build_warehouse(plan)
+    assert (failure.subject, failure.name) == ("candidate", "b")
+    assert victim.name in failure.error and "delete it and run `forecast score` again" in failure.error
+    found = table(plan, "task_proxies", "candidate_id", "proxy", "value")
+    assert found and {row[0] for row in found} == {plan.candidates[0].candidate_id}
+    build_warehouse(alone)
+    assert table(alone, "task_proxies", "candidate_id", "proxy", "value") == found
+    assert [p.name for p in served.parent.iterdir() if p.is_file()] == [served.name], "no temporary is left"
+    victim.unlink()
+    fill(plan)
+    assert build_warehouse(plan) == []
+
+
+def test_damage_of_every_candidate_leaves_the_served_file(tmp_path: Path) -> None:
+    plan = make_plan(config_of(tmp_path, {"t": solutions("a", "b")}, TWO, shard_trajectories=1))
+    fill(plan)
+    build_warehouse(plan)
+    served = tmp_path / "out" / "warehouse.duckdb"
+    before = served.read_bytes()
+    for unit in plan.units:
+        Path(plan.path(unit)).write_bytes(b"")
+    with pytest.raises(NoDataError, match=r"(?s)'a' is left out: .*1 more of its files.*'b' is left out"):
         build_warehouse(plan)
     assert served.read_bytes() == before
-    assert [p.name for p in served.parent.iterdir() if p.is_file()] == [served.name], "no temporary is left"
 
 
 @pytest.mark.parametrize("parameters", [2**63, 10**40, -1])
