@@ -10,7 +10,10 @@ from forecast.cli.options import Confidence, Html, Json, one_source
 from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
-EPILOG = "Example: forecast corpora --table OBS.csv --targets TARGETS.csv --budget 1e-3 --html corpora.html"
+EPILOG = (
+    "Examples: forecast corpora --table OBS.csv (before any large run), forecast corpora --table OBS.csv "
+    "--targets TARGETS.csv --budget 1e-3 --html corpora.html, forecast corpora configs/corpora.yaml."
+)
 
 
 def corpora(

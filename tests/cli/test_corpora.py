@@ -1,5 +1,6 @@
 """`forecast corpora` and `forecast convert`: outputs, files and errors."""
 
+import csv
 import json
 from collections.abc import Iterator
 from importlib.resources import files
@@ -10,8 +11,10 @@ import duckdb
 import pytest
 import typer
 from analysis.corpora.small_runs import world, write
+from driving import run_forecast
 from typer.testing import CliRunner
 
+import forecast
 from forecast.analysis.corpora.compare import compare_corpora
 from forecast.analysis.corpora.corpora_result import CorporaOptions
 from forecast.analysis.corpora.observations_from_run import tables_of
@@ -142,6 +145,18 @@ def test_a_size_that_no_table_has_is_refused(paths: tuple[str, str]) -> None:
     )
 
 
+def test_the_example_configuration_is_ready_to_run_and_to_be_calibrated() -> None:
+    """`--dry-run` reads all of its inputs; small runs have seeds and sizes, five groups have a target."""
+    code, out, _ = run_forecast("run", str(DATA.parent / "corpora.yaml"), "--dry-run", "--json")
+    assert code == 0 and len(json.loads(out)["candidates"]) == 34
+    run = forecast.load(DATA.parent / "corpora.yaml")
+    runs = [c for c in run.config.candidates if not c.name.endswith("-1B")]
+    assert len({(c.corpus, c.parameters, c.seed) for c in runs}) == len(runs) == 28
+    measured = {name for name, *_ in csv.reader((DATA / "corpora_scores.csv").open())} - {"candidate"}
+    large = [c for c in run.config.candidates if c.name in measured]
+    assert len(large) == 6 and len({c.corpus_group or c.corpus for c in large}) == 5
+
+
 def test_published_tables_are_converted(tmp_path: Path) -> None:
     for name in ("t.csv", "t.parquet"):
         result = call("convert", "datadecide", DATA / "datadecide_target_1b_accuracy.csv", tmp_path / name)
@@ -246,7 +261,8 @@ def test_candidates_count_without_an_input_embedding_of_its_own(warehouse: duckd
 
 def test_candidates_have_variants_and_groups(warehouse: duckdb.DuckDBPyConnection) -> None:
     warehouse.execute(
-        "UPDATE candidates SET variant = step, step = 200, corpus_group = CASE WHEN corpus = 'c1' THEN '1' ELSE '0' END"
+        "UPDATE candidates SET variant = step, step = 200, "
+        "corpus_group = CASE WHEN corpus = 'c1' THEN '1' ELSE '0' END"
     )
     read = tables_of(warehouse)
     assert {o.variant for o in read.observations} == {"100", "200"}

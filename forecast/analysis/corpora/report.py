@@ -15,6 +15,7 @@ from forecast.analysis.corpora.choice_report import (
     ranking_section,
 )
 from forecast.analysis.corpora.corpora_result import CorporaResult, point_record, way_record
+from forecast.analysis.corpora.metric_order import plainness
 from forecast.analysis.corpora.observations_from_file import MEAN
 from forecast.analysis.corpora.pareto_frontier import FrontierPoint, Way, comes_first, frontiers_by_metric
 from forecast.analysis.corpora.results import DecisionRow, as_number
@@ -285,11 +286,16 @@ def _decisions(result: CorporaResult, decisions: pl.DataFrame, task: str) -> Tab
         f"Against {result.targets.metric} of {task}: {len(result.panel.corpora)} corpora{known}; best first. "
         "Interval: over resampled corpora with their runs; seeds: the same corpora with other seeds."
     )
-    at_target = pl.col("size").eq_missing(result.accounting.target_size)
+    order = {metric: k for k, metric in enumerate(sorted(result.panel.metrics, key=plainness))}
     table = table.sort(
-        at_target, pl.col("direction") == "learned", -pl.col("decision_accuracy"), "cost_fraction",
-        nulls_last=True, maintain_order=True,
-    )  # fmt: skip
+        pl.col("size").eq_missing(result.accounting.target_size),
+        pl.col("direction") == "learned",
+        -pl.col("decision_accuracy"),
+        "cost_fraction",
+        pl.col("metric").replace_strict(order),
+        nulls_last=True,
+        maintain_order=True,
+    )
     return Table(table, columns, caption, terminal_rows=_MOST_SHORT)
 
 
