@@ -19,6 +19,7 @@ import typer
 from forecast import __version__, api
 from forecast.cli import checkpoints, convert, corpora, diagnose, jobs, nightly, parity
 from forecast.cli.interruption import RESUME, Interruption
+from forecast.cli.numbers import PlainNumbers
 from forecast.cli.options import Address, ConfigPath, DryRun, Json, Retry
 from forecast.cli.rank import rank
 from forecast.cli.scoring import aggregate_run, checked_plan, ranking_of, score_run
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(
+    cls=PlainNumbers,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
