@@ -3,10 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+from forecast.nightly.best_so_far import Series, best_of, compare
+from forecast.nightly.comparisons import sign_of
 from forecast.nightly.records import (
     Alert,
+    BestSoFar,
     Broken,
     Checkpoint,
+    Comparison,
     EndForecast,
     Night,
     Value,
@@ -39,6 +43,34 @@ def series(
     return tuple(Value(run, 1000 * (i + 1), task, metric, value) for i, value in enumerate(values))
 
 
+def compared(values: tuple[Value, ...], error: float = 0.01) -> tuple[Comparison, ...]:
+    """Each value with the best before it, by run and metric, where this is every value's standard error."""
+    found: list[Comparison] = []
+    for run, metric in dict.fromkeys((v.run, v.metric) for v in values):
+        if (sign := sign_of(metric)) is None:
+            continue
+        own = [v for v in values if (v.run, v.metric) == (run, metric)]
+        by_task = {
+            task: Series(
+                sign,
+                {v.step: v.value for v in own if v.task == task},
+                errors={v.step: error for v in own if v.task == task},
+            )
+            for task in dict.fromkeys(v.task for v in own)
+        }
+        found += compare(run, metric, by_task)
+    return tuple(found)
+
+
+def best_by(comparisons: tuple[Comparison, ...], run: str = "olmo", since: str = DAYS[0]) -> BestSoFar:
+    """The best checkpoint of a run by the metric that comes first."""
+    row = [c for c in comparisons if c.run == run and c.metric == comparisons[0].metric and c.overall]
+    best = best_of(row, sign_of(row[0].metric) or 1)
+    return BestSoFar(
+        run, best.metric, best.task, f"{run} @ {best.step}", best.step, best.value, since, row[-1]
+    )
+
+
 def night(day: int, **facts: Any) -> Night:
     """The night of DAYS[day]."""
     return Night(DAYS[day], "team", **facts)
@@ -67,7 +99,7 @@ def ranking() -> dict[str, Any]:
         }
 
     return {
-        "candidates": [standing(1.0, "olmo @ 3000", 0.405), standing(2.0, "olmo @ 2000", None)],
+        "candidates": [standing(1.0, "olmo @ 3000", 0.405), standing(2.0, "another", None)],
         "proxies_shown": ["rank__uniform", "cross_entropy__uniform"],
         "targets": [
             {
@@ -87,6 +119,13 @@ def ranking() -> dict[str, Any]:
 
 def full_night(day: int = 2) -> Night:
     """A night that has something of everything."""
+    values = (
+        *series([3.25, 2.75, 2.5]),
+        *series([0.61, 0.62, 0.63], "top1_accuracy__uniform"),
+        *series([0.5, 0.5, 0.4], "entropy__uniform"),
+        *series([0.25, 0.3125, 0.375], "acc", "sciq"),
+    )
+    comparisons = compared(values)
     return night(
         day,
         new=(checkpoint(3000), Checkpoint("hub", 7, "hub @ 7", "org/name", "step7")),
@@ -96,12 +135,9 @@ def full_night(day: int = 2) -> Night:
             WatchedRun("olmo", (1000, 2000, 3000), DAYS[day], DAYS[0], FINAL),
             WatchedRun("hub", (), None, DAYS[0], None, "the hub cannot be reached"),
         ),
-        values=(
-            *series([3.25, 2.75, 2.5]),
-            *series([0.61, 0.62, 0.63], "top1_accuracy__uniform"),
-            *series([0.5, 0.5, 0.4], "entropy__uniform"),
-            *series([0.25, 0.3125, 0.375], "acc", "sciq"),
-        ),
+        values=values,
+        best_so_far=(best_by(comparisons), BestSoFar("hub", reason="no checkpoint is scored yet")),
+        comparisons=comparisons,
         forecasts=(end(0.5123, 3000), end(0.61, 3000, task="sciq")),
         not_forecast=({"run": "hub", "task": "macro", "error": "no checkpoints"},),
         ranking=ranking(),

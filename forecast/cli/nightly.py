@@ -20,8 +20,9 @@ ALERT_RAISED = 5
 LOCKED = 6
 
 EPILOG = (
-    "Exit codes: 0 all well; 1 it could not be done; 2 wrong configuration; 3 something failed (all of it is "
-    "listed); 5 an alert was raised, whatever else; 6 another nightly run of this output is at work.  "
+    "Exit codes: 0 all well, or broken only what an earlier night reported; 1 it could not be done; 2 wrong "
+    "configuration; 3 something failed, or a run cannot be watched (all of it is listed); 5 an alert was "
+    "raised, whatever else; 6 another nightly run of this output is at work.  "
     "Example: forecast nightly configs/nightly.yaml"
 )
 
@@ -114,6 +115,7 @@ def night_result_record(result: "NightResult", code: int) -> dict[str, Any]:
 
 def prepared_record(prepared: "Prepared") -> dict[str, Any]:
     """The answer of `--dry-run --json`."""
+    from forecast.nightly.answer import unmatched_text
     from forecast.runs.records import plan_record
 
     record = plan_record(prepared.plan)
@@ -138,6 +140,11 @@ def prepared_record(prepared: "Prepared") -> dict[str, Any]:
             for w in s.waiting
         ],
         "problems": [{"run": s.run, "error": s.problem} for s in prepared.sights if s.problem is not None],
+        "nothing_matches": [
+            {"run": s.run, "there": list(s.unmatched.names), "text": unmatched_text(s.unmatched)}
+            for s in prepared.sights
+            if s.unmatched is not None
+        ],
         "failed": record["failed"],
     }
 
@@ -164,10 +171,14 @@ def _print_prepared(prepared: "Prepared", as_json: bool) -> None:
         _say(f"waits: {one['checkpoint']}: {one['reason']}")
     for one in record["problems"]:
         _say(f"run {one['run']}: {one['error']}")
+    for one in record["nothing_matches"]:
+        _say(f"run {one['run']}: {one['text']}")
     print_failures(record["failed"])
 
 
 def _print_result(result: "NightResult") -> None:
+    from forecast.nightly.answer import answers
+
     night = result.night
     counts = f"{len(night.new)} new, {len(night.waiting)} waiting, {len(night.broken)} broken"
     _say(f"night of {night.date}: {counts}")
@@ -176,15 +187,19 @@ def _print_result(result: "NightResult") -> None:
     for waiting in night.waiting:
         _say(f"  waits: {waiting.checkpoint.name}: {waiting.reason}")
     for broken in night.broken:
-        _say(f"  broken since {broken.since}: {broken.checkpoint.name}: {broken.error}")
+        known = "broken" if broken.since == night.date else f"known as broken since {broken.since}"
+        _say(f"  {known}: {broken.checkpoint.name}: {broken.error}")
     for run in night.runs:
         if run.problem is not None:
             _say(f"  run {run.run}: {run.problem}")
     for end in night.forecasts:
+        interval = "no interval" if end.low is None else f"{end.low:.4f} to {end.high:.4f}"
         _say(
             f"  forecast at step {end.step} of {end.run}: {end.task} {end.metric} {end.forecast:.4f} "
-            f"({end.low:.4f} to {end.high:.4f})"
+            f"({interval})"
         )
+    for answer in answers(night):
+        _say(answer)
     raised = {alert.key for alert in result.raised}
     for alert in result.raised:
         _say(f"ALERT {alert.rule}: {alert.text}")

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from forecast.config.candidates import CandidateSettings
 from forecast.config.sources import Frozen, check_known, distinct, location
@@ -11,6 +11,15 @@ from forecast.errors import did_you_mean
 from forecast.proxies.token_proxies import PROXIES
 
 STEP = "{step}"
+
+
+# Of a checkpoint's folder or revision: common names, the Hugging Face Trainer's among them.
+DEFAULT_PATTERNS = (f"step_{STEP}", f"step-{STEP}", f"step{STEP}", f"checkpoint-{STEP}")
+DEFAULT_MARKER = "_SUCCESS"
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 def _step_pattern(value: str) -> str:
@@ -36,18 +45,21 @@ def _plain_name(value: str) -> str:
 class WatchConfig(Frozen):
     """A training run whose checkpoints keep arriving, in subfolders of `folder` or as revisions of `hub`.
 
-    `pattern` is the name of a checkpoint: `{step}` stands for digits, `*` for anything. Folders that do not
-    match it are ignored. `marker` is the file that marks a checkpoint as complete; a revision of a hub
-    repository always is. `every` takes only multiples of it. `final_step`: where
-    training will end, for forecasts. `candidate`: settings of all its checkpoints, as in `candidates`;
-    `family` defaults to the name of the run.
+    `pattern` is the name of a checkpoint, or several: `{step}` stands for digits, `*` for anything. Folders
+    that do not match are ignored. `marker` is the file that marks a checkpoint as complete; or, without one,
+    it is complete when nothing in it has changed for `settled_minutes`. A revision of a hub repository always
+    is. `every` takes only multiples of it. `final_step`: where training will end, for forecasts.
+    `candidate`: settings of all its checkpoints, as in `candidates`; `family` defaults to the run's name.
     """
 
     run: Annotated[str, AfterValidator(_plain_name)] = Field(min_length=1)
     folder: Annotated[str, Field(min_length=1), AfterValidator(location("s3"))] | None = None
     hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
-    pattern: Annotated[str, AfterValidator(_step_pattern)] = f"step_{STEP}"
+    pattern: Annotated[
+        tuple[Annotated[str, AfterValidator(_step_pattern)], ...], BeforeValidator(_as_tuple)
+    ] = Field(default=DEFAULT_PATTERNS, min_length=1)
     marker: Annotated[str, AfterValidator(_file_name)] | None = Field(default=None, min_length=1)
+    settled_minutes: float | None = Field(default=None, gt=0, le=100_000)
     every: int | None = Field(default=None, ge=1)
     final_step: int | None = Field(default=None, ge=1)
     tokens_per_step: int | None = Field(default=None, ge=1)
@@ -57,14 +69,20 @@ class WatchConfig(Frozen):
     def _one_place(self) -> "WatchConfig":
         if (self.folder is None) == (self.hub is None):
             raise ValueError("give either folder (of checkpoints) or hub (a repository)")
-        if self.hub is not None and self.marker is not None:
-            raise ValueError("marker belongs to folder; a revision of a hub repository is always whole")
+        if self.hub is not None and (self.marker, self.settled_minutes) != (None, None):
+            raise ValueError(
+                "marker and settled_minutes belong to folder; a revision of a hub repository is always whole"
+            )
+        if self.marker is not None and self.settled_minutes is not None:
+            raise ValueError("give either marker (a file) or settled_minutes (without a marker), not both")
         return self
 
     @property
     def completion_marker(self) -> str | None:
-        """The file that marks a checkpoint as complete; None where there is nothing to wait for."""
-        return None if self.folder is None else self.marker or "_SUCCESS"
+        """The file that marks a checkpoint as complete; None where none does."""
+        if self.folder is None or self.settled_minutes is not None:
+            return None
+        return self.marker or DEFAULT_MARKER
 
     @property
     def place(self) -> str:
@@ -73,12 +91,16 @@ class WatchConfig(Frozen):
 
     def step_of(self, name: str) -> int | None:
         """The step that a folder or revision of this name is of; None where it is no checkpoint."""
-        pattern = re.escape(self.pattern).replace(re.escape(STEP), r"(\d+)").replace(r"\*", ".*?")
-        found = re.fullmatch(pattern, name, flags=re.ASCII | re.DOTALL)
-        if found is None:
-            return None
-        step = int(found[1])
-        return None if self.every is not None and step % self.every else step
+        step = self.step_in(name)
+        return None if step is None or (self.every is not None and step % self.every) else step
+
+    def step_in(self, name: str) -> int | None:
+        """The step in a name that matches a pattern, whether or not it is a multiple of `every`."""
+        for pattern in self.pattern:
+            text = re.escape(pattern).replace(re.escape(STEP), r"(\d+)").replace(r"\*", ".*?")
+            if (found := re.fullmatch(text, name, flags=re.ASCII | re.DOTALL)) is not None:
+                return int(found[1])
+        return None
 
 
 class NightlyForecast(Frozen):
@@ -100,6 +122,21 @@ class ForecastFell(Frozen):
     task: str | None = None
 
 
+def _good_direction_known(value: str) -> str:
+    proxies = {proxy.name: proxy for proxy in PROXIES}
+    if value not in proxies:
+        raise ValueError(f"no proxy is called {value!r}; {did_you_mean(value, list(proxies))}")
+    if proxies[value].learned:
+        raise ValueError(
+            f"the direction of {value} is unknown before measured scores are there, so a fall cannot be "
+            "defined; choose another proxy"
+        )
+    return value
+
+
+DirectedProxy = Annotated[str, AfterValidator(_good_direction_known)]
+
+
 class ProxyFell(Frozen):
     """A proxy got worse from each checkpoint to the next, `checkpoints` times in a row.
 
@@ -109,22 +146,21 @@ class ProxyFell(Frozen):
 
     rule: Literal["proxy_fell"]
     checkpoints: int = Field(default=5, ge=1)
-    proxy: str = "cross_entropy__uniform"
+    proxy: DirectedProxy = "cross_entropy__uniform"
     run: str | None = None
     task: str | None = None
 
-    @field_validator("proxy")
-    @classmethod
-    def _good_direction_known(cls, value: str) -> str:
-        proxies = {proxy.name: proxy for proxy in PROXIES}
-        if value not in proxies:
-            raise ValueError(f"no proxy is called {value!r}; {did_you_mean(value, list(proxies))}")
-        if proxies[value].learned:
-            raise ValueError(
-                f"the direction of {value} is unknown before measured scores are there, so a fall cannot be "
-                "defined; choose another proxy"
-            )
-        return value
+
+class Spike(Frozen):
+    """A checkpoint lies far behind the best before it, by a proxy of all tasks; see `best_so_far.is_spike`.
+
+    `least`: by this share of the best value or more, e.g. 0.05 is 2.1 after 2.0.
+    """
+
+    rule: Literal["spike"]
+    proxy: DirectedProxy = "cross_entropy__uniform"
+    least: float = Field(default=0.05, ge=0)
+    run: str | None = None
 
 
 class FailedToLoad(Frozen):
@@ -142,13 +178,25 @@ class NothingNew(Frozen):
     run: str | None = None
 
 
-AlertRule = Annotated[ForecastFell | ProxyFell | FailedToLoad | NothingNew, Field(discriminator="rule")]
+class NothingMatches(Frozen):
+    """Something lies where checkpoints are watched, and none of it ever had the name of one."""
+
+    rule: Literal["nothing_matches"]
+    run: str | None = None
+
+
+AlertRule = Annotated[
+    Spike | ForecastFell | ProxyFell | FailedToLoad | NothingNew | NothingMatches,
+    Field(discriminator="rule"),
+]
 
 DEFAULT_ALERTS: tuple[AlertRule, ...] = (
+    Spike(rule="spike"),
     ForecastFell(rule="forecast_fell"),
     ProxyFell(rule="proxy_fell"),
     FailedToLoad(rule="failed_to_load"),
     NothingNew(rule="nothing_new"),
+    NothingMatches(rule="nothing_matches"),
 )
 RULES: dict[str, type[Frozen]] = {alert.rule: type(alert) for alert in DEFAULT_ALERTS}
 
@@ -172,7 +220,7 @@ class Deliver(Frozen):
 
 
 class NightlyConfig(Frozen):
-    """What `forecast nightly` does; without `alerts` all four rules with their defaults."""
+    """What `forecast nightly` does; without `alerts` all rules with their defaults."""
 
     watch: Annotated[tuple[WatchConfig, ...], AfterValidator(distinct("names of watched runs", "run"))] = (
         Field(min_length=1)

@@ -10,9 +10,19 @@ from datetime import date
 from typing import Any
 from urllib.parse import quote
 
-from forecast.config.nightly import AlertRule, FailedToLoad, ForecastFell, NothingNew, ProxyFell
+from forecast.config.nightly import (
+    AlertRule,
+    FailedToLoad,
+    ForecastFell,
+    NothingMatches,
+    NothingNew,
+    ProxyFell,
+    Spike,
+)
+from forecast.nightly.answer import difference, unmatched_text
+from forecast.nightly.best_so_far import is_spike
 from forecast.nightly.forecast_drop import fall_of
-from forecast.nightly.records import Alert, EndForecast, Night, Value, WatchedRun
+from forecast.nightly.records import Alert, Comparison, EndForecast, Night, Value, WatchedRun
 from forecast.proxies.token_proxies import PROXIES
 from forecast.report.format import figure, step_text
 
@@ -36,6 +46,10 @@ def judge(night: Night, before: Sequence[Night], rules: Sequence[AlertRule]) -> 
 
 
 def _alerts(rule: AlertRule, night: Night, before: Sequence[Night]) -> Iterable[Alert]:
+    if isinstance(rule, Spike):
+        return _spike(rule, night)
+    if isinstance(rule, NothingMatches):
+        return _nothing_matches(rule, night)
     if isinstance(rule, ForecastFell):
         return _forecast_fell(rule, night, before)
     if isinstance(rule, ProxyFell):
@@ -43,6 +57,93 @@ def _alerts(rule: AlertRule, night: Night, before: Sequence[Night]) -> Iterable[
     if isinstance(rule, FailedToLoad):
         return _failed_to_load(rule, night)
     return _nothing_new(rule, night)
+
+
+def _spike(rule: Spike, night: Night) -> Iterable[Alert]:
+    """Checkpoints far behind the best before them: those of tonight, and where the newest still is, earlier.
+
+    Neighbours are one cause; it begins with the first of them.
+    """
+    sign = _SIGN[rule.proxy]
+    for run in dict.fromkeys(c.run for c in night.comparisons if _meant(rule.run, c.run)):
+        row = [c for c in night.comparisons if c.overall and (c.run, c.metric) == (run, rule.proxy)]
+        new = {c.step for c in night.new if c.run == run}
+        for spike in _episodes(row, sign, rule.least):
+            worst = max(spike, key=lambda c: -sign * c.value)
+            stands = spike[-1] is row[-1]
+            if not stands and not new & {c.step for c in spike}:
+                continue
+            first, last = spike[0], spike[-1]
+            after = None if stands else row[row.index(last) + 1].step
+            yield Alert(
+                "spike",
+                _key("spike", run, rule.proxy, first.step),
+                run,
+                _spike_text(first, last, worst, sign, after),
+                {
+                    "proxy": rule.proxy,
+                    "task": worst.task,
+                    "from_step": first.step,
+                    "to_step": last.step,
+                    "step": worst.step,
+                    "value": worst.value,
+                    "best_step": worst.best_step,
+                    "best_value": worst.best_value,
+                    "change": worst.change,
+                    "low": worst.low,
+                    "high": worst.high,
+                    "instances": worst.instances,
+                    "reason": worst.reason,
+                    "back_at_step": after,
+                    "better": "low" if sign < 0 else "high",
+                },
+            )
+
+
+def _episodes(row: Sequence[Comparison], sign: int, least: float) -> list[list[Comparison]]:
+    """Neighbouring spikes, by step."""
+    found: list[list[Comparison]] = []
+    for place, one in enumerate(row):
+        if not is_spike(row, place, sign, least):
+            continue
+        if found and found[-1][-1] is row[place - 1]:
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return found
+
+
+def _spike_text(first: Comparison, last: Comparison, worst: Comparison, sign: int, after: int | None) -> str:
+    change, best = worst.change, worst.best_value
+    assert change is not None and best is not None
+    share = f", {100 * abs(change / best):.0f}% of that" if best else ""
+    text = (
+        f"{worst.run}, {worst.task}: {worst.metric} is {figure(worst.value)} at step "
+        f"{step_text(worst.step)}, after {figure(best)} at step {step_text(worst.best_step)}, the best so "
+        f"far {difference(worst)}{share} ({'lower' if sign < 0 else 'higher'} is better)."
+    )
+    if after is not None:
+        return f"{text} It was back by step {step_text(after)}."
+    if last is not worst:
+        text += f" At step {step_text(last.step)} it is {figure(last.value)}."
+    return text if first is last else f"{text} The first such checkpoint is step {step_text(first.step)}."
+
+
+def _nothing_matches(rule: NothingMatches, night: Night) -> Iterable[Alert]:
+    for run in night.runs:
+        if run.unmatched is not None and _meant(rule.run, run.run):
+            yield Alert(
+                "nothing_matches",
+                _key("nothing_matches", run.run, *run.unmatched.patterns),
+                run.run,
+                f"{run.run}: {unmatched_text(run.unmatched)}",
+                {
+                    "patterns": list(run.unmatched.patterns),
+                    "every": run.unmatched.every,
+                    "there": list(run.unmatched.names),
+                    "count": run.unmatched.count,
+                },
+            )
 
 
 def _forecast_fell(rule: ForecastFell, night: Night, before: Sequence[Night]) -> Iterable[Alert]:
@@ -142,16 +243,17 @@ def _falling_tail(values: Sequence[Value], sign: int) -> Sequence[Value]:
 
 
 def _failed_to_load(rule: FailedToLoad, night: Night) -> Iterable[Alert]:
+    """Only on the night of the first failure: later ones list the checkpoint as broken, which is known."""
     for broken in night.broken:
         checkpoint = broken.checkpoint
-        if not _meant(rule.run, checkpoint.run):
+        if broken.since != night.date or not _meant(rule.run, checkpoint.run):
             continue
         yield Alert(
             "failed_to_load",
             _key("failed_to_load", checkpoint.run, checkpoint.step),
             checkpoint.run,
             f"{checkpoint.run}: the checkpoint of step {step_text(checkpoint.step)} could not be loaded or "
-            f"scored: {first_line(broken.error)}{_since(broken.since, night)}",
+            f"scored: {first_line(broken.error)}",
             {"step": checkpoint.step, "source": checkpoint.source, "since": broken.since},
         )
 
@@ -195,6 +297,8 @@ def _nothing_new_text(run: WatchedRun, night: Night, days: int) -> str:
     if run.steps:
         end = "" if run.final_step is None else f" of {step_text(run.final_step)}"
         text += f" Training was at step {step_text(run.steps[-1])}{end}."
+    if run.unmatched is not None:
+        text += f" Of what lies there, {unmatched_text(run.unmatched)}"
     if run.problem is not None:
         text += f" The run could not be looked at: {first_line(run.problem)}"
     if waiting := [w for w in night.waiting if w.checkpoint.run == run.run]:

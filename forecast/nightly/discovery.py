@@ -1,11 +1,14 @@
 """Looks for checkpoints of watched training runs: subfolders on a disk or in an object store, hub revisions.
 
-A checkpoint is taken when its completion marker is there. Anything else that is seen waits, with the reason.
+A checkpoint is taken when its completion marker is there or, where none is written, when nothing in it has
+changed for a while. Anything else that is seen waits, with the reason.
 A place that cannot be looked at is that run's problem and no other's, a name that cannot be a checkpoint's
 that folder's.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +20,14 @@ from forecast.config.nightly import WatchConfig
 from forecast.config.sources import LARGEST
 from forecast.errors import fault_of, shortened
 from forecast.inputs.models.fingerprint import digest_of
-from forecast.nightly.records import Checkpoint, Waiting
+from forecast.nightly.records import Checkpoint, Unmatched, Waiting
+from forecast.nightly.settled import changes_in, unsettled
 from forecast.plan import Failure
 
 Refs = Mapping[str, str]  # of a hub repository: branch or tag -> commit
+_MOST_NAMES = 6  # of what lies there otherwise
+# What training leaves beside its checkpoints, or before the first of them.
+_BOOKKEEPING = {"runs", "logs", "wandb", "mlruns", "tensorboard", "tb", "lightning_logs", "main"}
 _Stamps = dict[str, tuple[int, int]]  # file -> bytes, time of the last change in nanoseconds
 
 
@@ -41,16 +48,30 @@ class Sight:
     waiting: tuple[Waiting, ...] = ()
     problem: str | None = None
     unusable: tuple[Failure, ...] = ()  # folders and revisions whose names no result can hold
+    unmatched: Unmatched | None = None  # where no name is that of a checkpoint, and something lies there
 
 
-def look(watch: WatchConfig, refs: Callable[[str], Refs] | None = None) -> Sight:
+def look(
+    watch: WatchConfig,
+    refs: Callable[[str], Refs] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Sight:
     """Look for the checkpoints of one run.
 
     Args:
         refs: gives the branches and tags of a hub repository; default: asks the hub.
+        clock: Unix time; for runs that are watched without a completion marker.
     """
+    seen: list[Found | Waiting | Failure]
     try:
-        seen = list(_revisions(watch, refs or hub_refs) if watch.folder is None else _folders(watch))
+        if watch.folder is None:
+            assert watch.hub is not None
+            revisions = (refs or hub_refs)(watch.hub)
+            names = sorted(revisions)
+            seen = list(_revisions(watch, revisions))
+        else:
+            names = _names(watch.folder)
+            seen = list(_folders(watch, names, clock))
     except FileNotFoundError:
         return Sight(watch.run, problem=f"{watch.place} cannot be looked at: there is no such folder")
     except Exception as error:  # disks, object stores and hubs each fail in ways of their own
@@ -70,7 +91,28 @@ def look(watch: WatchConfig, refs: Callable[[str], Refs] | None = None) -> Sight
             waiting.append(
                 Waiting(one.checkpoint, f"{_label(first.checkpoint)} is the same step; remove one")
             )
-    return Sight(watch.run, tuple(found.values()), tuple(waiting), unusable=unusable)
+    unmatched = None if seen else _unmatched(watch, names)
+    return Sight(watch.run, tuple(found.values()), tuple(waiting), unusable=unusable, unmatched=unmatched)
+
+
+def _unmatched(watch: WatchConfig, names: Sequence[str]) -> Unmatched | None:
+    """What lies there otherwise; None where it is nothing but files, and folders that all trainings have."""
+    others = [name for name in names if not name.startswith(".") and name.lower() not in _BOOKKEEPING]
+    if watch.folder is not None and not storage.is_remote(watch.folder):
+        others = [name for name in others if (Path(watch.folder) / name).is_dir()]
+    if not others:
+        return None
+    others.sort(key=lambda name: [int(x) if x.isdigit() else x for x in re.split(r"([0-9]{1,18})", name)])
+    shown = tuple(name.encode(errors="backslashreplace").decode() for name in others[:_MOST_NAMES])
+    left_out = watch.every is not None and any(_has_step(watch, name) for name in others)
+    return Unmatched(shown, len(others), watch.pattern, watch.every if left_out else None)
+
+
+def _has_step(watch: WatchConfig, name: str) -> bool:
+    try:
+        return watch.step_in(name) is not None
+    except ValueError:  # int() refuses thousands of digits
+        return False
 
 
 def candidate_of_checkpoint(watch: WatchConfig, checkpoint: Checkpoint, stamp: str) -> CandidateConfig:
@@ -100,9 +142,8 @@ def _label(checkpoint: Checkpoint) -> str:
     return checkpoint.revision or checkpoint.source
 
 
-def _revisions(watch: WatchConfig, refs: Callable[[str], Refs]) -> Iterator[Found | Failure]:
-    assert watch.hub is not None
-    for name, commit in sorted(refs(watch.hub).items()):
+def _revisions(watch: WatchConfig, refs: Refs) -> Iterator[Found | Failure]:
+    for name, commit in sorted(refs.items()):
         checkpoint = _checkpoint(watch, name)
         if isinstance(checkpoint, Checkpoint):
             yield Found(checkpoint, _stamp(watch, commit))
@@ -110,10 +151,11 @@ def _revisions(watch: WatchConfig, refs: Callable[[str], Refs]) -> Iterator[Foun
             yield checkpoint
 
 
-def _folders(watch: WatchConfig) -> Iterator[Found | Waiting | Failure]:
+def _folders(
+    watch: WatchConfig, names: Sequence[str], clock: Callable[[], float]
+) -> Iterator[Found | Waiting | Failure]:
     assert watch.folder is not None
-    marker = watch.completion_marker
-    for name in _names(watch.folder):
+    for name in names:
         checkpoint = _checkpoint(watch, name)
         if not isinstance(checkpoint, Checkpoint):
             if checkpoint is not None:
@@ -121,15 +163,30 @@ def _folders(watch: WatchConfig) -> Iterator[Found | Waiting | Failure]:
             continue
         try:
             files = _files(watch.folder, checkpoint.source)
+            if isinstance(files, dict):
+                wait = _not_whole(watch, checkpoint.source, files, clock)
         except BaseException as error:
             yield Waiting(checkpoint, fault_of(error, "it"))
             continue
         if isinstance(files, str):
             yield Waiting(checkpoint, files)
-        elif files is not None and marker not in files:
-            yield Waiting(checkpoint, f"its completion marker {marker} is missing")
+        elif files is not None and wait is not None:
+            yield Waiting(checkpoint, wait)
         elif files is not None:
             yield Found(checkpoint, _stamp(watch, digest_of(sorted(files.items()))))
+
+
+def _not_whole(watch: WatchConfig, source: str, files: _Stamps, clock: Callable[[], float]) -> str | None:
+    """Why a checkpoint of these files may still be written; None where it is whole."""
+    if watch.settled_minutes is not None:
+        if not files:
+            return "it holds no files yet"
+        return unsettled(changes_in(source), clock(), watch.settled_minutes)
+    marker = watch.completion_marker
+    if marker in files:
+        return None
+    without = "" if watch.marker is not None else "; if training writes none, set settled_minutes"
+    return f"its completion marker {marker} is missing{without}"
 
 
 def _checkpoint(watch: WatchConfig, name: str) -> Checkpoint | Failure | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date as Date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, FiniteFloat
 
@@ -13,6 +13,7 @@ from forecast.safe_text import json_text
 from forecast.storage.records import Count, checked, parsed_json
 
 SCHEMA = 1  # of night.json
+ALL_TASKS = "all tasks"
 
 
 def is_date(text: str) -> bool:
@@ -58,6 +59,17 @@ class Broken:
     checkpoint: Checkpoint
     error: str
     since: Day  # the night of its first failure
+    stamp: str | None = None  # of the files that failed; see `discovery.Found`
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """What lies where a run is watched, none of which has the name of a checkpoint."""
+
+    names: tuple[str, ...]  # the first few
+    count: Count
+    patterns: tuple[str, ...]  # that names are compared with
+    every: Count | None = None  # where names match but no step is a multiple of it
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class WatchedRun:
     first_night: Day  # the first night that watched it
     final_step: Count | None  # where training is meant to end
     problem: str | None = None  # why it could not be looked at tonight (no such folder, store unreachable)
+    unmatched: Unmatched | None = None  # where no checkpoint was ever seen, and something else lies there
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,44 @@ class Value:
     task: str
     metric: str
     value: FiniteFloat
+
+
+Verdict = Literal["first", "better", "no different", "worse"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A checkpoint against the best one before it; `first` has none, and neither change nor interval."""
+
+    run: str
+    task: str  # or all tasks
+    metric: str
+    step: Count
+    value: FiniteFloat
+    overall: bool  # of all tasks together
+    verdict: Verdict | None  # None where noise is unknown
+    best_step: Count | None = None
+    best_value: FiniteFloat | None = None
+    change: FiniteFloat | None = None  # value - best_value
+    low: FiniteFloat | None = None  # 95% interval of the change
+    high: FiniteFloat | None = None
+    instances: Count | None = None  # that both have read; None where the interval is over standard errors
+    reason: str | None = None  # why there is no interval
+
+
+@dataclass(frozen=True)
+class BestSoFar:
+    """The best checkpoint of a run, by one metric over all tasks; `newest` may be the same one."""
+
+    run: str
+    metric: str | None = None
+    task: str | None = None
+    candidate: str | None = None
+    step: Count | None = None
+    value: FiniteFloat | None = None
+    since: Day | None = None  # the night that scored it first
+    newest: Comparison | None = None
+    reason: str | None = None  # why there is none
 
 
 @dataclass(frozen=True)
@@ -121,6 +172,9 @@ class Night:
     ranking_problem: str | None = None
     failed: tuple[dict[str, str], ...] = ()  # everything else that failed, as `--json` lists it
     missed: tuple[Day, ...] = ()  # nights since the last report that have none
+    best_so_far: tuple[BestSoFar, ...] = ()  # one for each watched run
+    # Of all tasks together every checkpoint, of one task the newest, with the best before it.
+    comparisons: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from forecast import storage
 from forecast.nightly.alert_rules import first_line
+from forecast.nightly.answer import answers
 from forecast.nightly.charts import run_charts
 from forecast.nightly.history import reports_folder
-from forecast.nightly.records import Alert, Night, Value, night_bytes
+from forecast.nightly.records import Alert, Comparison, Night, night_bytes
 from forecast.proxies.token_proxies import PROXIES
 from forecast.report import html, markdown
 from forecast.report.document import Column, Document, Paragraph, Part, Section, Table, Warning
@@ -32,12 +33,14 @@ _CANDIDATE, _SOURCE, _ERROR = (
     Column("source", "source"),
     Column("error", "error"),
 )
-_LAST_TWO = (
-    _STEP,
-    Column("value", "value", NUMBER),
-    Column("earlier_step", "step before", INTEGER),
-    Column("earlier_value", "value before", NUMBER),
+_VALUE = Column("value", "value", NUMBER)
+_AGAINST_BEST = (
+    Column("best_step", "best before, step", INTEGER),
+    Column("best_value", "its value", NUMBER),
     Column("change", "change", NUMBER),
+    Column("low", "low", NUMBER, "Lower end of the 95% interval of the change."),
+    Column("high", "high", NUMBER),
+    Column("verdict", "it is", help="Against the best before it; no different: within noise."),
 )
 _COLUMNS = {
     "new": (_RUN, _STEP, _CANDIDATE, _SOURCE),
@@ -65,8 +68,9 @@ _COLUMNS = {
         Column("method", "method"),
     ),
     "not_forecast": (_RUN, _TASK, Column("error", "not forecast, because")),
-    "proxies": (_RUN, _TASK, Column("metric", "proxy"), *_LAST_TWO, Column("verdict", "now it is")),
-    "scores": (_RUN, _TASK, Column("metric", "metric"), *_LAST_TWO),
+    "steps": (_STEP, _VALUE, *_AGAINST_BEST),
+    "proxies": (_RUN, _TASK, Column("metric", "proxy"), _STEP, _VALUE, *_AGAINST_BEST),
+    "scores": (_RUN, _TASK, Column("metric", "metric"), _STEP, _VALUE, *_AGAINST_BEST),
     "targets": (
         Column("target", "measured"),
         Column("n_candidates", "n", INTEGER),
@@ -129,6 +133,7 @@ def document(night: Night, before: Sequence[Night], alerts: Sequence[Alert]) -> 
 
     none = (Paragraph("None."),)
     parts: dict[str, tuple[Part, ...]] = {
+        "Best so far": tuple(Paragraph(answer) for answer in answers(night)),
         "Alerts": tuple(Warning(alert.text, alert.rule) for alert in alerts) or none,
         "New checkpoints": table("new") or none,
         "Waiting": table("waiting"),
@@ -139,7 +144,10 @@ def document(night: Night, before: Sequence[Night], alerts: Sequence[Alert]) -> 
             *table("not_forecast"),
         )
         or none,
-        **{f"Run {run}": run_charts(run, night, before) for run in _run_names(night)},
+        **{
+            f"Run {run}": (*_steps(run, night, tables["steps"]), *run_charts(run, night, before))
+            for run in _run_names(night)
+        },
         "Proxies at the newest checkpoint": table("proxies"),
         "Measured scores at the newest checkpoint": table("scores"),
         "Ranking": (
@@ -160,12 +168,14 @@ def frames(night: Night, last: Night | None) -> dict[str, "pl.DataFrame"]:
     """The tables of the report, with all their rows, by name; values of `last`, the report before, beside.
 
     `new`, `waiting`, `broken`: checkpoints. `runs`: how far each is. `forecasts`: for the end of training,
-    `not_forecast`: why there is none. `proxies`, `scores`: the last two values of each run, task and metric.
+    `not_forecast`: why there is none. `steps`: the checkpoints of each run in their order. `proxies`,
+    `scores`: of each run, task and metric the newest against the best before.
     `standings`, `targets`: of the ranking. `failed`: everything else.
     """
     ranking = night.ranking or {"candidates": [], "proxies_shown": [], "targets": []}
-    series = _last_two(night)
-    values = "run:s task:s metric:s step:i value:f earlier_step:i earlier_value:f change:f"
+    newest = _newest(night)
+    against = "step:i value:f best_step:i best_value:f change:f low:f high:f verdict:s"
+    values = f"run:s task:s metric:s {against}"
     return {
         "new": frame_with(
             [(c.run, c.step, c.name, _source(c.source, c.revision)) for c in night.new],
@@ -194,10 +204,9 @@ def frames(night: Night, last: Night | None) -> dict[str, "pl.DataFrame"]:
             [(n.get("run"), n.get("task"), n.get("error")) for n in night.not_forecast],
             "run:s task:s error:s",
         ),
-        "proxies": frame_with(
-            [(*row, _verdict(row[2], row[-1])) for row in series if row[2] in _PROXIES], values + " verdict:s"
-        ),
-        "scores": frame_with([row for row in series if row[2] not in _PROXIES], values),
+        "steps": frame_with(_along_the_steps(night), f"run:s {against} is_best:b"),
+        "proxies": frame_with([row for row in newest if row[2] in _PROXIES], values),
+        "scores": frame_with([row for row in newest if row[2] not in _PROXIES], values),
         "standings": frame_with(
             [_standing(s, ranking["proxies_shown"]) for s in ranking["candidates"]],
             f"forecast_rank:f candidate:s {' '.join(f'{name}:f' for name in ranking['proxies_shown'])} "
@@ -253,31 +262,53 @@ def _run_names(night: Night) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _last_two(night: Night) -> list[tuple[Any, ...]]:
-    """Run, task and metric; the last step and value, those before them, and the change."""
-    series: dict[tuple[str, str, str], list[Value]] = {(v.run, v.task, v.metric): [] for v in night.values}
-    for value in sorted(night.values, key=lambda v: v.step):
-        series[value.run, value.task, value.metric].append(value)
-    rows = []
-    for key, values in series.items():
-        now, then = values[-1], values[-2] if len(values) > 1 else None
-        before = (None, None, None) if then is None else (then.step, then.value, now.value - then.value)
-        rows.append((*key, now.step, now.value, *before))
-    return rows
+def _newest(night: Night) -> list[tuple[Any, ...]]:
+    """Of each run, task and metric the newest checkpoint against the best before it."""
+    compared = {(c.run, c.task, c.metric): c for c in night.comparisons}  # the last one is the newest
+    alone = {(v.run, v.task, v.metric): v for v in sorted(night.values, key=lambda v: v.step)}
+    rows: list[tuple[Any, ...]] = [(*key, *_against_best(one)) for key, one in compared.items()]
+    rows += [(*key, one.step, one.value, *[None] * 6) for key, one in alone.items() if key not in compared]
+    return sorted(rows, key=lambda row: (row[0], row[2]))
 
 
-def _verdict(proxy: str, change: float | None) -> str | None:
-    """None where the direction is unknown."""
-    if change is None or _PROXIES[proxy].learned:
-        return None
-    return "the same" if change == 0 else "better" if _PROXIES[proxy].sign * change > 0 else "worse"
+def _along_the_steps(night: Night) -> list[tuple[Any, ...]]:
+    return [
+        (c.run, *_against_best(c), c.step == best.step)
+        for best in night.best_so_far
+        for c in night.comparisons
+        if c.overall and (c.run, c.metric) == (best.run, best.metric)
+    ]
+
+
+def _against_best(one: Comparison) -> tuple[Any, ...]:
+    verdict = one.verdict or f"unknown ({one.reason})"
+    numbers = (one.step, one.value, one.best_step, one.best_value, one.change, one.low, one.high)
+    return (*numbers, "the first" if one.verdict == "first" else verdict)
+
+
+def _steps(run: str, night: Night, steps: "pl.DataFrame") -> tuple[Part, ...]:
+    """The newest checkpoints of a run, in the order of their steps; the best so far is emphasised."""
+    own = steps.filter(steps["run"] == run)
+    best = next((b for b in night.best_so_far if b.run == run), None)
+    if best is None or not own.height:
+        return ()
+    cut = f"the last {_MOST_RANKED} of {own.height} checkpoints, " if own.height > _MOST_RANKED else ""
+    caption = f"{cut}{best.metric}, {best.task}; low, high: 95% interval of the change over the texts"
+    return (Table(own.tail(_MOST_RANKED), _COLUMNS["steps"], caption, bold="is_best"),)
+
+
+def _has_others(night: Night) -> bool:
+    """Whether more is ranked than checkpoints of runs, whose order is along their steps."""
+    checkpoints = {f"{run.run} @ {step}" for run in night.runs for step in run.steps}
+    ranked = night.ranking["candidates"] if night.ranking is not None else []
+    return any(standing["candidate"] not in checkpoints for standing in ranked)
 
 
 def _ranking(night: Night, standings: "pl.DataFrame") -> list[Part]:
     parts: list[Part] = []
     if night.ranking_problem is not None:
         parts.append(Warning(night.ranking_problem, "no ranking"))
-    if night.ranking is None:
+    if night.ranking is None or not _has_others(night):
         return parts
     parts += [Warning(warning) for warning in night.ranking["warnings"]]
     shown: list[str] = night.ranking["proxies_shown"]

@@ -11,13 +11,12 @@ from forecast.analysis.checkpoints.forecast import forecast_checkpoints
 from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, CheckpointsOptions, RunForecast
 from forecast.analysis.checkpoints.runs_from_run import run_name, runs_of
 from forecast.analysis.checkpoints.training_runs import Run, Runs
-from forecast.config.nightly import NightlyConfig, NightlyForecast, ProxyFell, WatchConfig
+from forecast.config.nightly import NightlyConfig, NightlyForecast, ProxyFell, Spike, WatchConfig
 from forecast.errors import ForecastError
 from forecast.nightly.checkpoint_candidates import Watched
-from forecast.nightly.records import EndForecast, Value
+from forecast.nightly.records import ALL_TASKS, EndForecast, Value
 from forecast.plan import Failure
 
-ALL_TASKS = "all tasks"
 NotForecast = dict[str, str]  # run, task, error
 
 
@@ -44,12 +43,18 @@ def outcomes_without_results(names: Iterable[str], failures: Sequence[Failure]) 
     }
 
 
+def proxies_of(nightly: NightlyConfig) -> list[str]:
+    """Those that forecasts and rules look at, the first of the forecasts first."""
+    of_rules = [rule.proxy for rule in nightly.alerts if isinstance(rule, ProxyFell | Spike)]
+    return list(dict.fromkeys([*nightly.forecast.proxies, *of_rules]))
+
+
 def values_of(
     db: duckdb.DuckDBPyConnection, nightly: NightlyConfig, watched: Sequence[Watched]
 ) -> tuple[Value, ...]:
     """Measured scores of all complete checkpoints, and the proxies that forecasts and rules look at."""
     by_name = {w.settings.name: w.checkpoint for w in watched}
-    proxies = [*nightly.forecast.proxies, *(r.proxy for r in nightly.alerts if isinstance(r, ProxyFell))]
+    proxies = proxies_of(nightly)
     rows = db.execute(
         "SELECT candidate, task, proxy, value FROM task_proxies JOIN candidates USING (candidate_id) "
         "WHERE status = 'complete' AND list_contains($proxies, proxy) "

@@ -19,16 +19,18 @@ from forecast.config.schema import Config
 from forecast.errors import ConfigError, ForecastError, NoDataError
 from forecast.nightly.alert_rules import judge
 from forecast.nightly.checkpoint_candidates import Watched, config_of, resolver, watched_candidates
+from forecast.nightly.comparisons import best_so_far, comparisons_of, sign_of
 from forecast.nightly.discovery import Refs, Sight, look
 from forecast.nightly.history import missed_nights, nights_before
 from forecast.nightly.notify import deliver
-from forecast.nightly.records import Alert, EndForecast, Night, Value
+from forecast.nightly.records import Alert, Comparison, EndForecast, Night, Value
 from forecast.nightly.report import report_folder, write_report
 from forecast.nightly.results import (
     Outcome,
     end_forecasts,
     outcomes,
     outcomes_without_results,
+    proxies_of,
     values_of,
 )
 from forecast.nightly.state import State, load_state, save_state
@@ -79,12 +81,20 @@ class NightResult:
     raised: tuple[Alert, ...]  # tonight, and earlier ones that were not delivered until now
     report: tuple[str, ...]  # paths
     undelivered: tuple[str, ...]  # what went wrong with deliveries, in words
+    before: Night | None = None  # the last one that has a report
 
     @property
     def something_failed(self) -> bool:
-        """A checkpoint, a run that could not be looked at, a task, a delivery."""
-        problems = [run.problem for run in self.night.runs if run.problem is not None]
-        return bool(self.night.broken or self.night.failed or problems or self.undelivered)
+        """A checkpoint for the first time, a run that cannot be watched, a task, a delivery.
+
+        What is broken since an earlier night was reported then, as was a candidate's failure on some task.
+        """
+        night = self.night
+        known = self.before.failed if self.before is not None else ()
+        failed = [failure for failure in night.failed if "candidate" not in failure or failure not in known]
+        broken = [broken for broken in night.broken if broken.since == night.date]
+        unwatched = [run for run in night.runs if run.problem is not None or run.unmatched is not None]
+        return bool(broken or unwatched or failed or self.undelivered)
 
 
 def prepare(
@@ -171,6 +181,8 @@ def run_night(prepared: Prepared, work: Work, lock: Lock) -> NightResult:
         found.ranking_problem,
         _other_failures(found.failures, prepared.watched),
         missed_nights(before, date),
+        best_so_far(nightly.watch, state, found.comparisons, _metrics(nightly, found.values)),
+        found.comparisons,
     )
     alerts = judge(night, before, nightly.alerts)
     state = state.with_alerts(date, alerts)
@@ -184,7 +196,7 @@ def run_night(prepared: Prepared, work: Work, lock: Lock) -> NightResult:
     tonight = [raised.alert for raised in state.alerts if raised.since == date]
     keys = {alert.key for alert in pending}
     raised = (*pending, *(alert for alert in tonight if alert.key not in keys))
-    return NightResult(night, alerts, raised, paths, undelivered)
+    return NightResult(night, alerts, raised, paths, undelivered, before[-1] if before else None)
 
 
 @dataclass(frozen=True)
@@ -198,6 +210,13 @@ class _Results:
     not_forecast: tuple[dict[str, str], ...] = ()
     ranking: dict[str, Any] | None = None
     ranking_problem: str | None = None
+    comparisons: tuple[Comparison, ...] = ()
+
+
+def _metrics(nightly: NightlyConfig, values: Sequence[Value]) -> list[str]:
+    """By which the best checkpoint is chosen: the first that a run has."""
+    known = [*proxies_of(nightly), *(v.metric for v in values)]
+    return [metric for metric in dict.fromkeys(known) if sign_of(metric) is not None]
 
 
 def _results(prepared: Prepared, work: Work) -> _Results:
@@ -221,7 +240,8 @@ def _results(prepared: Prepared, work: Work) -> _Results:
         forecasts, not_forecast = end_forecasts(db, prepared.nightly)
         status = {name: Outcome(o.status, _plain(o.reason)) for name, o in outcomes(db).items()}
         values = values_of(db, prepared.nightly, prepared.watched)
-    return _Results(status, failures, values, forecasts, not_forecast, ranking, problem)
+        compared = comparisons_of(db, prepared.watched, values)
+    return _Results(status, failures, values, forecasts, not_forecast, ranking, problem, compared)
 
 
 def _other_failures(failures: Sequence[Failure], watched: Sequence[Watched]) -> tuple[dict[str, str], ...]:

@@ -56,8 +56,11 @@ def _run(
             broken.pop(step, None)
             scored[step] = _scored(one, candidates[one.settings.name], scored.get(step), date)
         else:
-            since = earlier[step].since if step in earlier else date
-            broken[step] = Broken(one.checkpoint, outcome.reason or "no reason is known", since)
+            known = earlier.get(step)
+            # Other content that is broken, too, is another failure; earlier versions kept no stamp.
+            same = known is not None and known.stamp in (one.stamp, None)
+            since = known.since if known is not None and same else date
+            broken[step] = Broken(one.checkpoint, outcome.reason or "no reason is known", since, one.stamp)
     is_new = any(s.since == date for s in scored.values()) or any(b.since == date for b in broken.values())
     return RunState(
         before.first_night,
@@ -92,8 +95,8 @@ def new_checkpoints(state: State, sights: Sequence[Sight], date: str) -> tuple[C
 
 
 def broken_checkpoints(state: State, sights: Sequence[Sight]) -> tuple[Broken, ...]:
-    """All that are broken, by run and step."""
-    return tuple(broken for sight in sights for broken in state.runs[sight.run].broken)
+    """All that are broken, by run and step; without their stamps, which are for the state alone."""
+    return tuple(replace(broken, stamp=None) for sight in sights for broken in state.runs[sight.run].broken)
 
 
 def waiting_checkpoints(
@@ -129,7 +132,16 @@ def watched_runs(
             and outcome.status == "complete"
         ]
         steps = tuple(sorted(complete))
+        never = not (own.scored or own.broken)  # training may prune what once matched
         runs.append(
-            WatchedRun(watch.run, steps, own.last_new, own.first_night, watch.final_step, sight.problem)
+            WatchedRun(
+                watch.run,
+                steps,
+                own.last_new,
+                own.first_night,
+                watch.final_step,
+                sight.problem,
+                sight.unmatched if never else None,
+            )
         )
     return tuple(runs)

@@ -1,16 +1,26 @@
 from dataclasses import replace
 
 import pytest
-from nights import DAYS, FINAL, checkpoint, end, night, nights_of, series
+from nights import DAYS, FINAL, checkpoint, compared, end, night, nights_of, series
 
-from forecast.config.nightly import DEFAULT_ALERTS, FailedToLoad, ForecastFell, NothingNew, ProxyFell
+from forecast.config.nightly import (
+    DEFAULT_ALERTS,
+    FailedToLoad,
+    ForecastFell,
+    NothingMatches,
+    NothingNew,
+    ProxyFell,
+    Spike,
+)
 from forecast.nightly.alert_rules import judge
-from forecast.nightly.records import Alert, Broken, EndForecast, Night, Waiting, WatchedRun
+from forecast.nightly.records import Alert, Broken, EndForecast, Night, Unmatched, Waiting, WatchedRun
 
 FELL = ForecastFell(rule="forecast_fell")
 PROXY = ProxyFell(rule="proxy_fell", checkpoints=3)
 BROKEN = FailedToLoad(rule="failed_to_load")
 NOTHING = NothingNew(rule="nothing_new")
+SPIKE = Spike(rule="spike")
+MATCHES = NothingMatches(rule="nothing_matches")
 
 
 def last(nights: list[Night], rule=FELL) -> tuple[Alert, ...]:
@@ -22,6 +32,63 @@ def alerts_by_night(forecasts: list[EndForecast]) -> list[str | None]:
     nights = nights_of(forecasts)
     found = [last(nights[: i + 1]) for i in range(len(nights))]
     return [alerts[0].key if alerts else None for alerts in found]
+
+
+# A spike
+
+
+def spiked(values: list[float], *new: int, rule: Spike = SPIKE, error: float = 0.01) -> tuple[Alert, ...]:
+    """Alerts of a night on which these checkpoints, counted from 1, are new."""
+    made = compared(series(values), error)
+    return judge(night(0, comparisons=made, new=tuple(checkpoint(1000 * n) for n in new)), (), [rule])
+
+
+def test_a_spike_is_told_although_the_newest_gained_on_the_one_before() -> None:
+    (alert,) = spiked([5.0, 4.36, 5.92, 5.71], 3, 4)
+    assert (alert.rule, alert.run) == ("spike", "olmo")
+    numbers = alert.numbers
+    assert (numbers["best_step"], numbers["best_value"]) == (2000, 4.36)
+    assert (numbers["from_step"], numbers["to_step"], numbers["step"]) == (3000, 4000, 3000)
+    assert numbers["back_at_step"] is None and numbers["low"] > 0
+    for words in ("5.92", "4.36", "step 3,000", "step 2,000", "36%", "5.71"):
+        assert words in alert.text
+
+
+def test_a_spike_within_a_batch_counts_though_the_run_is_back() -> None:
+    (alert,) = spiked([5.0, 4.36, 5.92, 4.2], 3, 4)
+    assert alert.numbers["back_at_step"] == 4000
+    assert spiked([5.0, 4.36, 5.92, 4.2], 4) == (), "it was told with its own night"
+
+
+def test_a_spike_stands_until_the_run_is_back_and_another_is_another_cause() -> None:
+    first = spiked([5.0, 4.36, 5.92], 3)[0].key
+    assert spiked([5.0, 4.36, 5.92])[0].key == first, "nothing new"
+    assert spiked([5.0, 4.36, 5.92, 5.5], 4)[0].key == first
+    assert spiked([5.0, 4.36, 5.92, 4.3]) == ()
+    (second,) = spiked([5.0, 4.36, 5.92, 4.3, 5.9], 5)
+    assert second.key != first
+
+
+def test_a_rise_within_noise_or_below_the_least_is_no_spike() -> None:
+    assert spiked([5.0, 4.36, 5.92], 3, error=2.0) == ()
+    assert spiked([5.0, 4.0, 4.15], 3) == ()
+    assert len(spiked([5.0, 4.0, 4.15], 3, rule=Spike(rule="spike", least=0.03))) == 1
+    assert spiked([5.0, 4.36, 5.92], 3, rule=Spike(rule="spike", run="b")) == ()
+
+
+# Nothing matches
+
+
+def test_what_lies_there_instead_of_checkpoints_is_told_once() -> None:
+    unmatched = Unmatched(("checkpoint-20", "checkpoint-40"), 7, ("step_{step}",))
+    tonight = night(1, runs=(WatchedRun("olmo", (), None, DAYS[0], None, unmatched=unmatched),))
+    (alert,) = judge(tonight, (), [MATCHES])
+    assert "checkpoint-20, checkpoint-40 and 5 more" in alert.text and "step_{step}" in alert.text
+    assert alert.numbers["there"] == ["checkpoint-20", "checkpoint-40"]
+    assert judge(replace(tonight, date=DAYS[4]), (), [MATCHES])[0].key == alert.key
+    by_step = replace(unmatched, every=1000)
+    (alert,) = judge(night(1, runs=(replace(tonight.runs[0], unmatched=by_step),)), (), [MATCHES])
+    assert "multiple of 1000" in alert.text
 
 
 # The forecast fell
@@ -200,8 +267,7 @@ def test_a_broken_checkpoint_is_told_once_with_the_first_line_of_its_error() -> 
     assert first.text == (
         "olmo: the checkpoint of step 2,500 could not be loaded or scored: model.safetensors is cut short."
     )
-    (later,) = judge(night(3, broken=(broken,)), (), [BROKEN])
-    assert later.key == first.key and later.text == first.text + f" Since {DAYS[1]}."
+    assert judge(night(3, broken=(broken,)), (), [BROKEN]) == (), "known by then"
     other = replace(broken, checkpoint=checkpoint(2600))
     assert judge(night(1, broken=(other,)), (), [BROKEN])[0].key != first.key
 
@@ -277,7 +343,7 @@ def test_rules_for_one_run_or_task_leave_the_others_alone() -> None:
     tonight = night(
         9,
         forecasts=(end(0.4, 5000), end(0.4, 5000, task="sciq"), end(0.4, 5000, run="b")),
-        broken=(Broken(checkpoint(1), "x", DAYS[0]), Broken(checkpoint(1, "b"), "x", DAYS[0])),
+        broken=(Broken(checkpoint(1), "x", DAYS[9]), Broken(checkpoint(1, "b"), "x", DAYS[9])),
         runs=tuple(WatchedRun(run, (), None, DAYS[0], None) for run in ("olmo", "b")),
     )
 

@@ -43,10 +43,52 @@ def test_whole_ones_are_taken_in_order_of_numbers_and_others_wait(root: str) -> 
         put(root, name, MARKER)
     sight = look(watch(root))
     assert steps(sight) == ([30, 200, 1000], [400, 500])
-    assert sight.waiting[0].reason == "its completion marker _SUCCESS is missing"
+    assert "_SUCCESS" in sight.waiting[0].reason and "settled_minutes" in sight.waiting[0].reason
     first = sight.found[0].checkpoint
     assert (first.run, first.name, first.source) == ("olmo", "olmo @ 30", storage.join(root, "step_30"))
     assert first.revision is None
+
+
+def test_common_names_are_taken_without_a_pattern(root: str) -> None:
+    for name in ("step_10", "step-20", "step30", "checkpoint-40", "tmp-checkpoint-50", "runs"):
+        put(root, name, MARKER)
+    sight = look(watch(root))
+    assert steps(sight) == ([10, 20, 30, 40], []) and sight.unmatched is None
+
+
+def test_several_patterns_may_be_given(root: str) -> None:
+    for name in ("it10", "save20", "step_30"):
+        put(root, name, MARKER)
+    assert steps(look(watch(root, pattern=["it{step}", "save{step}"]))) == ([10, 20], [])
+
+
+def test_where_nothing_matches_it_is_said_what_lies_there(root: str) -> None:
+    for name in ("checkpoint-40", "checkpoint-20", "checkpoint-100", "runs", ".cache"):
+        put(root, name, MARKER)
+    unmatched = look(watch(root, pattern="step_{step}")).unmatched
+    assert unmatched is not None and unmatched.every is None
+    assert unmatched.names == ("checkpoint-20", "checkpoint-40", "checkpoint-100"), "by number"
+    assert (unmatched.count, unmatched.patterns) == (3, ("step_{step}",))
+    by_step = look(watch(root, every=1000)).unmatched
+    assert by_step is not None and by_step.every == 1000
+    put(root, "checkpoint-1000", MARKER)
+    assert look(watch(root, every=1000)).unmatched is None
+
+
+def test_an_empty_folder_and_one_of_logs_match_nothing_in_silence(root: str) -> None:
+    for name in ("runs", "logs"):
+        put(root, name, "events")
+    storage.write_bytes(storage.join(root, "notes.txt"), b"x")
+    assert look(watch(root)).unmatched is None
+
+
+def test_a_hub_repository_of_other_revisions_says_which() -> None:
+    def look_at(*names: str) -> Sight:
+        return look(WatchConfig(run="r", hub="a/b"), lambda _: dict.fromkeys(names, "c0ffee"))
+
+    assert look_at("main").unmatched is None
+    found = look_at("main", "v1.0", "v2.0").unmatched
+    assert found is not None and found.names == ("v1.0", "v2.0")
 
 
 def test_pattern_marker_and_multiples_are_the_configurations(root: str) -> None:
@@ -153,7 +195,7 @@ def test_settings_of_the_run_are_those_of_its_checkpoints(tmp_path: Path) -> Non
     [
         ({"folder": "x", "hub": "a/b"}, "either folder"),
         ({}, "either folder"),
-        ({"hub": "a/b", "marker": "DONE"}, "marker belongs to folder"),
+        ({"hub": "a/b", "marker": "DONE"}, "belong to folder"),
         ({"hub": "no-slash"}, "pattern"),
         ({"folder": "gs://x"}, "a local path, s3://"),
         ({"folder": "x", "pattern": "step"}, "write {step} once"),

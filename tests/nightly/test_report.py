@@ -10,7 +10,19 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from nights import ALERT, DAYS, EVIL, before, checkpoint, end, full_night, night, series
+from nights import (
+    ALERT,
+    DAYS,
+    EVIL,
+    before,
+    best_by,
+    checkpoint,
+    compared,
+    end,
+    full_night,
+    night,
+    series,
+)
 
 from forecast import storage
 from forecast.nightly.records import Broken, Night, Value, WatchedRun, read_report
@@ -128,12 +140,18 @@ def test_nobody_is_called_and_nothing_is_linked() -> None:
 
 
 def test_the_markdown_of_a_night_with_evil_names() -> None:
+    evil_values = (
+        Value(EVIL, 1, EVIL, "cross_entropy__uniform", 1.0),
+        Value(EVIL, 1, EVIL, EVIL, 1.0),
+    )
     evil = night(
         0,
         new=(checkpoint(1, EVIL),),
         broken=(Broken(checkpoint(2, EVIL), EVIL, DAYS[0]),),
         runs=(WatchedRun(EVIL, (1,), DAYS[0], DAYS[0], None, EVIL),),
-        values=(Value(EVIL, 1, EVIL, "cross_entropy__uniform", 1.0), Value(EVIL, 1, EVIL, EVIL, 1.0)),
+        values=evil_values,
+        comparisons=compared(evil_values),
+        best_so_far=(best_by(compared(evil_values), EVIL),),
         forecasts=(end(0.5, 1, run=EVIL, task=EVIL, metric=EVIL),),
         not_forecast=({"run": EVIL, "task": EVIL, "error": EVIL},),
         failed=({EVIL: EVIL, "error": EVIL},),
@@ -151,7 +169,7 @@ def test_the_markdown_of_a_night_with_evil_names() -> None:
     links = [t.attrs["href"] for t in inline(made) if t.type == "link_open"]
     assert links == ["report.html"]
     # Headings are ours alone: the title, and one for each section that is not only plots.
-    assert sum(t.type == "heading_open" for t in found) == 1 + 9
+    assert sum(t.type == "heading_open" for t in found) == 1 + 11
     # Every row of a table has as many cells as its head.
     widths: list[int] = []
     for token in found:
@@ -159,7 +177,7 @@ def test_the_markdown_of_a_night_with_evil_names() -> None:
             widths.append(0)
         elif token.type in ("td_open", "th_open"):
             widths[-1] += 1
-    assert widths and set(widths) == {4, 5, 6, 11, 3, 9, 8, 2}
+    assert widths and set(widths) == {4, 5, 6, 11, 3, 8, 2}
 
 
 def test_numbers_of_the_markdown_are_those_of_the_tables() -> None:
@@ -169,8 +187,9 @@ def test_numbers_of_the_markdown_are_those_of_the_tables() -> None:
         in made
     )
     assert "| olmo | sciq | acc | 100,000 | 3,000 | 0.61 | 0.56 | 0.66 | – | – | combined |" in made
-    assert "| olmo | gsm8k | cross_entropy__uniform | 3,000 | 2.5 | 2,000 | 2.75 | -0.25 | better |" in made
-    assert "| 2 | olmo @ 2000 | 80.98 | 3.919 | – | – | – |" in made
+    values = "3,000 | 2.5 | 2,000 | 2.75 | -0.25 | -0.2777 | -0.2223 | better |"
+    assert f"| olmo | gsm8k | cross_entropy__uniform | {values}" in made
+    assert "| 2 | another | 80.98 | 3.919 | – | – | – |" in made
     assert "nan" not in made.lower() and "None" not in made.replace("None.", "")
 
 

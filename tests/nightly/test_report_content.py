@@ -1,10 +1,12 @@
 """What a report says: the order of its sections, the numbers of its tables and plots."""
 
+from dataclasses import replace
 from typing import Any
 
-from nights import ALERT, DAYS, FINAL, before, full_night, night, ranking, series
+from nights import ALERT, DAYS, FINAL, before, best_by, compared, full_night, night, ranking, series
 
-from forecast.nightly.records import Night, Value
+from forecast.nightly.answer import answers
+from forecast.nightly.records import Night, Value, WatchedRun
 from forecast.nightly.report import document, frames
 from forecast.report.document import Chart, Paragraph, Section, Table, Warning
 from forecast.report.format import MISSING
@@ -27,6 +29,7 @@ def rounded(row: dict[str, Any], *names: str) -> list[float]:
 def test_what_needs_somebody_comes_first() -> None:
     found = document(full_night(), before(), [ALERT])
     assert [s.heading for s in found.sections] == [
+        "Best so far",
         "Alerts",
         "New checkpoints",
         "Waiting",
@@ -39,7 +42,7 @@ def test_what_needs_somebody_comes_first() -> None:
         "Ranking",
         "Also failed",
     ]
-    assert found.sections[0].parts == (Warning("olmo: nothing.", "nothing_new"),)
+    assert found.sections[1].parts == (Warning("olmo: nothing.", "nothing_new"),)
     assert found.subtitle == (
         "1 alert, 2 new checkpoints, 1 waiting, 1 broken, 1 failed otherwise; the report before is of "
         f"{DAYS[1]}; nights without a report: {DAYS[1]}"
@@ -90,31 +93,54 @@ def test_forecasts_stand_beside_those_of_the_report_before() -> None:
 
 
 def test_proxies_and_scores_at_the_newest_checkpoint() -> None:
-    entropy = rows("proxies", full_night())
-    assert [(r["metric"], r["step"], r["verdict"]) for r in entropy] == [
+    found = rows("proxies", full_night())
+    assert [(r["metric"], r["step"], r["verdict"]) for r in found] == [
         ("cross_entropy__uniform", 3000, "better"),
-        ("top1_accuracy__uniform", 3000, "better"),
         ("entropy__uniform", 3000, None),  # direction unknown
+        ("top1_accuracy__uniform", 3000, "no different"),
     ]
-    assert [rounded(r, "value", "earlier_value", "change") for r in entropy] == [
+    assert [rounded(r, "value", "best_value", "change") for r in found if r["verdict"]] == [
         [2.5, 2.75, -0.25],
         [0.63, 0.62, 0.01],
-        [0.4, 0.5, -0.1],
     ]
     (score,) = rows("scores", full_night())
-    assert (score["metric"], score["value"], score["earlier_value"], score["change"]) == (
+    assert (score["metric"], score["value"], score["best_value"], score["change"]) == (
         "acc",
         0.375,
         0.3125,
         0.0625,
     )
-    assert rows("proxies", night(0, values=series([2.0, 2.5])))[0]["verdict"] == "worse"
-    assert rows("proxies", night(0, values=series([2.0, 2.0])))[0]["verdict"] == "the same"
 
 
-def test_a_single_checkpoint_has_no_change_and_no_zero() -> None:
-    (row,) = rows("proxies", night(0, values=series([2.0])))
-    assert [row[name] for name in ("earlier_step", "earlier_value", "change", "verdict")] == [None] * 4
+def test_a_checkpoint_that_gained_on_a_spike_alone_is_worse_than_the_best_so_far() -> None:
+    values = series([4.9, 4.36, 5.92, 5.71])
+    spike = night(0, values=values, comparisons=compared(values), best_so_far=(best_by(compared(values)),))
+    (row,) = rows("proxies", spike)
+    assert (row["verdict"], row["best_step"], row["best_value"]) == ("worse", 2000, 4.36)
+    (answer,) = answers(
+        replace(spike, runs=(WatchedRun("olmo", (1000, 2000, 3000, 4000), None, DAYS[0], None),))
+    )
+    assert "4,000 (5.71), is worse than" in answer and "step 2,000 (4.36" in answer
+
+
+def test_the_first_checkpoint_has_no_change_and_no_zero() -> None:
+    values = series([2.0])
+    (row,) = rows("proxies", night(0, values=values, comparisons=compared(values)))
+    assert [row[name] for name in ("best_step", "best_value", "change", "low")] == [None] * 4
+    assert row["verdict"] == "the first"
+
+
+def test_checkpoints_of_one_run_stand_along_their_steps_and_are_not_ranked() -> None:
+    only = ranking()
+    only["candidates"] = only["candidates"][:1]
+    table = section("Run olmo", replace(full_night(), ranking=only)).parts[0]
+    assert isinstance(table, Table)
+    assert table.frame["step"].to_list() == [1000, 2000, 3000]
+    assert table.frame["is_best"].to_list() == [False, False, True]
+    assert all(
+        isinstance(part, Warning) or part.columns[0].name == "target"
+        for part in section("Ranking", replace(full_night(), ranking=only)).parts
+    )
 
 
 def test_the_ranking() -> None:
@@ -170,7 +196,8 @@ def data(chart: dict[str, Any], layer: int) -> list[dict[str, Any]]:
 
 
 def test_plots_of_a_run() -> None:
-    plots = section("Run olmo", full_night(), before()).parts
+    table, *plots = section("Run olmo", full_night(), before()).parts
+    assert isinstance(table, Table)
     assert [type(p) for p in plots] == [Chart, Chart, Chart]
     proxies, scores, nights = (p.build().to_dict() for p in plots if isinstance(p, Chart))
     assert [panel["title"]["text"] for panel in proxies["concat"]] == [
@@ -186,7 +213,7 @@ def test_plots_of_a_run() -> None:
     assert [row["value"] for row in macro] == [0.5, 0.56, 0.5123]
     assert [row["night"] / 86_400_000 % 1 for row in macro] == [0, 0, 0]
     # One night is no course of nights.
-    assert len(section("Run olmo", full_night()).parts) == 2
+    assert len(section("Run olmo", full_night()).parts) == 3
 
 
 def test_many_panels_are_cut_and_it_is_said() -> None:

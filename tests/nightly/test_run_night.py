@@ -17,8 +17,8 @@ from forecast.inputs.models.resolve import Candidate, locate_files, resolve_cand
 from forecast.nightly import checkpoint_candidates as watched_module
 from forecast.nightly import run_night as night_module
 from forecast.nightly.checkpoint_candidates import plan_with_scored_checkpoints
-from forecast.nightly.records import read_report
-from forecast.nightly.run_night import prepare
+from forecast.nightly.records import Night, read_report
+from forecast.nightly.run_night import NightResult, prepare
 from forecast.nightly.state import load_state, state_path
 from forecast.plan import Unit
 from forecast.runs.quarantine import Quarantined
@@ -38,9 +38,7 @@ def test_the_first_night_scores_all_there_is_and_forecasts_the_end(house: House)
     house.arrive(600, marker=None)
     told = house.spend("2026-03-01")
     assert steps(told.night.new) == [100, 200, 300, 400, 500, 1000], "in order of numbers"
-    assert [(w.checkpoint.step, w.reason) for w in told.night.waiting] == [
-        (600, "its completion marker _SUCCESS is missing")
-    ]
+    assert steps(told.night.waiting) == [600]
     (run,) = told.night.runs
     assert (run.steps, run.first_night, run.last_new) == (
         (100, 200, 300, 400, 500, 1000),
@@ -177,13 +175,14 @@ def test_broken_checkpoints_stop_no_other_and_are_told_once_until_repaired(house
 
     second = house.spend("2026-03-02")
     assert [b.since for b in second.night.broken] == ["2026-03-01"] * 2
-    assert len(second.alerts) == 2 and second.raised == () and len(house.told()) == 2
+    assert second.alerts == second.raised == () and len(house.told()) == 2
+    assert not second.something_failed, "known"
 
     shutil.rmtree(house.run / "step_200")
     house.arrive(200)
     third = house.spend("2026-03-03")
     assert steps(third.night.new) == [200] and steps(third.night.broken) == [300]
-    assert len(third.alerts) == 1 and not third.raised
+    assert not third.alerts and not third.raised
     truncate(house.run / "step_200")  # broken again: scored before, and told anew
     fourth = house.spend("2026-03-04")
     assert steps(fourth.night.broken) == [200, 300] and len(fourth.raised) == 1
@@ -240,6 +239,67 @@ def test_alerts_by_proxy_and_by_silence(tmp_path: Path) -> None:
     calm = house.spend("2026-03-05")
     assert not calm.alerts
     assert house.told() == [fell.raised[0].key, silent.raised[0].key]
+
+
+def test_a_loss_spike_is_an_alert_and_not_better_for_gaining_on_itself(house: House) -> None:
+    house.logprob |= {100: -5.0, 200: -4.36, 300: -5.92, 400: -5.71, 500: -4.1}
+    house.arrive(100, 200)
+    assert not house.spend("2026-03-01").alerts
+    house.arrive(300)
+    house.arrive(400)
+    spike = house.spend("2026-03-02")
+    assert [a.rule for a in spike.raised] == ["spike"]
+    (best,) = spike.night.best_so_far
+    assert (best.candidate, best.step, best.metric) == ("tiny @ 200", 200, "cross_entropy__uniform")
+    assert (best.value, best.since) == (pytest.approx(4.36), "2026-03-01")
+    assert best.newest is not None and (best.newest.step, best.newest.verdict) == (400, "worse")
+    stands = house.spend("2026-03-03")
+    assert [a.rule for a in stands.alerts] == ["spike"] and not stands.raised
+    house.arrive(500)
+    back = house.spend("2026-03-04")
+    assert not back.alerts and back.night.best_so_far[0].step == 500
+    assert len(house.told()) == 1
+
+
+def test_names_that_match_nothing_are_an_alert_and_a_failure_until_they_do(tmp_path: Path) -> None:
+    house = House(tmp_path, watch={"pattern": "step_{step}"})
+    for step in (20, 40):
+        stub_checkpoint(house.run / f"checkpoint-{step}", seed=step)
+    first = house.spend("2026-03-01")
+    assert [a.rule for a in first.raised] == ["nothing_matches"]
+    assert "checkpoint-20, checkpoint-40" in first.raised[0].text
+    second = house.spend("2026-03-02")
+    assert not second.raised and second.something_failed
+    house.arrive(100)
+    third = house.spend("2026-03-03")
+    assert not third.alerts and not third.something_failed and steps(third.night.new) == [100]
+    shutil.rmtree(house.run / "step_100")
+    assert house.spend("2026-03-04").night.runs[0].unmatched is None, "pruned, and it once matched"
+
+
+def test_a_failure_of_a_candidate_is_a_failure_of_its_first_night_and_one_of_a_file_of_all() -> None:
+    candidate = {"candidate": "a @ 1", "task": "quiz", "error": "too long"}
+    file = {"measured_scores": "x.json", "error": "no such file"}
+
+    def failed(*failures: dict[str, str], before: tuple[dict[str, str], ...] = ()) -> bool:
+        tonight, earlier = Night("2026-03-02", "c", failed=failures), Night("2026-03-01", "c", failed=before)
+        return NightResult(tonight, (), (), (), (), earlier).something_failed
+
+    assert failed(candidate) and not failed(candidate, before=(candidate,))
+    assert failed({**candidate, "task": "sums"}, before=(candidate,))
+    assert failed(file, before=(file,))
+
+
+def test_a_broken_checkpoint_with_other_content_is_reported_again(house: House) -> None:
+    house.arrive(100, 200)
+    house.unloadable.add(200)
+    assert len(house.spend("2026-03-01").raised) == 1
+    assert not house.spend("2026-03-02").something_failed
+    shutil.rmtree(house.run / "step_200")
+    stub_checkpoint(house.run / "step_200", seed=9)
+    other = house.spend("2026-03-03")
+    assert other.night.broken[0].since == "2026-03-03" and len(other.raised) == 1 and other.something_failed
+    assert not house.spend("2026-03-04").raised
 
 
 def test_a_forecast_that_falls_is_an_alert(house: House) -> None:
@@ -311,8 +371,9 @@ def _without_places(house: House) -> dict[str, Any]:
     """State and records; the times of files differ between two houses."""
     read = {name: content.decode() for name, content in house.files().items() if name.endswith(".json")}
     found = {name: json.loads(text.replace(str(house.folder), "")) for name, text in read.items()}
-    for scored in found["nightly/state.json"]["runs"]["tiny"]["scored"]:
-        del scored["stamp"]
+    run = found["nightly/state.json"]["runs"]["tiny"]
+    for one in (*run["scored"], *run["broken"]):
+        del one["stamp"]
     return found
 
 
