@@ -79,7 +79,7 @@ def _spike(rule: Spike, night: Night) -> Iterable[Alert]:
                 "spike",
                 _key("spike", run, rule.proxy, first.step),
                 run,
-                _spike_text(first, last, worst, sign, after),
+                _spike_text(first, last, worst, after),
                 {
                     "proxy": rule.proxy,
                     "task": worst.task,
@@ -113,20 +113,20 @@ def _episodes(row: Sequence[Comparison], sign: int, least: float) -> list[list[C
     return found
 
 
-def _spike_text(first: Comparison, last: Comparison, worst: Comparison, sign: int, after: int | None) -> str:
+def _spike_text(first: Comparison, last: Comparison, worst: Comparison, after: int | None) -> str:
     change, best = worst.change, worst.best_value
     assert change is not None and best is not None
-    share = f", {100 * abs(change / best):.0f}% of that" if best else ""
+    share = f"{100 * abs(change / best):.0f}% " if best else ""
     text = (
         f"{worst.run}, {worst.task}: {worst.metric} is {figure(worst.value)} at step "
-        f"{step_text(worst.step)}, after {figure(best)} at step {step_text(worst.best_step)}, the best so "
-        f"far {difference(worst)}{share} ({'lower' if sign < 0 else 'higher'} is better)."
+        f"{step_text(worst.step)}, {share}worse than the best so far, {figure(best)} at step "
+        f"{step_text(worst.best_step)} ({difference(worst)})."
     )
     if after is not None:
         return f"{text} It was back by step {step_text(after)}."
     if last is not worst:
         text += f" At step {step_text(last.step)} it is {figure(last.value)}."
-    return text if first is last else f"{text} The first such checkpoint is step {step_text(first.step)}."
+    return text if first is worst else f"{text} It began at step {step_text(first.step)}."
 
 
 def _nothing_matches(rule: NothingMatches, night: Night) -> Iterable[Alert]:

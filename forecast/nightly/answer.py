@@ -1,5 +1,7 @@
 """A night in a sentence for each run: the best checkpoint so far, and what the newest is against it."""
 
+import re
+
 from forecast.nightly.records import BestSoFar, Comparison, Night, Unmatched, WatchedRun
 from forecast.report.format import figure, step_text
 
@@ -16,40 +18,31 @@ def _answer(run: WatchedRun, best: BestSoFar | None) -> str:
         if run.unmatched is not None:
             why = unmatched_text(run.unmatched).rstrip(".")
         return f"{run.run}: {why or 'nothing is compared'}."
-    newest, held = best.newest, f"step {step_text(best.step)} ({figure(best.value)}, since {best.since})"
-    by = f"{best.metric}, {best.task}"
+    newest = best.newest
     if newest.verdict == "first":
-        return (
-            f"{run.run}: step {step_text(newest.step)} is the only checkpoint ({by}: {figure(newest.value)})."
-        )
-    beyond = f"{versus(newest)} {difference(newest)}"
+        only = f"step {step_text(newest.step)} ({figure(newest.value)}) is the only checkpoint"
+        return f"{run.run}: {only}; by {best.metric}, {best.task}."
+    now = f"the newest, step {step_text(newest.step)} ({figure(newest.value)}),"
+    best_step = f"step {step_text(newest.best_step)} ({figure(newest.best_value)}"
     if newest.step == best.step:
-        then = f"step {step_text(newest.best_step)} ({figure(newest.best_value)})"
-        now = f"the newest, step {step_text(newest.step)} ({figure(newest.value)}), is the best so far"
-        return f"{run.run}: {now}, and {beyond} the best before, {then}; by {by}."
-    now = f"the newest, step {step_text(newest.step)} ({figure(newest.value)})"
-    return f"{run.run}: {now}, is {beyond} the best so far, {held}; by {by}."
+        then = f"is the best so far, {_versus(newest)} the best before, {best_step})"
+    else:
+        then = f"is {_versus(newest)} the best so far, {best_step}, since {best.since})"
+    return f"{run.run}: {now} {then}: {difference(newest)}; by {best.metric}, {best.task}."
 
 
-def versus(one: Comparison) -> str:
-    """As in `it is ... the best before`."""
-    words = {
-        "better": "better than",
-        "worse": "worse than",
-        "no different": "no different from",
-        "first": "the first, without",
-    }
-    if one.verdict is not None:
-        return words[one.verdict]
-    return "apart, by unknown noise, from"
+def _versus(one: Comparison) -> str:
+    if one.verdict in ("better", "worse"):
+        return f"{one.verdict} than"
+    return "no different from" if one.verdict == "no different" else "apart by unknown noise from"
 
 
 def difference(one: Comparison) -> str:
-    """The change with its interval, or why it has none; in parentheses."""
+    """The change with its interval, or why it has none."""
     change = figure(one.change, signed=True)
     if one.low is None:
-        return f"({change}; {one.reason or 'no interval'})"
-    return f"({change}, 95% interval {figure(one.low, signed=True)} to {figure(one.high, signed=True)})"
+        return f"{change}, no interval: {one.reason}"
+    return f"{change}, 95% interval {figure(one.low, signed=True)} to {figure(one.high, signed=True)}"
 
 
 def unmatched_text(found: Unmatched) -> str:
@@ -58,7 +51,8 @@ def unmatched_text(found: Unmatched) -> str:
     there = ", ".join(found.names) + (f" and {more} more" if more else "")
     if found.every is not None:
         return f"no step is a multiple of {found.every} (`every`); there lie {there}."
+    guess = re.sub(r"[0-9]+(?=[^0-9]*$)", "{step}", found.names[0])
+    what = f"e.g. `pattern: {guess}`" if "{step}" in guess else "`pattern` to their names"
     return (
-        f"nothing has the name of a checkpoint ({' or '.join(found.patterns)}); there lie {there}; set "
-        "`pattern` to their names, with {step} for the number."
+        f"nothing has the name of a checkpoint ({', '.join(found.patterns)}); there lie {there}; set {what}."
     )
