@@ -108,6 +108,7 @@ def night_result_record(result: "NightResult", code: int) -> dict[str, Any]:
         **night_record(result.night, result.alerts),
         "raised": [alert.key for alert in result.raised],
         "report": list(result.report),
+        "index": result.index,
         "undelivered": list(result.undelivered),
         "exit_code": code,
     }
@@ -209,7 +210,8 @@ def _print_result(result: "NightResult") -> None:
     print_failures(list(night.failed))
     for problem in result.undelivered:
         err.print(f"not delivered: {problem}", style="red", soft_wrap=True)
-    _say("report: " + result.report[0])
+    page = next((path for path in result.report if path.endswith(".html")), result.report[0])
+    _say(f"report: {page}; all nights: {result.index}")
 
 
 def _say(text: str) -> None:

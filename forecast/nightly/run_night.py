@@ -22,6 +22,7 @@ from forecast.nightly.checkpoint_candidates import Watched, config_of, resolver,
 from forecast.nightly.comparisons import best_so_far, comparisons_of, sign_of
 from forecast.nightly.discovery import Refs, Sight, look
 from forecast.nightly.history import missed_nights, nights_before
+from forecast.nightly.index import write_index
 from forecast.nightly.notify import deliver
 from forecast.nightly.records import Alert, Comparison, EndForecast, Night, Value
 from forecast.nightly.report import report_folder, write_report
@@ -81,6 +82,7 @@ class NightResult:
     raised: tuple[Alert, ...]  # tonight, and earlier ones that were not delivered until now
     report: tuple[str, ...]  # paths
     undelivered: tuple[str, ...]  # what went wrong with deliveries, in words
+    index: str | None = None  # path of the index over nights
     before: Night | None = None  # the last one that has a report
 
     @property
@@ -189,6 +191,7 @@ def run_night(prepared: Prepared, work: Work, lock: Lock) -> NightResult:
     pending = state.undelivered()
     save_state(output, state)
     paths = write_report(report_folder(output, date), night, before, alerts)
+    index = write_index(output, night, alerts)
     undelivered = deliver(night, pending, nightly.deliver)
     if not undelivered:
         state = state.all_delivered(alerts)
@@ -196,7 +199,7 @@ def run_night(prepared: Prepared, work: Work, lock: Lock) -> NightResult:
     tonight = [raised.alert for raised in state.alerts if raised.since == date]
     keys = {alert.key for alert in pending}
     raised = (*pending, *(alert for alert in tonight if alert.key not in keys))
-    return NightResult(night, alerts, raised, paths, undelivered, before[-1] if before else None)
+    return NightResult(night, alerts, raised, paths, undelivered, index, before[-1] if before else None)
 
 
 @dataclass(frozen=True)

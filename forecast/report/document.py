@@ -25,6 +25,7 @@ class Column:
         help: one sentence on what the number is, for tooltips and legends.
         wide_only: left out where there is little room (a terminal).
         also: further columns of the frame that the format takes, e.g. the upper end of an interval.
+        link: the frame's column that holds where the cell leads to, relative to the page; only in HTML.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Column:
     help: str = ""
     wide_only: bool = False
     also: tuple[str, ...] = ()
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Table:
 
     def __post_init__(self) -> None:
         named = {name for column in self.columns for name in (column.name, *column.also)}
-        named |= {name for name in (self.group_by, self.bold) if name}
+        named |= {name for name in (self.group_by, self.bold, *(c.link for c in self.columns)) if name}
         if missing := sorted(named - set(self.frame.columns)):
             raise ValueError(f"the frame has no column {', '.join(missing)}; it has {self.frame.columns}")
 
@@ -75,6 +77,11 @@ class Table:
             for column in self.shown(wide)
         ]
         return [list(row) for row in zip(*by_column, strict=True)]
+
+    def links(self) -> list[list[str]]:
+        """Where the cells of each row lead to; empty where nowhere."""
+        columns = [self.frame[c.link].to_list() if c.link else [""] * self.frame.height for c in self.columns]
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def marks(self) -> list[tuple[bool, bool]]:
         """For each row whether a group begins there, as at the first, and whether it is emphasised."""

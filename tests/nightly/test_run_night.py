@@ -283,7 +283,7 @@ def test_a_failure_of_a_candidate_is_a_failure_of_its_first_night_and_one_of_a_f
 
     def failed(*failures: dict[str, str], before: tuple[dict[str, str], ...] = ()) -> bool:
         tonight, earlier = Night("2026-03-02", "c", failed=failures), Night("2026-03-01", "c", failed=before)
-        return NightResult(tonight, (), (), (), (), earlier).something_failed
+        return NightResult(tonight, (), (), (), (), None, earlier).something_failed
 
     assert failed(candidate) and not failed(candidate, before=(candidate,))
     assert failed({**candidate, "task": "sums"}, before=(candidate,))

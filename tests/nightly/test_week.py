@@ -177,7 +177,7 @@ def test_a_week(tmp_path: Path) -> None:
     code, sunday = week.night(8)
     assert code == 5 and week.told() == [*told, "nothing_new"]
 
-    reports = sorted(p.name for p in (week.out / "reports").iterdir())
+    reports = sorted(p.name for p in (week.out / "reports").iterdir() if p.is_dir())
     assert reports == [date(day) for day in (1, 2, 4, 5, 6, 7, 8)]
     assert all((week.out / "reports" / name / "report.html").exists() for name in reports)
 
@@ -245,4 +245,4 @@ def test_the_command_line_says_what_it_cannot_do(tmp_path: Path) -> None:
             nightly(week.config, date=wrong)
     code, out, err = run_forecast("nightly", week.config, FORECAST_NIGHT=date(1))
     assert code == 0, err
-    assert f"night of {date(1)}: 0 new, 0 waiting, 0 broken" in out and "report.md" in out
+    assert f"night of {date(1)}: 0 new, 0 waiting, 0 broken" in out and "report.html" in out
