@@ -1,6 +1,6 @@
 """The index over nights: `index.html` and `index.json` beside their reports, the newest first.
 
-It grows by a night each time; nights that it does not know, as after a crash, are read from their reports, and
+It grows by a night each time; nights that it lacks, as after a crash, are read from their reports, and
 those whose reports are gone are left out. Nothing but these two files is written or removed.
 """
 
