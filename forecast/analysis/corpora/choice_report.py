@@ -21,6 +21,8 @@ _RANGE = Format(lambda low, high: f"{low:g} to {high:g}")
 def answer(ranking: CorpusRanking) -> str:
     """Which corpus leads, and how sure that is, in one sentence."""
     first = ranking.places[0]
+    if len(ranking.places) == 1:
+        return f"One corpus, {first.corpus}: there is nothing to choose from."
     if len(ranking.places) > 1 and all(place.rank == first.rank for place in ranking.places):
         return f"No corpus leads, all are equal by {ranking.basis}."
     known = "" if first.p_best is None else f": {chances(ranking)}"
@@ -31,8 +33,9 @@ def chances(ranking: CorpusRanking) -> str:
     """The probability that the first is the best, and the interval of its rank."""
     first = ranking.places[0]
     assert first.p_best is not None and first.rank_low is not None and first.rank_high is not None
+    seeds = "with further seeds " if ranking.over == "seeds" else ""
     return (
-        f"the best of {len(ranking.places)} with a probability of {PERCENT(first.p_best)}, "
+        f"{seeds}the best of {len(ranking.places)} with a probability of {PERCENT(first.p_best)}, "
         f"rank {_RANGE(first.rank_low, first.rank_high)}"
     )
 

@@ -193,7 +193,9 @@ def choose_without_targets(tables: Tables, options: CorporaOptions) -> CorporaCh
     panel = panel_of(tables.observations, names)
     ways_up = directions(panel.metrics, [], options.higher, options.lower)
     unknown = np.full(len(names), np.nan)
-    target = Target(MACRO, unknown, {}, True)
+    tasks = {o.task for o in tables.observations}
+    task = next(iter(tasks)) if len(tasks) == 1 else MACRO
+    target = Target(task, unknown, {}, True)
     targets = Targets("", None, {}, panel.corpora, (target,), ())
     accounting = accounting_of(panel, targets, options.given)
     signals: list[Signal] = []
@@ -202,7 +204,7 @@ def choose_without_targets(tables: Tables, options: CorporaOptions) -> CorporaCh
             series = series_of(panel, metric, target, targets)
             signals += signals_of(compare(series, target, ways_up[metric], 1, "", panel, accounting), panel)
     ranking = rank_corpora(
-        signals, names, MACRO, unknown, panel.groups, ("", 1), 0, options.confidence, options.seed
+        signals, names, task, unknown, panel.groups, ("", 1), 0, options.confidence, options.seed
     )
     return CorporaChoice(ranking, options, tables.warnings)
 

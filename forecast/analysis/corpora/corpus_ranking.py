@@ -163,7 +163,7 @@ def figures_of(centre: Array, draws: Array | None, values: Array, confidence: fl
     rank = ranks(centre)
     if draws is None:
         return Figures(order, rank, none, none, none, none, none, np.zeros((0, 0)))
-    drawn_rank = 1 + np.argsort(np.argsort(-draws, axis=1), axis=1)
+    drawn_rank = _ranks_of_draws(draws)
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn_rank, [tail, 1 - tail], axis=0, method="closest_observation")
     above = none.copy()
@@ -171,6 +171,17 @@ def figures_of(centre: Array, draws: Array | None, values: Array, confidence: fl
     above[order[:-1]] = _shares(draws[:, order[:-1]], draws[:, order[1:]])
     regret = (draws.max(axis=1, keepdims=True) - draws).mean(axis=0)
     return Figures(order, rank, low, high, (drawn_rank == 1).mean(axis=0), above, regret, pairwise)
+
+
+def _ranks_of_draws(draws: Array) -> NDArray[np.int64]:
+    """Ranks within each draw, [D, C]; equal ones are ordered by chance, so that none is preferred."""
+    shuffled = np.random.default_rng(0).permuted(np.tile(np.arange(draws.shape[1]), (len(draws), 1)), axis=1)
+    order = np.argsort(-np.take_along_axis(draws, shuffled, axis=1), axis=1, kind="stable")
+    found = np.empty(draws.shape, np.int64)
+    np.put_along_axis(
+        found, np.take_along_axis(shuffled, order, axis=1), 1 + np.arange(draws.shape[1])[None], 1
+    )
+    return found
 
 
 def _better(draws: Array) -> Array:

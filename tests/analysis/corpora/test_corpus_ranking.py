@@ -148,3 +148,14 @@ def test_pairs_are_of_the_leading_corpora_and_agree_with_the_next() -> None:
         assert by_name[place.corpus, after.corpus] == place.p_above_next
     level = figures_of(np.zeros(2), np.zeros((10, 2)), np.zeros(2), 0.95)
     assert level.pairwise.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+def test_equal_draws_prefer_no_corpus() -> None:
+    """They were ranked by their place in the table: 1, 2, 3 without any width."""
+    level = figures_of(np.zeros(4), np.zeros((4000, 4)), np.zeros(4), 0.95)
+    np.testing.assert_allclose(level.p_best, 0.25, atol=0.03)
+    assert (level.rank.tolist(), level.low.tolist(), level.high.tolist()) == ([2.5] * 4, [1] * 4, [4] * 4)
+    draws = np.tile([3.0, 1.0, 3.0, 2.0], (4000, 1))
+    found = figures_of(draws[0], draws, draws[0], 0.95)
+    assert found.low.tolist() == [1, 4, 1, 3] and found.high.tolist() == [2, 4, 2, 3]
+    assert found.p_best[[1, 3]].tolist() == [0, 0]
