@@ -86,12 +86,13 @@ def ranking_section(ranking: CorpusRanking, confidence: float) -> Section:
         ),
     )
     rests = "chosen by its decision accuracy" if ranking.chosen == "decision accuracy" else "the default"
-    caption = f"Ranked by {ranking.basis} ({rests}). " + (
-        f"{_sentence(ranking.reason)}."
-        if ranking.reason
-        else "Figures of a corpus are from its small runs and the targets of others, not from its own target."
-    )
-    parts = [Table(frame, columns, caption, terminal_rows=_MOST_SHORT)]
+    caption = f"Ranked by {ranking.basis} ({rests})."
+    if calibrated:
+        caption += (
+            " Figures of a corpus are from its small runs and the targets of others, not its own target."
+        )
+    shown = tuple(c for c in columns if c.name != "measured" or frame["measured"].null_count() < frame.height)
+    parts = [Table(frame, shown, caption, terminal_rows=_MOST_SHORT)]
     if ranking.pairwise:
         parts.append(_pairwise(ranking))
     return Section("Corpora", tuple(parts))
@@ -119,10 +120,6 @@ def _pairwise(ranking: CorpusRanking) -> Table:
         "Probability of being better than each of the leading corpora, which are numbered as in the rows"
     )
     return Table(frame, columns, caption, wide_only=True)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def document(result: CorporaChoice, source: str) -> Document:

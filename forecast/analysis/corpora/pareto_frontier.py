@@ -6,8 +6,10 @@ on the frontier where none of the same cost or less has a higher decision accura
 point: they order as many pairs of corpora as the target does, for the same compute, and these corpora do not
 tell which is better. The point is named after the plainest metric.
 
-What a point gains on the one before it has an interval of its own: the percentiles of the difference over the
-same resamples of corpora, groups whole.
+What a point gains on the one before it has an interval of its own: the percentiles of the difference over
+the same resamples of corpora, groups whole. Simulated (5 to 25 groups of 1 or 4, two ways that correlate by
+0.3 to 0.9 with the target, 200 worlds each, tests/analysis/corpora/simulations.py): 95 % intervals held the
+true gain in 89 to 98 % of worlds, and in 82 % in one setting of 5 corpora.
 """
 
 from collections.abc import Sequence
@@ -45,7 +47,9 @@ class FrontierPoint:
     way: Way
     equal: tuple[Way, ...] = ()  # of the same cost and accuracy, the plainest metrics first
     gain: float | None = None  # of accuracy on the point before
-    gain_low: float | None = None  # None at the first, and with fewer than 5 groups of corpora
+    gain_low: float | None = (
+        None  # None at the first, with fewer than 5 groups, and where all resamples agree
+    )
     gain_high: float | None = None
 
 
@@ -86,7 +90,9 @@ def with_gains(
             apart = drawn - before
             low, high = None, None
             if enough and np.isfinite(apart).mean() > 1 - tail:
-                low, high = (float(end) for end in np.nanquantile(apart, [tail, 1 - tail]))
+                ends = np.nanquantile(apart, [tail, 1 - tail])
+                # Draws that all agree, as where both ways are right on every pair, know no width.
+                low, high = map(float, ends) if np.ptp(ends) > LEVEL else (None, None)
             gain = point.way.accuracy - done[-1].way.accuracy
             point = replace(point, gain=gain, gain_low=low, gain_high=high)
         done.append(point)

@@ -1,9 +1,9 @@
 """DataDecide (arXiv 2504.11393): the sizes of its models, and its released tables in the form read here.
 
-Sizes: parameters without embeddings, sequences of 2,048 tokens a batch, and steps of the full schedule, as in
-the released code (allenai/DataDecide, `scaling_laws/utils/constants/constants_models.py`). 6 N D of a full
-run over that of a full 1B run is 1.19e-5 for 4M and 1.94e-2 for 150M. Every run has about 100 tokens for each
-parameter.
+Sizes: parameters without the input embedding (the output head is another matrix and counts), sequences of
+2,048 tokens a batch, and steps of the full schedule, as in the released code (allenai/DataDecide,
+`scaling_laws/utils/constants/constants_models.py`). 6 N D of a full run over that of a full 1B run is
+1.19e-5 for 4M and 1.94e-2 for 150M. Every run has about 100 tokens for each parameter.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ NLL = "nll_per_char"
 class ModelSize:
     """One of the 14."""
 
-    parameters: int  # without embeddings
+    parameters: int  # without the input embedding
     batch: int  # sequences
     steps: int  # of the full schedule
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from forecast.analysis.corpora.bootstrap import corpus_intervals, corpus_weights, pair_weights
 from forecast.analysis.corpora.corpus_ranking import calibrated_draws, figures_of
-from forecast.analysis.corpora.decision_accuracy import pair_signs
+from forecast.analysis.corpora.decision_accuracy import decision_accuracy, pair_signs
+from forecast.analysis.corpora.pareto_frontier import FrontierPoint, Way, with_gains
 from forecast.analysis.corpora.seed_noise import seed_draws
 
 Array = NDArray[np.float64]
@@ -45,6 +46,28 @@ def interval_coverage(groups: Ints, r: float, alike: float, worlds: int, whole: 
         (low,), (high,) = corpus_intervals(pair_signs(x)[None], pair_signs(y), n, weights, 0.95)
         held += bool(low <= truth <= high)
     return held / worlds
+
+
+def gain_coverage(groups: Ints, r: tuple[float, float], alike: float, worlds: int) -> float:
+    """Share of worlds in which the 95 % interval of a gain holds the true one.
+
+    Args:
+        r: correlations of two ways with the target; their noise is independent.
+    """
+    truth, held, n = (np.arcsin(r[1]) - np.arcsin(r[0])) / np.pi, 0, 0
+    for world in range(worlds):
+        rng = np.random.default_rng(world)
+        y = grouped(rng, groups, alike)
+        ways = [a * y + np.sqrt(1 - a**2) * grouped(rng, groups, alike) for a in r]
+        points = [
+            FrontierPoint(Way("m", str(k), None, 1, "proxy", float(k), decision_accuracy(x, y), x[None]))
+            for k, x in enumerate(ways)
+        ]
+        gained = with_gains(points, y, corpus_weights(groups, 300, world), 0.95, True)[1]
+        if gained.gain_low is not None and gained.gain_high is not None:  # else all resamples agree
+            n += 1
+            held += gained.gain_low <= truth <= gained.gain_high
+    return held / n
 
 
 def calibrated_world(
@@ -121,6 +144,13 @@ def main() -> None:
                 shares = [interval_coverage(groups, r, alike, worlds, whole) for whole in (False, True)]
                 what = f"{n_groups} bases x {size} variants, correlation {r}, alike within a base {alike}"
                 print(f"{what:70s} {shares[0]:.2f} {shares[1]:.2f}")
+    print("95 % intervals of a gain of decision accuracy hold the true one, groups resampled whole")
+    for n_groups, size in ((25, 1), (10, 1), (7, 4)):
+        for pair in ((0.3, 0.8), (0.8, 0.9), (0.6, 0.6)):
+            for alike in (0.0, 0.9)[:size]:
+                share = gain_coverage(np.repeat(np.arange(n_groups), size), pair, alike, worlds)
+                what = f"{n_groups} bases x {size} variants, correlations {pair}, alike within a base {alike}"
+                print(f"{what:70s} {share:.2f}")
     settings: list[tuple[str, Callable[[int], Drawn | None]]] = [
         (
             f"targets: {corpora} corpora, {known} known, groups of {size}, best way {best}, alike {alike}",

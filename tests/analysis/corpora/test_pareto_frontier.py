@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from analysis.corpora.simulations import gain_coverage
 
 from forecast.analysis.corpora.bootstrap import corpus_weights
 from forecast.analysis.corpora.decision_accuracy import decision_accuracy
@@ -38,4 +39,9 @@ def test_gain_is_on_the_point_before_with_the_same_resamples() -> None:
     _, few = with_gains(frontier_of(ways), goal, weights, 0.95, False)
     assert few.gain == second.gain and few.gain_low is None
     same = [way("a", 0.1, 0.5, noisy.tolist()), way("a", 0.2, 0.6, noisy.tolist())]
-    assert with_gains(frontier_of(same), goal, weights, 0.95, True)[1].gain_high == 0.0
+    assert with_gains(frontier_of(same), goal, weights, 0.95, True)[1].gain_high is None
+
+
+def test_interval_of_a_gain_covers_the_true_one() -> None:
+    for groups in (np.arange(25), np.repeat(np.arange(7), 4)):
+        assert gain_coverage(groups, (0.8, 0.9), 0.5, 100) >= 0.87
