@@ -21,6 +21,7 @@ from forecast.inputs.measured_scores import MeasuredScore, load_scores
 from forecast.inputs.models.fingerprint import digest_of
 from forecast.inputs.models.resolve import Candidate, resolve_candidate
 from forecast.inputs.multiple_choice import ChoiceItem, load_choices
+from forecast.inputs.seams import seam_notes
 from forecast.inputs.trajectories import Trajectory, load_trajectories, merge_sources
 from forecast.tokenstats.version import STATISTICS_VERSION
 
@@ -113,19 +114,13 @@ class Plan:
 
     def notes(self) -> list[str]:
         """What a user should know of inputs that can be used."""
-        raw = any(candidate.prompt_form == "raw" for candidate in self.candidates)
-        texts = {task: list(own) for task, own in self.trajectories.items() if raw}
-        for task, items in self.choices.items():
-            texts.setdefault(task, []).extend(option for item in items for option in item.trajectories())
         found = []
-        for task, own in texts.items():
-            n = sum(t.prompt[-1:].strip("\r\n").isspace() and not t.solution[:1].isspace() for t in own)
-            if n:
-                found.append(
-                    f"task {task!r}: {n} of {len(own)} prompts end in a space; tokenizers that join it with "
-                    "the word behind it leave the first token of that solution or option unscored: begin it "
-                    "with the space instead"
-                )
+        if any(candidate.prompt_form == "raw" for candidate in self.candidates):
+            for task, own in self.trajectories.items():
+                found += seam_notes(task, own, _fix_of_seam(self.config, task))
+        for task, items in self.choices.items():
+            options = [option for item in items for option in item.trajectories()]
+            found += seam_notes(task, options, 'set choice_prefix: " "')
         return [*found, *self.notes_on_scores]
 
     def select(self, kind: Kind) -> Iterator[Unit]:
@@ -186,6 +181,12 @@ def make_plan(
         notes = (*notes, *_unmeasured_targets(config, scores))
     planned = (tuple(candidates), trajectories, choices, tuple(units.values()))
     return Plan(config, *planned, tuple(failures), scores, notes)
+
+
+def _fix_of_seam(config: Config, task: str) -> str:
+    source = next(source for source in config.trajectories if source.task == task)
+    template = source.solution_template or f"{{{source.columns.solution}}}"
+    return f'set solution_template: " {template}", or let the prompt end in a new line'
 
 
 def imported_scores(

@@ -271,6 +271,41 @@ def test_prompts_that_end_in_a_space_are_noted(tmp_path: Path) -> None:
     assert note.startswith("task 't': 1 of 4 prompts end in a space")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "solution", "is_glued"),
+    [
+        ("How many are left?", "Janet has 3", True),
+        ("Answer", "42", True),
+        ("How many are left?", " Janet has 3", False),
+        ("How many are left?\n", "Janet has 3", False),
+        ("", "Ordinary text", False),
+        ("f(", "x)", False),
+        ("\u591a\u5c11\uff1f", "\u4e09", False),
+        ("\u591a\u5c11", "\u4e09", False),
+    ],
+)
+def test_solution_right_behind_its_prompt_is_noted_with_the_fix(
+    prompt: str, solution: str, is_glued: bool, tmp_path: Path
+) -> None:
+    rows = [{"id": "1", "prompt": prompt, "solution": solution, "expert": "a"}]
+    notes = make_plan(config_of(tmp_path, {"t": rows}, {"a": "fake://1"})).notes()
+    assert len(notes) == is_glued
+    assert all('solution_template: " {solution}"' in note for note in notes)
+    chat = make_plan(config_of(tmp_path, {"t": rows}, {"a": "fake://1"}, prompt_form="chat"))
+    assert chat.notes() == []
+
+
+def test_option_right_behind_its_prompt_is_noted_with_the_fix(tmp_path: Path) -> None:
+    config = config_of(tmp_path, {"t": solutions("a")}, {"a": "fake://1"}, CHOICES)
+    assert make_plan(config).notes() == []
+    (source,) = config.direct_evaluation
+    glued = config.model_copy(
+        update={"direct_evaluation": (source.model_copy(update={"choice_prefix": ""}),)}
+    )
+    (note,) = make_plan(glued).notes()
+    assert 'choice_prefix: " "' in note and "10 of 10" in note
+
+
 def test_scores_are_read_and_checked_with_the_plan(tmp_path: Path) -> None:
     (tmp_path / "good.csv").write_text("candidate,task,metric,value\na,exam,acc,0.5\nother,exam,acc,0.4\n")
     (tmp_path / "bad.csv").write_text("candidate,task,metric,score\na,exam,acc,0.5\n")
