@@ -52,7 +52,20 @@ def connected(settings: ClusterConfig, address: str | None = None) -> Iterator[N
         try:
             yield
         finally:
-            ray.shutdown()
+            _shut_down()
+
+
+def _shut_down() -> None:
+    """As `ray.shutdown`, in which Ray puts back the system's handler of SIGTERM: a second one would kill."""
+    if threading.current_thread() is not threading.main_thread():
+        ray.shutdown()
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    ending = threading.Thread(target=ray.shutdown)
+    ending.start()
+    while ending.is_alive():
+        signal.signal(signal.SIGTERM, handler)
+        ending.join(0.001)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import http.server
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -173,3 +175,27 @@ def test_unusable_temporary_folder_is_named(
 def test_full_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_LEAST_FREE_BYTES", 1 << 62)
     assert "the disk is full" in refusal("local")
+
+
+# What Ray's C++ does while it ends, and what Kubernetes may send meanwhile.
+_ENDING = """
+import ctypes, os, signal, time
+from actors import cluster
+
+def shutdown():
+    ctypes.CDLL(None).signal(signal.SIGTERM, None)
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+
+cluster.ray.shutdown = shutdown
+seen = []
+signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+cluster._shut_down()
+print(len(seen))
+"""
+
+
+def test_sigterm_while_ray_ends_is_ours_to_handle() -> None:
+    ended = subprocess.run([sys.executable, "-c", _ENDING], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr
