@@ -32,7 +32,7 @@ class Regret:
 
     observed: float  # on all corpora, mean over the runs that might decide
     resampled: float  # mean over resamples, of this way
-    low: float  # percentile interval over resamples
+    low: float  # percentile interval over resamples; NaN with fewer than 5 groups of corpora
     high: float
     random: float  # on all corpora, of a corpus taken at random
     first: tuple[str, ...]  # the corpus that it ranks first, for each run that might decide
@@ -55,13 +55,21 @@ class BudgetChooser:
     """The ways to decide about one task, with their figures in every resample."""
 
     def __init__(
-        self, task: str, ways: Sequence[Way], goal: Array, corpora: Sequence[str], weights: Array
+        self,
+        task: str,
+        ways: Sequence[Way],
+        goal: Array,
+        corpora: Sequence[str],
+        weights: Array,
+        enough: bool = True,
     ) -> None:
         """Args:
         ways: those without a cost are never chosen.
         goal: [corpora] the target, higher is better, NaN where there is none.
         weights: [B, corpora] how often each corpus is in a resample.
+        enough: whether there are groups of corpora enough for an interval.
         """
+        self._enough = enough
         known = np.isfinite(goal)
         self._task = task
         self._ways = sorted((way for way in ways if way.cost is not None), key=cheap_first)
@@ -100,7 +108,8 @@ class BudgetChooser:
             by_run = np.array([_regrets(run, self._goal, self._weights > 0) for run in standings])
             resampled = float(np.nanmean(by_run))
             tail = (1 - confidence) / 2
-            low, high = (float(end) for end in np.nanquantile(by_run, [tail, 1 - tail]))
+            if self._enough:
+                low, high = (float(end) for end in np.nanquantile(by_run, [tail, 1 - tail]))
         first = tuple(self._names[int(np.nanargmax(run))] for run in standings if np.isfinite(run).any())
         random = float(self._goal.max() - self._goal.mean())
         return Regret(observed, resampled, low, high, random, first, self._names[int(self._goal.argmax())])

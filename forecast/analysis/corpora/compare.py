@@ -126,16 +126,16 @@ def compare_corpora(
     }
     frontiers = {}
     for target in targets.tasks:
-        points, known = frontier_of(offered[target.task]), np.isfinite(target.mean)
-        enough = len(set(panel.groups[known])) >= MIN_GROUPS and bool(options.bootstraps)
-        own_weights = np.where(known, weights, 0)
+        points, enough = frontier_of(offered[target.task]), enough_for(target, panel)
         frontiers[target.task] = tuple(
-            with_gains(points, sign * target.mean, own_weights, options.confidence, enough)
+            with_gains(points, sign * target.mean, weights, options.confidence, enough)
         )
     choices = [
         choice
         for target in targets.tasks
-        for choice in _choices(offered[target.task], target, sign, names, weights, options)
+        for choice in _choices(
+            offered[target.task], target, sign, names, weights, enough_for(target, panel), options
+        )
     ]
     ceilings = tuple(ceiling_of(target) for target in targets.tasks)
     if ceilings[0].reason:
@@ -209,6 +209,11 @@ def choose_without_targets(tables: Tables, options: CorporaOptions) -> CorporaCh
     return CorporaChoice(ranking, options, tables.warnings)
 
 
+def enough_for(target: Target, panel: Panel) -> bool:
+    """Whether corpora of enough groups have a target for intervals over them."""
+    return len(set(panel.groups[np.isfinite(target.mean)])) >= MIN_GROUPS
+
+
 def kind_of(metric: str, target_metric: str) -> str:
     """What a frontier calls a metric: accuracy, cross-entropy or proxy."""
     if metric == target_metric or is_accuracy(metric):
@@ -250,10 +255,11 @@ def _choices(
     sign: int,
     corpora: Sequence[str],
     weights: Array,
+    enough: bool,
     options: CorporaOptions,
 ) -> list[BudgetChoice]:
     """For the given budgets; else for powers of ten, without those whose choice is the same."""
-    chooser = BudgetChooser(target.task, ways, sign * target.mean, corpora, weights)
+    chooser = BudgetChooser(target.task, ways, sign * target.mean, corpora, weights, enough)
     if options.budgets:
         return [chooser.choose(budget, options.confidence) for budget in options.budgets]
     choices: list[BudgetChoice] = []

@@ -56,7 +56,7 @@ class CorpusPlace:
     expected_regret: float | None  # of choosing it, in the unit that the ranking names
     value: float  # by which it is ranked, in the metric's own unit
     n_seeds: int | None  # runs that the value is the mean of; None: the mean was given
-    forecast: float | None  # of its target
+    forecast: float | None  # of its target; without targets, of the value over many further seeds
     measured: float | None  # its target, where known
     basis: str
 
@@ -216,7 +216,7 @@ def places_of(
     Args:
         values: [C] by which the corpora are ranked, in the metric's own unit.
         n_seeds: [C] runs of each value, 0 where the mean was given.
-        forecast, measured: [C] in the target's own unit.
+        forecast, measured: [C] in the target's own unit; without targets the forecast is in the metric's.
     """
     none = np.full(len(corpora), np.nan)
     forecast, measured = (none if each is None else each for each in (forecast, measured))

@@ -89,7 +89,7 @@ def with_gains(
         if done and before is not None:
             apart = drawn - before
             low, high = None, None
-            if enough and np.isfinite(apart).mean() > 1 - tail:
+            if enough and len(weights) and np.isfinite(apart).mean() > 1 - tail:
                 ends = np.nanquantile(apart, [tail, 1 - tail])
                 # Draws that all agree, as where both ways are right on every pair, know no width.
                 low, high = map(float, ends) if np.ptp(ends) > LEVEL else (None, None)

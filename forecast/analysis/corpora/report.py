@@ -150,8 +150,10 @@ def document(result: CorporaResult, source: str) -> Document:
     if notes := [*_selected_post_hoc(result, main), *result.warnings]:
         sections.append(Section("Notes", tuple(map(Warning, notes))))
     size = result.accounting.target_size or "the target runs"
+    n_groups = len(set(panel.groups))
+    grouped = f" of {n_groups} groups" if n_groups < len(panel.corpora) else ""
     subtitle = (
-        f"{len(panel.corpora)} corpora, {len(panel.sizes)} sizes, {len(panel.metrics)} metrics, "
+        f"{len(panel.corpora)} corpora{grouped}, {len(panel.sizes)} sizes, {len(panel.metrics)} metrics, "
         f"{len(targets.tasks)} target tasks; target: {targets.metric} of {size}; seed {result.options.seed}"
     )
     return Document(f"Corpora of {source}", subtitle, tuple(sections))
@@ -427,7 +429,7 @@ def record(result: CorporaResult, source: str) -> dict[str, Any]:
         "frontiers": {task: list(map(_point_record, own)) for task, own in result.frontiers.items()},
         "frontiers_by_metric": {
             task: {
-                metric: list(map(_point_record, own))
+                metric: [_way_record(point.way) | {"n_equal": len(point.equal)} for point in own]
                 for metric, own in frontiers_by_metric(
                     [way for way in ways if comes_first(way, accounting.target_size)]
                 ).items()

@@ -1,14 +1,16 @@
 """Corpora that are variants of one base, and runs that are variants of one corpus."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from analysis.corpora.simulations import interval_coverage
-from analysis.corpora.small_runs import OBS, find, report, tables, world
+from analysis.corpora.small_runs import OBS, QUICK, find, report, tables, world
 
 from forecast.analysis.corpora.bootstrap import best_of_many, corpus_weights
+from forecast.analysis.corpora.compute_cost import Given
 from forecast.analysis.corpora.decision_accuracy import pair_signs
 from forecast.analysis.corpora.report import document
 from forecast.analysis.corpora.variants import mean_of_runs, noise_units
@@ -57,12 +59,19 @@ def grouped(rows: Any, size: int) -> list[list[Any]]:
 
 def test_too_few_groups_have_no_interval_and_say_why(tmp_path: Path) -> None:
     observed, targets = world(corpora=12)
-    found = report(tmp_path, grouped(observed, 3), targets, columns=GROUPED)
+    given = Given(tokens={"10M": 1e9, "30M": 3e9, "100M": 1e10, "300M": 3e10})
+    options = dataclasses.replace(QUICK, given=given)
+    found = report(tmp_path, grouped(observed, 3), targets, options, columns=GROUPED)
+    assert found.choices and any(len(points) > 1 for points in found.frontiers.values())
     row = find(found, metric="nll", size="100M", step=200, task="macro", seed="mean")
     assert (row.n_corpora, row.n_groups, row.ci_low) == (12, 4, None)
     assert row.decision_accuracy is not None and "4 groups of corpora, 5 are needed" in row.reason
     assert found.ranking is not None and found.ranking.over == "seeds"
     assert "4 groups of corpora have a target" in str(found.ranking.reason)
+    for choice in found.choices:
+        assert choice.regret is not None and np.isnan(choice.regret.low) and choice.regret.resampled >= 0
+    for points in found.frontiers.values():
+        assert {point.gain_low for point in points} == {None}
     enough = report(tmp_path, grouped(observed, 2), targets, columns=GROUPED)
     row = find(enough, metric="nll", size="100M", step=200, task="macro", seed="mean")
     assert row.n_groups == 6 and row.ci_low is not None
