@@ -24,6 +24,7 @@ from forecast.analysis.corpora.seed_noise import seed_draws
 from forecast.analysis.corpora.variants import noise_units
 
 _SEEDS_ALONE = "figures cover other seeds of these small runs, not whether larger ones keep the order"
+_MIN_TARGETS = 3  # different ones
 _LUCK = "one run of each corpus, so nothing tells how far its value is luck"
 
 
@@ -124,15 +125,15 @@ def rank_corpora(
     names = [corpus for corpus, there in zip(corpora, present, strict=True) if there]
     left_out = tuple(corpus for corpus, there in zip(corpora, present, strict=True) if not there)
     own_goal, (unit, sign) = goal[present], target
-    known = np.isfinite(own_goal)
     calibrated, draws = None, None
     own_groups = groups[present]
-    n_groups, alone = len(set(own_groups[known])), len(set(own_groups)) == len(own_groups)
-    if n_groups >= MIN_GROUPS and len(set(own_goal[known])) > 2 and bootstraps:
+    why_not = _why_not_calibrated(own_goal, own_groups, bootstraps)
+    if why_not is None:
         stacked = np.stack([signal.means[present] for signal in whole])
         calibrated = calibrated_draws(stacked, own_goal, own_groups, bootstraps, seed)
+        why_not = None if calibrated else "no line can be fitted to the targets"
     judged = [signal for signal in whole if np.isfinite(signal.accuracy)]
-    if calibrated is not None and judged:
+    if calibrated is not None:
         way = min(judged, key=lambda s: (-round(s.accuracy, 9), s.place, plainness(s.metric)))
         centre, draws = calibrated
     else:
@@ -145,9 +146,7 @@ def rank_corpora(
     reason = None
     if calibrated is None:
         unit = way.metric
-        what = "corpora" if alone else "groups of corpora"
-        some = f"{n_groups} {what} have a target, {MIN_GROUPS} are needed to calibrate"
-        reason = f"{some if known.any() else 'no targets'}: {_LUCK if draws is None else _SEEDS_ALONE}"
+        reason = f"{why_not}: {_LUCK if draws is None else _SEEDS_ALONE}"
     return CorpusRanking(
         task=task,
         basis=way.words,
@@ -169,3 +168,17 @@ def rank_corpora(
         pairwise=pairs_of(found, names),
         left_out=left_out,
     )
+
+
+def _why_not_calibrated(goal: Array, groups: NDArray[np.int64], bootstraps: int) -> str | None:
+    """Why targets cannot calibrate a ranking; None where they can."""
+    known = np.isfinite(goal)
+    if not known.any():
+        return "no targets"
+    n = len(set(groups[known]))
+    if n < MIN_GROUPS:
+        what = "corpora" if len(set(groups)) == len(groups) else "groups of corpora"
+        return f"{n} {what} have a target, {MIN_GROUPS} are needed to calibrate"
+    if len(set(goal[known])) < _MIN_TARGETS:
+        return f"fewer than {_MIN_TARGETS} different targets, which calibrate nothing"
+    return None if bootstraps else "without resamples targets do not calibrate"

@@ -301,3 +301,16 @@ def test_an_input_embedding_is_no_compute(tmp_path: Path) -> None:
     wanted = (*TARGETS, "size", "parameters", "input_embedding", "tokens")
     found = report(tmp_path, observed, targets, columns=columns, target_columns=wanted)
     assert {find(found, size=size, seed="mean").compute_fraction for size in counts} == {100 * 1e3 / 1e7}
+
+
+def test_ranking_without_calibration_says_why(tmp_path: Path) -> None:
+    observed, targets = world(corpora=6)
+    level = [[*row[:4], 0.5] for row in targets]
+    for rows, options, words in (
+        (targets, dataclasses.replace(QUICK, bootstraps=0), "without resamples"),
+        (level, QUICK, "different targets"),
+        ([row for row in targets if row[0] < "c03"], QUICK, "3 corpora have a target, 5 are needed"),
+    ):
+        ranking = report(tmp_path, observed, rows, options).ranking
+        assert ranking is not None and ranking.over == "seeds"
+        assert words in str(ranking.reason)
