@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 LONGEST = 500  # characters of somebody else's text in one place
+_LONG_WORD = re.compile(rf"\S{{{LONGEST + 1},}}")
 
 # Controls but tab and line feed, invisible characters, changes of the direction of writing, surrogates,
 # characters of private use, and what is no character. The two joiners stay between letters that need them.
@@ -45,6 +46,11 @@ def clean(text: str) -> str:
     # What is cut off is not looked at: an error may hold megabytes.
     shown = without_secrets(printable(" ".join(text[: 4 * LONGEST].split())))
     return shown if len(shown) <= LONGEST and len(text) <= 4 * LONGEST else shown[: LONGEST - 1] + "…"
+
+
+def words_shortened(text: str) -> str:
+    """The text with names of more than `LONGEST` characters cut in their middle."""
+    return _LONG_WORD.sub(lambda found: found[0][: LONGEST // 2] + "…" + found[0][-LONGEST // 2 :], text)
 
 
 def without_secrets(text: str) -> str:

@@ -18,7 +18,15 @@ from forecast.report import html, markdown, terminal
 from forecast.report.console import SafeConsole
 from forecast.report.document import Chart, Column, Document, Paragraph, Section, Table, Warning
 from forecast.runs.event_log import log_line
-from forecast.safe_text import LONGEST, clean, json_text, printable, spreadsheet_cell, without_secrets
+from forecast.safe_text import (
+    LONGEST,
+    clean,
+    json_text,
+    printable,
+    spreadsheet_cell,
+    without_secrets,
+    words_shortened,
+)
 
 HIDDEN = (
     "\x00\x07\x08\x0b\x0c\x1b\x7f\x85\x9b\xad\u034f\u061c\u115f\u180e\u200b\u200c\u200d\u200e\u202a\u202e\u2028"
@@ -186,3 +194,12 @@ def test_looking_for_secrets_takes_no_time() -> None:
 
 def test_yaml_reads_back_what_is_printable() -> None:
     assert yaml.safe_load(printable(yaml.safe_dump({"a": "b\n\x1b"}, allow_unicode=True))) == {"a": "b\n\x1b"}
+
+
+def test_long_names_are_cut_in_the_middle_and_all_other_text_stays() -> None:
+    name = "/nowhere/" + "x" * 3000 + "/end.gguf"
+    shown = words_shortened(f"candidate 'a': no folder at {name}; correct its\n source")
+    assert shown.startswith("candidate 'a': no folder at /nowhere/xx") and len(shown) < 600
+    assert shown.endswith("xx/end.gguf; correct its\n source")
+    assert words_shortened("word " * 1000) == "word " * 1000
+    assert words_shortened("x" * 500) == "x" * 500

@@ -26,7 +26,7 @@ from forecast.cli.scoring import aggregate_run, checked_plan, ranking_of, score_
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
 from forecast.report.console import err, leave, out, print_failures, print_json
 from forecast.report.terminal import render
-from forecast.safe_text import printable, without_secrets
+from forecast.safe_text import printable, without_secrets, words_shortened
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -93,7 +93,7 @@ def main() -> None:
         err.print(f"error: {str(error) or RESUME}", style="red", soft_wrap=True)
         sys.exit(interruption.exit_code)
     except ForecastError as error:
-        err.print(f"error: {error}", style="red", soft_wrap=True)
+        err.print(f"error: {words_shortened(str(error))}", style="red", soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except OSError as error:
         from forecast.storage.errors import FIXES, explanation

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from forecast.safe_text import json_text, printable, without_secrets
+from forecast.safe_text import json_text, printable, without_secrets, words_shortened
 
 if TYPE_CHECKING:
     from forecast.report.document import Document
@@ -52,7 +52,10 @@ def print_failures(failed: Sequence[dict[str, str]]) -> None:
 def failures_text(failed: Sequence[dict[str, str]]) -> RenderableType:
     """What failed and why, one entry a paragraph."""
     lines = [Text(f"{len(failed)} failed:", style="bold red")]
-    lines += [Text("  " + entry["error"].replace("\n", "\n  "), style="red") for entry in failed[:20]]
+    lines += [
+        Text("  " + words_shortened(entry["error"]).replace("\n", "\n  "), style="red")
+        for entry in failed[:20]
+    ]
     if len(failed) > 20:
         lines.append(Text(f"  ... and {len(failed) - 20} more (all with --json)", style="red"))
     return Group(*lines)

@@ -62,7 +62,7 @@ def test_interrupted_run_has_status_interrupted(
 ) -> None:
     driver = start_forecast("score", make_config({"slow": "fake://1?delay=0.4"}))
     wait_for_files(tmp_path / "out-run" / "lake", 1)
-    # An impatient user; Ray takes the handler of SIGTERM away for a moment while it ends: that one is sent once.
+    # An impatient user; Ray takes the handler of SIGTERM away for a moment: that one is sent once.
     for _ in range(3 if sent == signal.SIGINT else 1):
         driver.send_signal(sent)
         time.sleep(0.2)
