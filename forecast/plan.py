@@ -17,6 +17,7 @@ from forecast.config.candidates import CandidateConfig
 from forecast.config.schema import Config
 from forecast.engines.base import ENGINE_VERSION
 from forecast.errors import InputError, did_you_mean, fault_of
+from forecast.inputs.frontier_solutions import Solutions, frontier_solutions
 from forecast.inputs.measured_scores import MeasuredScore, load_scores
 from forecast.inputs.models.fingerprint import digest_of
 from forecast.inputs.models.resolve import Candidate, resolve_candidate
@@ -89,6 +90,7 @@ class Plan:
     failures: tuple[Failure, ...] = field(default=())
     scores: tuple[MeasuredScore, ...] = ()  # imported, of all files that can be used
     notes_on_scores: tuple[str, ...] = ()
+    frontier: dict[str, Solutions] = field(default_factory=dict, compare=False, repr=False)  # by task
 
     def folder(self, kind: Kind) -> str:
         """Where files of this kind lie: `OUTPUT/lake` for trajectories, `OUTPUT/choices` for options."""
@@ -121,6 +123,12 @@ class Plan:
         for task, items in self.choices.items():
             options = [option for item in items for option in item.trajectories()]
             found += seam_notes(task, options, 'set choice_prefix: " "')
+        present = dict.fromkeys(t.expert for own in self.trajectories.values() for t in own)
+        found += [
+            f"experts: no solution is of {name!r}; {did_you_mean(name, present)}"
+            for name in self.config.experts
+            if name not in present and not self.failures
+        ]
         return [*found, *self.notes_on_scores]
 
     def select(self, kind: Kind) -> Iterator[Unit]:
@@ -179,8 +187,10 @@ def make_plan(
     failures += unusable
     if not unusable:
         notes = (*notes, *_unmeasured_targets(config, scores))
+    frontier, faults = frontier_solutions(config.trajectories, trajectories)
+    failures += [Failure("task", task, f"rBridge of {task}: {fault}") for task, fault in faults.items()]
     planned = (tuple(candidates), trajectories, choices, tuple(units.values()))
-    return Plan(config, *planned, tuple(failures), scores, notes)
+    return Plan(config, *planned, tuple(failures), scores, notes, frontier)
 
 
 def _fix_of_seam(config: Config, task: str) -> str:

@@ -318,6 +318,18 @@ def test_scores_are_read_and_checked_with_the_plan(tmp_path: Path) -> None:
     assert [("other" in note, "good.csv" in note) for note in plan.notes()] == [(True, True)]
 
 
+def test_frontier_tokens_and_experts_are_checked_with_the_plan(tmp_path: Path) -> None:
+    rows = [{**solutions("a", text=" abcd")[0], "frontier": [{"text": "xy", "prob": 0.5}]}]
+    config = config_of(tmp_path, {"t": rows}, {"a": "fake://1"}, experts={"humna": {"family": "Qwen"}})
+    (note,) = make_plan(config).notes()
+    assert "'humna'" in note and "did you mean 'human'" in note
+    (source,) = config.trajectories
+    columns = source.columns.model_copy(update={"frontier_tokens": "frontier"})
+    named = config.model_copy(update={"trajectories": (source.model_copy(update={"columns": columns}),)})
+    (failure,) = make_plan(named).failures
+    assert failure.subject == "task" and "solutions-t.jsonl:1: frontier token 1" in failure.error
+
+
 def test_target_without_a_score_is_noted_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("candidate,task,metric,value\na,exam,acc,0.5\n")
     config = config_of(

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -222,9 +223,16 @@ class MeasuredSource(Frozen):
     path: DataPath
     candidate: str | None = None
     tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
-    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    metric: str | tuple[str, ...] | None = None
     count_by: Literal["asked", "leaves"] = "asked"
     higher_is_better: bool | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _some_metric(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if value is not None and not (value and all(value)):
+            raise ValueError("name a metric, or several, the best first")
+        return value
 
     @model_validator(mode="after")
     def _candidate_named(self) -> "MeasuredSource":

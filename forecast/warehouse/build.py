@@ -9,7 +9,7 @@ are computed with what is known so far, and once more where a later candidate ha
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -22,7 +22,7 @@ from forecast.proxies.byte_proxies import byte_lists, byte_scores
 from forecast.proxies.token_proxies import instance_scores, token_lists
 from forecast.warehouse.connect import published, warehouse_path
 from forecast.warehouse.participation import Group, Participation, group_of, participation
-from forecast.warehouse.rbridge_rows import Solutions, frontier_solutions, rbridge_rows
+from forecast.warehouse.rbridge_rows import rbridge_rows
 from forecast.warehouse.schema import create_means, create_tables
 from forecast.warehouse.sql import statement
 
@@ -60,21 +60,18 @@ def build_warehouse(plan: Plan, failures: Sequence[Failure] = ()) -> list[Failur
 
 
 def _build(plan: Plan, part: Participation) -> list[Failure]:
-    frontier, unreadable = frontier_solutions(plan)
-    found = [*part.failures, *unreadable]
+    found = list(part.failures)
     with published(warehouse_path(plan.config.output)) as db:
         create_tables(db)
         for table, rows in _given(plan, part, found).items():
             _insert(db, table, rows)
-        _compute(db, plan, part, frontier)
+        _compute(db, plan, part)
         create_means(db)
         db.execute(statement("measured"), {"metric": DIRECT_METRIC})
     return found
 
 
-def _compute(
-    db: duckdb.DuckDBPyConnection, plan: Plan, part: Participation, frontier: Mapping[str, Solutions]
-) -> None:
+def _compute(db: duckdb.DuckDBPyConnection, plan: Plan, part: Participation) -> None:
     """Fill `instance_proxies`, `rbridge` and `choice_results`, a candidate and task at a time."""
     for view, kind, keys in (
         ("dropped", "trajectories", "task, expert, instance_id"),
@@ -97,7 +94,7 @@ def _compute(
         if units[0].shard.kind == "trajectories":
             db.execute(proxies, {"vocab_size": part.receipts[units[0].address].vocab_size})
             db.execute(byte_proxies)
-            if (solutions := frontier.get(units[0].shard.task)) is not None:
+            if (solutions := plan.frontier.get(units[0].shard.task)) is not None:
                 _insert(db, "rbridge", rbridge_rows(db, solutions))
         else:
             db.execute(results)

@@ -91,7 +91,7 @@ def test_templates_name_columns(template: str) -> None:
         (lambda: TrajectorySource(**TRAJECTORIES, solution_template="{x!r}"), "nothing else"),
         (lambda: ChoiceSource(**CHOICES, choice_pattern="("), "not a regular expression"),
         (lambda: ChoiceSource(**CHOICES, choice_pattern="A.*"), "in parentheses"),
-        (lambda: MeasuredSource(format="csv", path="s.csv", metric=()), "at least 1 item"),
+        (lambda: MeasuredSource(format="csv", path="s.csv", metric=()), "name a metric"),
         (lambda: MeasuredSource(format="csv", path="r.csv", candidate="a"), "belongs to format lm_eval"),
         (lambda: config(output="gs://bucket/out"), "a local path, s3://"),
         (lambda: config(candidates=[CANDIDATE, CANDIDATE]), "names must differ; repeated: a"),

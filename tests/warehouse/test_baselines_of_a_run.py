@@ -67,7 +67,7 @@ def test_a_bad_column_is_named_with_its_line_and_the_rest_goes_on(tmp_path: Path
     ]
     plan = plan_of(tmp_path, rows)
     tell(plan, lambda unit, t: [{"logprob": -1.0, "n_bytes": 2}] * 2)
-    (failure,) = build_warehouse(plan)
+    (failure,) = build_warehouse(plan, plan.failures)
     assert (failure.subject, failure.name) == ("task", "t")
     assert "solutions-t.jsonl:2: frontier token 2" in failure.error
     assert "rBridge" not in read(plan)
@@ -126,7 +126,7 @@ def test_proxies_over_bytes_are_ranked_by_on_request(tmp_path: Path) -> None:
 def test_a_missing_column_is_said(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, list(solutions("1")))
     tell(plan, lambda unit, t: [{"logprob": -1.0, "n_bytes": 1}])
-    (failure,) = build_warehouse(plan)
+    (failure,) = build_warehouse(plan, plan.failures)
     assert "no column 'frontier'" in failure.error
     with pytest.raises(KeyError):
         read(plan)["rBridge"]
