@@ -132,7 +132,7 @@ def document(result: CorporaChoice, source: str) -> Document:
     else:
         lines = [answer(ranking)]
         if ranking.reason:
-            lines.append(f"How sure: {ranking.reason}.")
+            lines.append(f"How sure: {ranking.reason}{agreed(ranking)}.")
         lines.append(f"Next: {next_step(ranking)}.")
         sections += [
             Section("", tuple(map(Paragraph, lines))),
@@ -147,6 +147,14 @@ def document(result: CorporaChoice, source: str) -> Document:
     return Document(
         f"Corpora of {source}", f"{n} corpora, no targets; seed {result.options.seed}", tuple(sections)
     )
+
+
+def agreed(ranking: CorpusRanking) -> str:
+    """How alike seeds or variants order the corpora, where there are several."""
+    if ranking.agreement is None:
+        return ""
+    what = "variant" if "variants" in ranking.basis else "seed"
+    return f"; one {what} orders {PERCENT(ranking.agreement)} of pairs as the mean of the others"
 
 
 def next_step(ranking: CorpusRanking) -> str:

@@ -21,9 +21,8 @@ from forecast.analysis.corpora.metric_order import plainness
 from forecast.analysis.corpora.observation_arrays import Panel, Point
 from forecast.analysis.corpora.results import Comparison
 from forecast.analysis.corpora.seed_noise import seed_draws
-from forecast.analysis.corpora.variants import noise_units
+from forecast.analysis.corpora.variants import agreement, noise_units
 
-_SEEDS_ALONE = "figures cover other seeds of these small runs, not whether larger ones keep the order"
 _MIN_TARGETS = 3  # different ones
 _LUCK = "one run of each corpus, so nothing tells how far its value is luck"
 
@@ -68,6 +67,7 @@ class CorpusRanking:
     reason: str | None  # what the figures do not cover, or why there are none
     places: tuple[CorpusPlace, ...]
     pairwise: tuple[PairChance, ...]  # of the ten leading corpora
+    agreement: float | None  # share of pairs that one seed, or variant, orders as the mean of the others
     left_out: tuple[str, ...]  # corpora that the way has no value of
 
 
@@ -118,8 +118,8 @@ def rank_corpora(
     """
     if not signals:
         return None
-    covered = [int(np.isfinite(signal.means).sum()) for signal in signals]
-    whole = [signal for signal, n in zip(signals, covered, strict=True) if n == max(covered)]
+    counts = [int(np.isfinite(signal.means).sum()) for signal in signals]
+    whole = [signal for signal, n in zip(signals, counts, strict=True) if n == max(counts)]
     present = np.isfinite(whole[0].means)
     whole = [signal for signal in whole if (np.isfinite(signal.means) == present).all()]
     names = [corpus for corpus, there in zip(corpora, present, strict=True) if there]
@@ -146,7 +146,11 @@ def rank_corpora(
     reason = None
     if calibrated is None:
         unit = way.metric
-        reason = f"{why_not}: {_LUCK if draws is None else _SEEDS_ALONE}"
+        covered = (
+            f"figures cover other {'variants' if way.n_variants > 1 else 'seeds'} of these small runs, "
+            "not whether larger ones keep the order"
+        )
+        reason = f"{why_not}: {_LUCK if draws is None else covered}"
     return CorpusRanking(
         task=task,
         basis=way.words,
@@ -166,6 +170,7 @@ def rank_corpora(
             way.words,
         ),
         pairwise=pairs_of(found, names),
+        agreement=agreement(way.runs[:, present]),
         left_out=left_out,
     )
 

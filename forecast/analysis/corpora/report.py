@@ -8,6 +8,7 @@ import polars as pl
 from forecast.analysis.corpora.budget_choice import BudgetChoice
 from forecast.analysis.corpora.charts import frontier_chart
 from forecast.analysis.corpora.choice_report import (
+    agreed,
     answer,
     chances,
     next_step,
@@ -174,7 +175,7 @@ def _answer(result: CorporaResult, task: str) -> list[str]:
             "Next: see Notes for what is missing: corpora, different targets, --higher or --lower.",
         ]
     if ranking.over != "corpora":
-        return [answer(ranking), f"How sure: {ranking.reason}.", f"Next: {next_step(ranking)}."]
+        return [answer(ranking), f"How sure: {ranking.reason}{agreed(ranking)}.", f"Next: {next_step(ranking)}."]
     best, first = result.best[task][0], ranking.places[0]
     row = [r for r in result.rows if (r.metric, r.size) == (ranking.metric, ranking.size)]
     last = [r for r in row if (r.task, r.seed) == (task, MEAN)][-1]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forecast.analysis.corpora.decision_accuracy import Array
+from forecast.analysis.corpora.decision_accuracy import Array, decide, pair_signs
 from forecast.analysis.stats.figures import mean_known
 
 
@@ -51,3 +51,20 @@ def noise_units(runs: Array, variants: Sequence[str]) -> Array:
     # The common effect is taken from these corpora, so that their deviations are too small by this much.
     own = mean_known(cleared, axis=0)
     return np.where(whole, own + np.sqrt(n / (n - 1)) * (cleared - own), cleared)
+
+
+def agreement(units: Array) -> float | None:
+    """Share of pairs that one unit orders as the mean of the others, mean over units; None with one unit.
+
+    At chance: 0.5.
+
+    Args:
+        units: [U, C], see `noise_units`.
+    """
+    units = units[np.isfinite(units).any(axis=1)]
+    found = [
+        float(decide(pair_signs(own), pair_signs(mean_known(np.delete(units, k, axis=0), axis=0))).accuracy)
+        for k, own in enumerate(units if len(units) > 1 else units[:0])
+    ]
+    known = [share for share in found if np.isfinite(share)]
+    return float(np.mean(known)) if known else None

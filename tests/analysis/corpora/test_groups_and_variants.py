@@ -13,7 +13,7 @@ from forecast.analysis.corpora.bootstrap import best_of_many, corpus_weights
 from forecast.analysis.corpora.compute_cost import Given
 from forecast.analysis.corpora.decision_accuracy import pair_signs
 from forecast.analysis.corpora.report import document
-from forecast.analysis.corpora.variants import mean_of_runs, noise_units
+from forecast.analysis.corpora.variants import agreement, mean_of_runs, noise_units
 from forecast.errors import InputError
 from forecast.report.document import Table
 
@@ -97,6 +97,13 @@ def test_mean_is_over_variants_and_their_effect_is_no_noise() -> None:
     assert units.shape == (2, 3) and np.ptp(units, axis=0).max() < 0.2
     np.testing.assert_allclose(units.mean(axis=0), mean_of_runs(runs, variants))
     assert noise_units(runs, ("", "", "", "")) is runs
+
+
+def test_agreement_is_of_each_unit_with_the_mean_of_the_others() -> None:
+    units = np.array([[1.0, 2, 3], [1, 2, 3], [1, 3, 2], [np.nan, np.nan, np.nan]])
+    # First and second: the others' mean is (1, 2.5, 2.5), so bc does not count; third: bc is wrong of three.
+    assert agreement(units) == pytest.approx((1 + 1 + 2 / 3) / 3)
+    assert agreement(units[:1]) is None and agreement(units[2:]) is None
 
 
 def test_variants_have_rows_of_their_own_and_one_mean(tmp_path: Path) -> None:
