@@ -175,7 +175,11 @@ def _answer(result: CorporaResult, task: str) -> list[str]:
             "Next: see Notes for what is missing: corpora, different targets, --higher or --lower.",
         ]
     if ranking.over != "corpora":
-        return [answer(ranking), f"How sure: {ranking.reason}{agreed(ranking)}.", f"Next: {next_step(ranking)}."]
+        return [
+            answer(ranking),
+            f"How sure: {ranking.reason}{agreed(ranking)}.",
+            f"Next: {next_step(ranking)}.",
+        ]
     best, first = result.best[task][0], ranking.places[0]
     row = [r for r in result.rows if (r.metric, r.size) == (ranking.metric, ranking.size)]
     last = [r for r in row if (r.task, r.seed) == (task, MEAN)][-1]
