@@ -52,7 +52,7 @@ def interval(correlation: Correlation) -> str | None:
 
 def lead(ranking: Ranking) -> str:
     """Markdown: the answer of the report."""
-    return plain(answer(ranking))
+    return plain(" ".join(answer(ranking)))
 
 
 def counted(report: TargetCorrelations) -> str:

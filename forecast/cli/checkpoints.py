@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from forecast import api
-from forecast.cli.options import Confidence, Html, Json, one_source
+from forecast.cli.options import All, Confidence, Html, Json, one_source
 from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
@@ -101,6 +101,7 @@ def extrapolate(
         bool, typer.Option("--members", help="Also show every member of the combined forecast.")
     ] = False,
     html: Html = None,
+    all_: All = False,
     json_: Json = False,
 ) -> None:
     """Forecast a training run from its first checkpoints, with confidence intervals."""
@@ -128,6 +129,7 @@ def extrapolate(
         lambda: record(result, name, members),
         as_json=json_,
         html=html,
+        everything=all_ or members,
         failed=[{"error": f"run {f['run']}, task {f['task']}: {f['error']}"} for f in result.failed],
         html_document=lambda: result.report(name),
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from forecast import api
-from forecast.cli.options import Confidence, Html, Json, one_source
+from forecast.cli.options import All, Confidence, Html, Json, one_source
 from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
@@ -110,6 +110,7 @@ def corpora(
         int | None, typer.Option(metavar="N", min=1, help="Worker processes. Default: one for each core.")
     ] = None,
     html: Html = None,
+    all_: All = False,
     json_: Json = False,
 ) -> None:
     """Choose a pretraining corpus by small runs: a ranking, their decision accuracy and its compute."""
@@ -144,5 +145,6 @@ def corpora(
         lambda: {**result.as_record(name), "failed": failed},
         as_json=json_,
         html=html,
+        everything=all_,
         failed=failed,
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from forecast import api
-from forecast.cli.options import ConfigPath, Html, Json
+from forecast.cli.options import All, ConfigPath, Html, Json
 from forecast.report.console import emit, err
 from forecast.runs.progress import WorkProgress
 
@@ -46,6 +46,7 @@ def diagnose(
         str, typer.Option(metavar="N,N", help="Windows to compare with all scored tokens: their last N.")
     ] = "100,250,500,1000",
     html: Html = None,
+    all_: All = False,
     json_: Json = False,
 ) -> None:
     """What could make the ranking look better than it is: experts, ties, windows, tokenizers, leaks."""
@@ -67,5 +68,6 @@ def diagnose(
         lambda: {**result.as_record(), "failed": failed},
         as_json=json_,
         html=html,
+        everything=all_,
         failed=failed,
     )

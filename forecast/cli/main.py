@@ -20,12 +20,12 @@ from forecast import __version__, api
 from forecast.cli import checkpoints, convert, corpora, diagnose, jobs, nightly, parity
 from forecast.cli.interruption import RESUME, Interruption
 from forecast.cli.numbers import PlainNumbers
-from forecast.cli.options import Address, ConfigPath, DryRun, Json, Retry
+from forecast.cli.options import Address, All, ConfigPath, DryRun, Json, Retry
 from forecast.cli.rank import rank
 from forecast.cli.scoring import aggregate_run, checked_plan, ranking_of, score_run
 from forecast.errors import ConfigError, ForecastError, InterruptedRun
 from forecast.report.console import err, leave, out, print_failures, print_json
-from forecast.report.terminal import render
+from forecast.report.terminal import Short, render
 from forecast.safe_text import printable, without_secrets, words_shortened
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def run(
     dry_run: DryRun = False,
     address: Address = None,
     retry: Retry = False,
+    all_: All = False,
 ) -> None:
     """Score, aggregate and rank: the whole way from weights and solutions to a ranking."""
     loaded = api.load(config)
@@ -125,7 +126,8 @@ def run(
     if json_:
         print_json({"score": scored, "rank": ranked.as_record()})
     else:
-        out.print(render(ranked.report()))
+        report = ranked.report()
+        out.print(render(report) if all_ else Short(report))
         print_failures(ranked.failed)  # those of scoring among them
         out.print(f"\nresults: {loaded.config.output}", soft_wrap=True)
         if "FORECAST_JOB" not in os.environ:  # a job's files are not for those who read its log

@@ -44,6 +44,10 @@ Html = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
 
+All = Annotated[
+    bool, typer.Option("--all", help="Print the whole report, not only its main table and the answer.")
+]
+
 
 def load_config(path: Path) -> "Config":
     """As `forecast.config.loader.load_config`, imported when it is called."""

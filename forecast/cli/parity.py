@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from forecast import api
-from forecast.cli.options import Address, ConfigPath, Html, Json
+from forecast.cli.options import Address, All, ConfigPath, Html, Json
 from forecast.cli.scoring import print_event, progress_bars
 from forecast.report.console import emit
 
@@ -43,6 +43,7 @@ def parity(
         ),
     ] = None,
     html: Html = None,
+    all_: All = False,
     json_: Json = False,
     address: Address = None,
 ) -> None:
@@ -66,6 +67,7 @@ def parity(
         result.as_record,
         as_json=json_,
         html=html,
+        everything=all_,
         failed=list(result.failed),
         code=result.exit_code,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from forecast import api
-from forecast.cli.options import Html, Json, one_source
+from forecast.cli.options import All, Html, Json, one_source
 from forecast.cli.scoring import ranking_of
 from forecast.errors import ConfigError
 from forecast.report.console import emit, err
@@ -117,6 +117,7 @@ def rank(
     target: Target = None,
     folds: Folds = None,
     html: Html = None,
+    all_: All = False,
     json_: Json = False,
 ) -> None:
     """Rank the candidates, and say how far to trust it for models, families and tasks not seen before."""
@@ -141,7 +142,7 @@ def rank(
             "--save": save,
         }
         _only_known_tasks(table, protocol, [name for name, v in needs_features.items() if v is not None])
-        _benchmarks(table, target, folds, seed or 0, html, json_)
+        _benchmarks(table, target, folds, seed or 0, html, all_, json_)
         return
     if target or folds:
         raise ConfigError("--target and --folds go with --table FILE of published benchmark scores")
@@ -180,6 +181,7 @@ def rank(
         lambda: _record(report, ranked, name),
         as_json=json_,
         html=html,
+        everything=all_,
         failed=ranked.failed if ranked else (),
     )
 
@@ -202,7 +204,13 @@ def _only_known_tasks(table: str, protocols: list[str] | None, options: list[str
 
 
 def _benchmarks(
-    path: str, targets: list[str] | None, folds: int | None, seed: int, html: str | None, as_json: bool
+    path: str,
+    targets: list[str] | None,
+    folds: int | None,
+    seed: int,
+    html: str | None,
+    all_: bool,
+    as_json: bool,
 ) -> None:
     """Benchmarks from other benchmarks: the document or JSON on standard output."""
     from forecast.analysis.baselines.report import document
@@ -217,6 +225,7 @@ def _benchmarks(
         lambda: {"table": path, **result.as_record()},
         as_json=as_json,
         html=html,
+        everything=all_,
     )
 
 

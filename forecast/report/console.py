@@ -70,6 +70,7 @@ def emit(
     failed: Sequence[dict[str, str]] = (),
     html_document: Callable[[], "Document"] | None = None,
     code: int | None = None,
+    everything: bool = False,
 ) -> None:
     """The end of every analysis: JSON or the document on standard output, the report's file, what failed.
 
@@ -77,8 +78,9 @@ def emit(
         html: where the report is written, too.
         html_document: where the file shows more than the terminal.
         code: to exit with; None: as `leave` says.
+        everything: the whole document instead of its short form.
     """
-    from forecast.report.terminal import render
+    from forecast.report.terminal import Short, render
 
     if html is not None:
         with err.status("drawing the report"):
@@ -86,7 +88,7 @@ def emit(
     if as_json:
         print_json(record())
     else:
-        out.print(render(document()))
+        out.print(render(document()) if everything else Short(document()))
         print_failures(failed)
     if html is not None:
         err.print(f"report: {html}", soft_wrap=True)

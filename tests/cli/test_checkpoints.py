@@ -59,7 +59,9 @@ def test_the_answer_has_a_row_for_every_run_task_method_and_horizon(tmp_path: Pa
 
 def test_tables_and_page_are_written(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    result = call(tmp_path, cells(0, World(n_tasks=2, flat=1)), "--html", str(page), "--horizon", "4")
+    result = call(
+        tmp_path, cells(0, World(n_tasks=2, flat=1)), "--html", str(page), "--horizon", "4", "--all"
+    )
     assert result.exit_code == 0, result.output
     for word in ("combined", "skill", "best checkpoint so far", "too little"):
         assert word in result.output

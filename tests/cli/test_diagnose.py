@@ -69,7 +69,7 @@ def test_tables_and_page(config: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text(LONG.format("x") * 3)
     page = tmp_path / "new" / "page.html"
-    found = call(config, "--corpus", corpus, "--html", page)
+    found = call(config, "--corpus", corpus, "--html", page, "--all")
     assert found.exit_code == 0, found.output
     for words in (
         "Does an expert favour its own family?",

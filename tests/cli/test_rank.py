@@ -42,7 +42,7 @@ def test_a_table_is_answered_in_json_whatever_the_order_of_its_rows(table: Path,
 
 def test_the_report_opens_without_a_server_and_the_scorer_is_kept(table: Path, tmp_path: Path) -> None:
     page, scorer = tmp_path / "report.html", tmp_path / "scorer.json"
-    code, out, err = run_forecast("rank", "--table", table, "--html", page, "--save", scorer, *QUICK)
+    code, out, err = run_forecast("rank", "--table", table, "--html", page, "--save", scorer, "--all", *QUICK)
     assert code == 0, err
     assert "leave-models-out" in out and f"report: {page}" in err
     text = page.read_text()

@@ -72,6 +72,50 @@ def test_terminal_leaves_out_what_is_wide_only_and_says_how_many_rows() -> None:
     assert short.count(" g ") == 1, "a group's value stands once"
 
 
+def short(found: Document, width: int = 100) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(terminal.Short(found))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
+
+
+def long_document(rows: int, words: int = 30) -> Document:
+    frame = pl.DataFrame(
+        {
+            "rank": range(rows),
+            "name": [f"candidate-{i}-with-a-long-name" for i in range(rows)],
+            **{f"figure {k}": [k + i / 8 for i in range(rows)] for k in range(6)},
+        }
+    )
+    columns = [
+        Column(name, name if name in ("rank", "name") else f"{name} of something") for name in frame.columns
+    ]
+    table = Table(frame, tuple(columns), "A caption")
+    answer = Section("", (Paragraph("x leads " + "and so on " * words), Paragraph("Next: measure more.")))
+    notes = Section("Notes", tuple(Warning(f"note {i}") for i in range(7)))
+    return Document("Title", "", (answer, Section("Main", (table,)), Section("More", (table,)), notes))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 10, 200])
+def test_short_report_ends_with_the_answer_within_25_lines(rows: int) -> None:
+    lines = short(long_document(rows))
+    assert len(lines) <= terminal.LINES
+    assert lines[-2].rstrip() == "Next: measure more."
+    assert lines[-1].startswith("(7 notes and 2 sections with --all")
+    shown = [line for line in lines if "candidate-" in line]
+    assert len(shown) == min(rows, len(shown)) and (len(shown) >= 3 or rows < 3)
+    if rows > len(shown):
+        assert any(f"and {rows - len(shown)} more rows (--all)" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_columns_without_room_are_left_out_and_named_never_cut(width: int) -> None:
+    lines = short(long_document(4), width)
+    text = "\n".join(lines)
+    assert "candidate-3-with-a-long-name" in text and "…" not in text
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert ("no room for:" in text) == (width < 160)
+
+
 def test_html_escapes_and_explains() -> None:
     page = html.render(document(Paragraph(HOSTILE), Warning("careful", "label"), TABLE))
     assert "<script>" not in page and "&lt;script&gt;" in page

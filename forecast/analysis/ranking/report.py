@@ -15,7 +15,7 @@ from forecast.analysis.ranking.held_out_report import (
     order_section,
     standings_chart,
 )
-from forecast.analysis.ranking.leader import ALPHA
+from forecast.analysis.ranking.leader import ALPHA, Leader
 from forecast.analysis.ranking.rank_uncertainty import Place
 from forecast.analysis.ranking.single_proxy import Correlation, Ranking, TargetCorrelations, best_of
 from forecast.analysis.ranking.standings import Standing
@@ -61,7 +61,7 @@ def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResul
         order = None if held_out is None else held_out.order
         instead = [] if ranking.interval_reason is None else [ranking.interval_reason]
         words = instead + [text for text in words if order is None or text != order.reason]
-    sections = [Section("", (Paragraph(answer(ranking, held_out)),))]
+    sections = [Section("", tuple(map(Paragraph, answer(ranking, held_out))))]
     subtitle = ""
     if ranking is not None:
         sections.append(_run_standings(ranking))
@@ -82,33 +82,36 @@ def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResul
     return Document(f"Ranking of {source}", subtitle, tuple(sections))
 
 
-def answer(ranking: Ranking | None, held_out: HeldOutResult | None = None) -> str:
-    """Who leads, how sure that is, and what to do next."""
+def answer(ranking: Ranking | None, held_out: HeldOutResult | None = None) -> tuple[str, ...]:
+    """Who leads and how sure that is; what the order is by and why; what to do next."""
     found: Sequence[Standing | Place]
     if ranking is not None:
         leader, found = ranking.leader, ranking.standings
     elif held_out is not None and held_out.leader is not None and held_out.order is not None:
         leader, found = held_out.leader, held_out.order.places
     else:
-        return "No ranking can be evaluated. Next: see the notes for what is missing."
+        return ("No ranking can be evaluated.", "Next: see the notes for what is missing.")
     first = found[0]
-    text = f"{first.candidate} leads"
+    leads = f"{first.candidate} leads"
     if first.rank_low is not None and first.rank_high is not None:
-        ends = RANKS(first.rank_low, first.rank_high)
-        text += f", rank {ends} of {len(found)} over {_over(found)}"
+        leads += f", rank {RANKS(first.rank_low, first.rank_high)} of {len(found)} over {_over(found)}"
     if first.p_above_next is not None and len(found) > 1:
-        text += f", above {found[1].candidate} with P = {first.p_above_next:.2f}"
-    text += f". Ordered by {leader.name}: {leader.reason}{_rho_of(ranking)}."
+        leads += f", above {found[1].candidate} with P = {first.p_above_next:.2f}"
+    why = f"Ordered by {leader.name}: {leader.reason}{_rho_of(ranking)}."
+    return (f"{leads}.", why, f"Next: {_next_step(ranking, leader, found)}.")
+
+
+def _next_step(ranking: Ranking | None, leader: Leader, found: "Sequence[Standing | Place]") -> str:
     if ranking is not None and not ranking.reports:
-        return f"{text} Next: measure {MIN_CANDIDATES} candidates or more to check this order."
+        return f"measure {MIN_CANDIDATES} candidates or more to check this order"
     if leader.null_p is None or leader.null_p > ALPHA:
-        return f"{text} Next: measure more candidates; nothing shows yet that this order holds downstream."
+        return "measure more candidates; nothing shows yet that this order holds downstream"
     best = [standing.candidate for standing in found if standing.rank_low == 1]
     if len(best) > _FEW:
-        return f"{text} Next: evaluate the {len(best)} candidates whose rank interval includes 1."
+        return f"evaluate the {len(best)} candidates whose rank interval includes 1"
     if len(best) > 1:
-        return f"{text} Next: evaluate {', '.join(best[:-1])} and {best[-1]}: each may be the best."
-    return f"{text} Next: evaluate {first.candidate} first."
+        return f"evaluate {', '.join(best[:-1])} and {best[-1]}: each may be the best"
+    return f"evaluate {found[0].candidate} first"
 
 
 def _rho_of(ranking: Ranking | None) -> str:
