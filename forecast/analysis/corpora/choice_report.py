@@ -119,7 +119,7 @@ def _pairwise(ranking: CorpusRanking) -> Table:
     caption = (
         "Probability of being better than each of the leading corpora, which are numbered as in the rows"
     )
-    return Table(frame, columns, caption, wide_only=True)
+    return Table(frame, columns, caption)
 
 
 def document(result: CorporaChoice, source: str) -> Document:
