@@ -35,7 +35,7 @@ class House:
         self.unloadable: set[int] = set()
         solutions = [{"prompt": f"q{i}", "solution": f"answer {i}"} for i in range(4)]
         questions = [
-            {"id": f"q{i:02}", "prompt": f"q{i}", "options": ["yes", "no."], "answer": i % 2}
+            {"id": f"q{i:02}", "prompt": f"q{i}", "options": ["yes", "no.", "may", "nay"], "answer": i % 2}
             for i in range(QUESTIONS)
         ]
         watch = {"run": "tiny", "folder": str(self.run), "final_step": 2000, **nightly.pop("watch", {})}

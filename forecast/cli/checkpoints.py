@@ -54,7 +54,8 @@ def extrapolate(
         list[float] | None,
         typer.Option(
             metavar="H",
-            help="Horizon in lengths of the window, above 1; may be repeated. Default: 2, 4, 8, 18.",
+            help="Horizon in lengths of the window, above 1; may be repeated. Default: 2, 4, 8, 18; of a "
+            "watched run with a `final_step` those before it, and that.",
         ),
     ] = None,
     cross_entropy: Annotated[
@@ -70,7 +71,7 @@ def extrapolate(
         typer.Option(
             metavar="TASK=P",
             help="Chance level of a task, 0 to below 1, e.g. arc_easy=0.25; may be repeated. Default: "
-            "unknown.",
+            "unknown; forecasts of direct evaluation are never below guessing all the same.",
         ),
     ] = None,
     axis: Annotated[

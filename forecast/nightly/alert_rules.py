@@ -155,6 +155,7 @@ def _forecast_fell(rule: ForecastFell, night: Night, before: Sequence[Night]) ->
         if (fall := fall_of(history)) is None:
             continue
         (then_date, then), (since, _) = fall.reference, fall.first
+        assert then.low is not None, "a reference has an interval"
         text = (
             f"{now.run}, {now.task}: the {now.metric} forecast for step {step_text(now.step)} fell from "
             f"{then.forecast:.4f} ({100 * then.confidence:g}% interval {then.low:.4f} to "

@@ -98,12 +98,15 @@ def training_chart(
             for f in forecasts
             if (f.task, f.metric) == (task, metric)
         ]
+        spans = [end for end in ends if end["low"] is not None]
         measured = alt.Chart(alt.Data(values=dots)).encode(x=_steps(alt), y=_score(alt, "value"))
         end = alt.Chart(alt.Data(values=ends)).encode(x=_steps(alt))
         layers = [
             measured.mark_line(color=_OTHER, strokeWidth=1),
             measured.mark_circle(color=_MEASURED, size=22, opacity=1),
-            end.mark_rule(color=_FOUND, strokeWidth=5, opacity=0.3).encode(y=_score(alt, "low"), y2="high:Q"),
+            alt.Chart(alt.Data(values=spans))
+            .mark_rule(color=_FOUND, strokeWidth=5, opacity=0.3)
+            .encode(x=_steps(alt), y=_score(alt, "low"), y2="high:Q"),
             end.mark_circle(color=_FOUND, size=60, opacity=1).encode(y=_score(alt, "value")),
         ]
         panels.append(_panel(alt, layers, f"{clean(task)}: {clean(metric)}"))
@@ -131,10 +134,11 @@ def nights_chart(
             title=None,
         )
         base = alt.Chart(alt.Data(values=rows)).encode(x=x)
+        spans = [row for row in rows if row["low"] is not None]
         layers = [
-            base.mark_rule(color=_FOUND, strokeWidth=5, opacity=0.3).encode(
-                y=_score(alt, "low"), y2="high:Q"
-            ),
+            alt.Chart(alt.Data(values=spans))
+            .mark_rule(color=_FOUND, strokeWidth=5, opacity=0.3)
+            .encode(x=x, y=_score(alt, "low"), y2="high:Q"),
             base.mark_line(color=_FOUND, strokeWidth=1).encode(y=_score(alt, "value")),
             base.mark_circle(color=_FOUND, size=40, opacity=1).encode(y=_score(alt, "value")),
         ]

@@ -52,10 +52,15 @@ def fall_of(history: Sequence[Dated]) -> Fall | None:
     begin = 0  # earlier forecasts are disproved
     fallen_from = None
     for now in range(1, len(fits)):
-        below = (r for r in _references(fits, begin, now) if fits[now][1].forecast < fits[r][1].low)
-        fallen_from = next(below, None)
+        references = _references(fits, begin, now)
+        fallen_from = next((r for r in references if _below(fits[now][1], fits[r][1])), None)
         begin = begin if fallen_from is None else now
     return None if fallen_from is None else Fall(fits[fallen_from], _first_of_the_newest(history))
+
+
+def _below(now: EndForecast, reference: EndForecast) -> bool:
+    """A forecast without an interval is no reference."""
+    return reference.low is not None and now.forecast < reference.low
 
 
 def _references(fits: Sequence[Dated], begin: int, now: int) -> list[int]:

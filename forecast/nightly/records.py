@@ -144,10 +144,11 @@ class EndForecast:
     step: Count  # forecast for
     fit_until: Count  # the last checkpoint that was looked at
     forecast: FiniteFloat
-    low: FiniteFloat
-    high: FiniteFloat
+    low: FiniteFloat | None  # None without signal
+    high: FiniteFloat | None
     confidence: FiniteFloat
     method: str
+    reason: str | None = None  # why it has no interval
 
     @property
     def number(self) -> tuple[str, str, str, int]:

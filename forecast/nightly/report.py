@@ -66,6 +66,7 @@ _COLUMNS = {
         Column("earlier", "before", NUMBER),
         Column("change", "change", NUMBER),
         Column("method", "method"),
+        Column("reason", "no interval, because"),
     ),
     "not_forecast": (_RUN, _TASK, Column("error", "not forecast, because")),
     "steps": (_STEP, _VALUE, *_AGAINST_BEST),
@@ -244,10 +245,11 @@ def _forecasts(night: Night, last: Night | None) -> "pl.DataFrame":
     for f in night.forecasts:
         earlier = before.get(f.number)
         change = None if earlier is None else round(f.forecast - earlier, 4)
-        rows.append((*f.number, f.fit_until, f.forecast, f.low, f.high, earlier, change, f.method))
+        rows.append((*f.number, f.fit_until, f.forecast, f.low, f.high, earlier, change, f.method, f.reason))
     return frame_with(
         rows,
-        "run:s task:s metric:s step:i fit_until:i forecast:f low:f high:f earlier:f change:f method:s",
+        "run:s task:s metric:s step:i fit_until:i forecast:f low:f high:f earlier:f change:f method:s "
+        "reason:s",
     )
 
 

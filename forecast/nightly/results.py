@@ -1,6 +1,6 @@
 """What the warehouse holds about watched runs: which checkpoints are complete, their values, forecasts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from forecast.analysis.checkpoints.forecast import forecast_checkpoints
 from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, CheckpointsOptions, RunForecast
-from forecast.analysis.checkpoints.runs_from_run import run_name, runs_of
+from forecast.analysis.checkpoints.runs_from_run import chance_levels, run_name, runs_of
 from forecast.analysis.checkpoints.training_runs import Run, Runs
 from forecast.config.nightly import NightlyConfig, NightlyForecast, ProxyFell, Spike, WatchConfig
 from forecast.errors import ForecastError
@@ -78,20 +78,25 @@ def end_forecasts(
         return (), ()
     try:
         table, target = runs_of(db, nightly.forecast.target)
+        chance = chance_levels(db, target)
     except ForecastError as error:
         return (), tuple(_none(watch, str(error)) for watch in ending)
     forecasts: list[EndForecast] = []
     missing: list[NotForecast] = []
     for watch in ending:
         run = next((run for run in table.runs if run.name == _name_in_results(watch)), None)
-        found, reasons = _forecast(watch, run, target, nightly.forecast)
+        found, reasons = _forecast(watch, run, target, nightly.forecast, chance)
         forecasts += found
         missing += reasons
     return tuple(forecasts), tuple(missing)
 
 
 def _forecast(
-    watch: WatchConfig, run: Run | None, target: str, settings: NightlyForecast
+    watch: WatchConfig,
+    run: Run | None,
+    target: str,
+    settings: NightlyForecast,
+    chance: Mapping[str, float],
 ) -> tuple[list[EndForecast], list[NotForecast]]:
     measured = run.of(target) if run is not None else {}
     if run is None or not measured:
@@ -104,7 +109,12 @@ def _forecast(
         return [], [_none(watch, f"no checkpoint after step 0 has a measured {target} yet")]
     horizon = watch.final_step / last
     question = CheckpointsOptions(
-        target, settings.proxies, last, horizons=(horizon,), confidence=settings.confidence
+        target,
+        settings.proxies,
+        last,
+        horizons=(horizon,),
+        confidence=settings.confidence,
+        floor=chance,
     )
     try:
         (found,) = forecast_checkpoints(Runs((run,)), question).forecasts
@@ -127,7 +137,7 @@ def _end(
     own = found.tasks[task]
     numbers = own.interval(COMBINED_KEY, np.array([watch.final_step / found.window.step_end]))
     at, low, high = (float(each[0]) for each in numbers)
-    if not np.isfinite([at, low, high]).all():
+    if not np.isfinite(at) or (own.left_out is None and not np.isfinite([low, high]).all()):
         return _none(watch, own.fits[COMBINED_KEY].reason or "too few checkpoints for an interval", task)
     return EndForecast(
         watch.run,
@@ -136,15 +146,37 @@ def _end(
         watch.final_step,
         int(found.window.step_end),
         at,
-        low,
-        high,
+        low if own.left_out is None else None,
+        high if own.left_out is None else None,
         question.confidence,
         "combined" if own.left_out is None else "level",
+        own.left_out,
     )
 
 
 def _none(watch: WatchConfig, error: str, task: str = ALL_TASKS) -> NotForecast:
     return {"run": watch.run, "task": task, "error": error}
+
+
+def horizons_to_the_end(
+    watches: Sequence[WatchConfig], table: Runs, target: str, until: float, usual: Sequence[float]
+) -> tuple[float, ...]:
+    """Horizons of watched runs whose `final_step` is known: the end of each, and the usual ones before it.
+
+    Args:
+        until: the last step that may be looked at.
+        usual: horizons where no run's end is known or ahead; in lengths of the window.
+    """
+    runs = {run.name: run for run in table.runs}
+    ends = set()
+    for watch in watches:
+        run = runs.get(_name_in_results(watch))
+        series = run.of(target).values() if run is not None else ()
+        last = max((float(s.step[s.step <= until].max(initial=0.0)) for s in series), default=0.0)
+        if watch.final_step is not None and 0 < last < watch.final_step:
+            ends.add(watch.final_step / last)
+    before = {h for h in usual if ends and h < max(ends)}
+    return tuple(sorted(ends | before)) or tuple(usual)
 
 
 def _name_in_results(watch: WatchConfig) -> str:

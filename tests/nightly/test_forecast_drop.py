@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from nights import DAYS, FINAL, end
@@ -62,3 +64,10 @@ def test_false_alarms_are_as_rare_as_the_module_says(checkpoints: int, rate: flo
         alarms += any(fall_of(nights[: i + 1]) for i in range(len(nights)))
     three_standard_errors = 3 * (rate * (1 - rate) / trainings) ** 0.5
     assert alarms / trainings == pytest.approx(rate, abs=three_standard_errors)
+
+
+def test_a_forecast_without_an_interval_is_nothing_to_fall_below() -> None:
+    level = end(0.6, 4000, low=None, high=None, reason="no change beyond noise")
+    assert fall_of([(DAYS[0], level), (DAYS[1], end(0.2, 5000))]) is None
+    fallen = fall_of([(DAYS[0], end(0.6, 4000)), (DAYS[1], replace(level, forecast=0.2, fit_until=5000))])
+    assert fallen is not None and fallen.reference[1].forecast == 0.6

@@ -11,6 +11,8 @@ import pytest
 from house import QUESTIONS, House
 from training_runs import stub_checkpoint, truncate, written
 
+from forecast.api import Run
+from forecast.api.checkpoints import forecast_checkpoints
 from forecast.config.schema import CandidateConfig, Config
 from forecast.errors import CandidateError, ConfigError, InputError
 from forecast.inputs.models.resolve import Candidate, locate_files, resolve_candidate
@@ -261,6 +263,24 @@ def test_a_loss_spike_is_an_alert_and_not_better_for_gaining_on_itself(house: Ho
     assert len(house.told()) == 1
 
 
+def test_a_task_without_signal_is_forecast_by_its_level_at_chance_or_above_and_without_interval(
+    house: House,
+) -> None:
+    def guesses(unit: Unit, text: Any) -> list[dict[str, float]]:
+        if unit.shard.kind == "choices":  # right in 4 of 40
+            right = (int(text.expert) == int(text.instance_id[1:]) % 2) == (int(text.instance_id[1:]) < 4)
+            return [{"logprob": -1.0 if right else -2.0}]
+        return House._says(house, unit, text)
+
+    house._says = guesses  # type: ignore[method-assign]
+    house.arrive(100, 200, 300, 400, 500, 600)
+    told = house.spend("2026-03-01")
+    (end,) = told.night.forecasts
+    assert end.forecast == pytest.approx(0.25), "four options; measured are 0.1"
+    assert (end.low, end.high, end.method) == (None, None, "level") and end.reason
+    assert "no interval, because" in Path(told.report[0]).read_text()
+
+
 def test_names_that_match_nothing_are_an_alert_and_a_failure_until_they_do(tmp_path: Path) -> None:
     house = House(tmp_path, watch={"pattern": "step_{step}"})
     for step in (20, 40):
@@ -445,3 +465,20 @@ def test_texts_added_later_fail_for_checkpoints_whose_files_are_gone(house: Hous
     assert [c.name for c in waiting] == ["tiny @ 100", "tiny @ 200"]
     with pytest.raises(CandidateError, match=r"no model folder at .*step_100"):
         locate_files(waiting[0].settings)
+
+
+def test_extrapolate_ends_at_the_final_step_of_a_watched_run_and_knows_chance(house: House) -> None:
+    house.arrive(100, 150, 200, 300, 400, 500)
+    house.spend("2026-03-01")
+    found = forecast_checkpoints(Run(house.config))
+    assert found.options.horizons == (2.0, 4.0), "step 2,000 is four times 500; nothing beyond it"
+    assert found.options.floor == {"quiz": 0.25}
+    early = forecast_checkpoints(Run(house.config), fit_until=450, horizon=[3.0])
+    assert early.options.horizons == (3.0,), "as asked for"
+    watch = house.config.nightly.watch[0].model_copy(update={"final_step": 1800})
+    nightly = house.config.nightly.model_copy(update={"watch": (watch,)})
+    other = house.config.model_copy(update={"nightly": nightly})
+    assert forecast_checkpoints(Run(other), fit_until=450).options.horizons == (2.0, 4.0, 4.5)
+    ended = house.config.nightly.model_copy(update={"watch": (watch.model_copy(update={"final_step": 500}),)})
+    usual = forecast_checkpoints(Run(house.config.model_copy(update={"nightly": ended}))).options.horizons
+    assert usual == (2.0, 4.0, 8.0, 18.0), "training has ended"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class CheckpointsOptions:
     loss: str | None = None  # metric of generic texts
     loss_task: str | None = None  # the only one of them that counts
     horizons: tuple[float, ...] = (2.0, 4.0, 8.0, 18.0)  # t / t_end
-    chance: Mapping[str, float] = field(default_factory=dict)  # by task
+    chance: Mapping[str, float] = field(default_factory=dict)  # by task; fits and forecasts are not below
+    floor: Mapping[str, float] = field(default_factory=dict)  # by task; only forecasts are not below
     breaks: tuple[float, ...] = ()  # steps at which the learning-rate schedule breaks
     confidence: float = 0.9
     min_gain: float = 0.01  # accuracy; below it continuing a run is not worth it
@@ -56,11 +58,19 @@ class TaskForecast:
     fits: Mapping[Key, Fit]  # the combination among them
     scales: Mapping[Key, Scale]
     validation: Mapping[Key, float | None]  # RMSE at rolling origins
+    floor: float = 0.0  # the level of chance, 0 where it is unknown
 
     def interval(self, key: Key, horizon: Array) -> tuple[Array, Array, Array]:
-        """Forecast, lower and upper end, within 0..1: [n] each; NaN where there is none."""
+        """Forecast, not below chance, lower and upper end, within 0..1: [n] each; NaN where there is none.
+
+        A single checkpoint may be measured below chance, so the interval may reach there. A task without
+        signal has no interval: nothing says how it will leave its level.
+        """
         at = self.fits[key].forecast(horizon)
-        if key not in self.scales:
+        if key not in self.scales:  # a reference, which is what it is
+            return at, np.full_like(at, np.nan), np.full_like(at, np.nan)
+        at = np.maximum(at, self.floor)
+        if self.left_out is not None:
             return at, np.full_like(at, np.nan), np.full_like(at, np.nan)
         half = self.scales[key].half_width(horizon, self.fits[key].spread(horizon))
         return at, np.clip(at - half, 0, 1), np.clip(at + half, 0, 1)
@@ -116,7 +126,8 @@ def forecast_run(
     usable = {task: points for task, points in window.targets.items() if task not in failed}
     window = replace(window, targets=usable)
     origins = roll(window, on_origin) if usable else ()
-    return forecast_window(run.name, window, fit_window(window), origins, options.confidence, failed)
+    floor = {**options.floor, **options.chance}
+    return forecast_window(run.name, window, fit_window(window), origins, options.confidence, failed, floor)
 
 
 def forecast_window(
@@ -126,6 +137,7 @@ def forecast_window(
     origins: tuple[Origin, ...],
     confidence: float,
     failed: Mapping[str, str],
+    floor: Mapping[str, float] = MappingProxyType({}),
 ) -> RunForecast:
     """Forecast from a window that is fitted already, and its rolling origins too."""
     keys = keys_of(window)
@@ -136,10 +148,12 @@ def forecast_window(
     held = [replace(o, fits=_with_combination(o.fits, o.window, combination, left_out)) for o in origins]
     points = dict(window.targets)
     macro = None
+    floors = {task: floor.get(task, 0.0) for task in points}
     if len(strong) > 1:
         macro = MACRO if MACRO not in window.targets else f"{MACRO} of {len(strong)} tasks"
         kept[macro] = _mean_fits([kept[task] for task in strong], combination)
         points[macro] = mean_points([points[task] for task in strong])
+        floors[macro] = float(np.mean([floors[task] for task in strong]))
         held = [_origin_with_macro(origin, strong, macro, combination) for origin in held]
     noises = {task: noise(p) or _NO_NOISE for task, p in points.items()}
     shown = (*(key for key in keys if key.proxy in (None, combination.proxy)), COMBINED_KEY)
@@ -157,6 +171,7 @@ def forecast_window(
             kept[task],
             {key: by_task[task] for key, by_task in scales.items()},
             {key: by_task[task].rmse for key, by_task in errors.items()},
+            floors[task],
         )
         for task, p in points.items()
     }

@@ -221,8 +221,8 @@ def _run(
         columns.append(Column(f"predicted_{i}", label, _FORECAST, also=also))
     title = (
         f"combined forecast from step {forecast.window.step_end:g}, {confidence} interval of one checkpoint; "
-        "actual values in brackets; * too little signal: its current level, with an interval that holds only "
-        "while it stays there, not in the macro"
+        "actual values in brackets; * too little signal: its current level, without an interval, not in the "
+        "macro"
     )
     parts: list[Part] = [Table(by_task, tuple(columns), title)]
     if forecast.tasks:

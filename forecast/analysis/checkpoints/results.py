@@ -113,9 +113,7 @@ def _row(
         validation_rmse=own.validation[key],
         signal=own.left_out is None,
         reason=own.fits[key].reason,
-        note=f"{own.left_out}: forecast by its level now, and the interval holds only while it stays there"
-        if weak
-        else None,
+        note=f"{own.left_out}: forecast by its level now, without an interval" if weak else None,
     )
     upto = later.where(later.t <= horizon * NEAR)
     if not len(upto.t) or upto.t[-1] < horizon / NEAR:

@@ -7,6 +7,7 @@ import duckdb
 
 from forecast.analysis.checkpoints.training_runs import RunRow, Runs, build_runs
 from forecast.errors import ConfigError, InputError, NoDataError, did_you_mean
+from forecast.warehouse.build import DIRECT_METRIC
 
 _CHECKPOINTS = "candidates WHERE status = 'complete' AND step IS NOT NULL"
 
@@ -73,6 +74,23 @@ def runs_of(
         counts_at = {"tokens": None if tokens is None else float(tokens), "flops": None}
         read.append(RunRow(f"candidate {candidate}", run, float(step), task, metric, float(value), counts_at))
     return build_runs(read, axis), target
+
+
+def chance_levels(db: duckdb.DuckDBPyConnection, target: str) -> dict[str, float]:
+    """By task of direct evaluation, the accuracy of guessing: the mean of one over the number of options.
+
+    Args:
+        target: chance is known only where this is direct evaluation's own metric.
+    """
+    if target != DIRECT_METRIC:
+        return {}
+    return dict(
+        db.execute(
+            "SELECT task, avg(1 / n ORDER BY instance_id) FROM ("
+            "  SELECT task, instance_id, count(*) AS n FROM choice_items GROUP BY ALL"
+            ") SEMI JOIN choice_results USING (task, instance_id) GROUP BY task ORDER BY task"
+        ).fetchall()
+    )
 
 
 def run_name(parts: Sequence[object]) -> str:

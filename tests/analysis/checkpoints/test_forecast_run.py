@@ -83,7 +83,9 @@ def test_a_task_at_chance_is_forecast_by_its_level_and_left_out_of_the_macro() -
     flat = [row for row in rows if row.task == "flat0" and row.method == "combined"]
     assert all(not row.signal and row.predicted == pytest.approx(0.25, abs=0.02) for row in flat)
     assert found.tasks["flat0"].left_out is not None
-    assert all("holds only while it stays there" in str(row.note) for row in flat)
+    assert all(
+        (row.lower, row.upper) == (None, None) and "no change beyond noise" in str(row.note) for row in flat
+    )
     macro = next(r for r in rows if r.task == MACRO and r.method == "combined" and r.horizon == 4.0)
     parts = [
         r.predicted
@@ -91,6 +93,23 @@ def test_a_task_at_chance_is_forecast_by_its_level_and_left_out_of_the_macro() -
         if r.task.startswith("task") and r.method == "combined" and r.horizon == 4.0 and r.signal
     ]
     assert macro.predicted == pytest.approx(np.mean([p for p in parts if p is not None]))
+
+
+def test_no_forecast_lies_below_chance_where_it_is_known() -> None:
+    """Tasks that fall: without a floor their forecasts go on falling."""
+    falling = [
+        (*row[:-1], 1.2 - row[-1]) if row[4] == "accuracy" else row for row in cells(5, World(n_tasks=3))
+    ]
+    _, free = forecast(falling)
+    tasks = [row.task for row in free if row.task.startswith("task")]
+    _, rows = forecast(falling, replace(OPTIONS, floor=dict.fromkeys(tasks, 0.5)))
+
+    def lowest(of: list[ForecastRow]) -> float:
+        return min(row.predicted for row in of if row.kind != "reference" and row.predicted is not None)
+
+    assert lowest(free) < 0.5 == lowest(rows)
+    for row, bare in zip(rows, free, strict=True):
+        assert row.predicted == bare.predicted or row.predicted == 0.5 or row.task == MACRO
 
 
 def test_all_stays_within_an_accuracys_range() -> None:
