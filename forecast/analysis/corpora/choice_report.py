@@ -11,7 +11,7 @@ from forecast.report.format import INTEGER, PERCENT, Format, fixed
 from forecast.report.records import record_of
 
 _MOST_SHORT = 10  # corpora on a terminal
-_MOST_NAMES = 4  # in a sentence
+_MOST_NAMES = 3  # in a sentence
 _SMALL = fixed(4)
 _SHARE = fixed(2)
 _RANK = Format(lambda rank: f"{rank:g}")
@@ -51,13 +51,13 @@ def ranking_section(ranking: CorpusRanking, confidence: float) -> Section:
         Column("corpus", "corpus"),
         Column(
             "rank_low",
-            f"{100 * confidence:g}% interval",
+            f"{100 * confidence:g}% ranks",
             _RANGE,
             f"Of the rank, {over}.",
             also=("rank_high",),
         ),
         Column("p_best", "P(best)", PERCENT, f"Of being the best of them all, {over}."),
-        Column("p_above_next", "P(above next)", PERCENT, wide_only=calibrated),
+        Column("p_above_next", "P(above next)", PERCENT, wide_only=True),
         Column(
             "expected_regret",
             "expected regret",
@@ -88,9 +88,7 @@ def ranking_section(ranking: CorpusRanking, confidence: float) -> Section:
     rests = "chosen by its decision accuracy" if ranking.chosen == "decision accuracy" else "the default"
     caption = f"Ranked by {ranking.basis} ({rests})."
     if calibrated:
-        caption += (
-            " Figures of a corpus are from its small runs and the targets of others, not its own target."
-        )
+        caption += " Figures of a corpus do not use its own target."
     shown = tuple(c for c in columns if c.name != "measured" or frame["measured"].null_count() < frame.height)
     parts = [Table(frame, shown, caption, terminal_rows=_MOST_SHORT)]
     if ranking.pairwise:
@@ -159,13 +157,13 @@ def agreed(ranking: CorpusRanking) -> str:
 
 def next_step(ranking: CorpusRanking) -> str:
     """What to train where targets are missing: corpora that may be the best."""
-    calibrate = "give their scores with --targets: from five on they calibrate the ranking"
+    calibrate = "five scores given with --targets calibrate the ranking"
     leading = [place.corpus for place in ranking.places if place.rank_low == 1]
     if not leading:
-        return f"run several seeds of each corpus; or train some at the target size and {calibrate}"
+        return f"run several seeds of each corpus, or train some at the target size: {calibrate}"
     few = ", ".join(leading[:_MOST_NAMES])
     more = f" and {len(leading) - _MOST_NAMES} more" if len(leading) > _MOST_NAMES else ""
-    return f"train at the target size those that may be the best ({few}{more}), and {calibrate}"
+    return f"train at the target size those that may be the best ({few}{more}); {calibrate}"
 
 
 def ranking_record(ranking: CorpusRanking | None) -> dict[str, Any]:
