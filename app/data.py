@@ -101,7 +101,7 @@ def _read(output: str, identity: str) -> RunView:
         settings = Config.model_validate_json(config).ranking
         left_out = _left_out(db)
         try:
-            population = load_population(db)
+            population = load_population(db, "auto")
             ranked, problem = Ranked(population, rank_candidates(population, settings)), None
         except NoDataError as error:
             ranked, problem = None, str(error)

@@ -165,7 +165,7 @@ class Run:
 
     def rank(
         self,
-        over: Literal["tokens", "bytes"] = "tokens",
+        over: Literal["auto", "tokens", "bytes"] = "auto",
         *,
         held_out: bool = True,
         on_progress: OnProgress | None = None,
@@ -173,7 +173,8 @@ class Run:
         """The standings, led by what the evidence allows, and every proxy against what is measured.
 
         Args:
-            over: what a proxy's mean is over; bytes compare between tokenizers.
+            over: what a proxy's mean is over; auto: bytes where the candidates tokenize the texts in different
+                ways, since means over tokens do not compare between tokenizers, else tokens.
             held_out: also evaluate scorers on models not seen, which may take minutes with many candidates;
                 False: the leader is chosen among single proxies.
 
@@ -184,7 +185,7 @@ class Run:
         from forecast.analysis.ranking.single_proxy import rank_candidates
         from forecast.warehouse.population import load_population
 
-        one_of("--over", over, ("tokens", "bytes"))
+        one_of("--over", over, ("auto", "tokens", "bytes"))
         with self.warehouse() as db:
             population = load_population(db, over)
         ranking = rank_candidates(population, self.config.ranking)

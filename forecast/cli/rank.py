@@ -40,10 +40,11 @@ Baselines = Annotated[
     ),
 ]
 OverWhat = Annotated[
-    Literal["tokens", "bytes"] | None,
+    Literal["auto", "tokens", "bytes"] | None,
     typer.Option(
         "--over",
-        help="What a run's proxies are means over. Bytes: comparable between tokenizers. Default: tokens.",
+        help="What a run's proxies are means over. Bytes compare between tokenizers. Default: auto, bytes "
+        "where the candidates tokenize the texts in different ways, else tokens.",
     ),
 ]
 Protocols = Annotated[
@@ -165,7 +166,7 @@ def rank(
     if isinstance(source, api.Run):
         if not no_held_out:
             given["features"] = _names(features)
-        ranked = ranking_of(source, over or "tokens", not no_held_out, **given)
+        ranked = ranking_of(source, over or "auto", not no_held_out, **given)
         report = ranked.evaluated
     else:
         with WorkProgress(err, "scorers and their nulls") as progress:

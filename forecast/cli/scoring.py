@@ -39,7 +39,7 @@ def aggregate_run(run: api.Run) -> "list[Failure]":
 
 
 def ranking_of(
-    run: api.Run, over: Literal["tokens", "bytes"] = "tokens", held_out: bool = True, **options: Any
+    run: api.Run, over: Literal["auto", "tokens", "bytes"] = "auto", held_out: bool = True, **options: Any
 ) -> api.RunRanking:
     """As `Run.rank`, with progress; `options` are those of `RunRanking.held_out`."""
     with err.status("ranking"):

@@ -14,7 +14,8 @@ from forecast.proxies.byte_proxies import BITS_PER_BYTE, byte_name
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
 
 Array = NDArray[np.float64]
-Over = Literal["tokens", "bytes"]  # what a proxy's mean is over
+# What a proxy's mean is over; auto: bytes where the candidates tokenize the texts in different ways.
+Over = Literal["auto", "tokens", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class Population:
     training_flops: tuple[float | None, ...]  # 6 N D; of a mixture of experts N are the active parameters
     generic: Mapping[str, Array] = field(default_factory=dict)  # by unit, cross-entropy on generic text [C]
     rbridge: Mapping[str, Array] = field(default_factory=dict)  # by task [C]; nats, NaN where there is none
+    over: Literal["tokens", "bytes"] = "tokens"  # what the proxies are means over
+    tokenizations: int = 1  # ways in which the candidates tokenize the texts
 
     def tasks_for(self, target: str, configured: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         """Tasks whose proxies forecast a target: as configured, else the task of that name, else all."""
@@ -102,6 +105,8 @@ class Population:
 
 def load_population(db: duckdb.DuckDBPyConnection, over: Over = "tokens") -> Population:
     """Read the candidates that are complete, in the order of the configuration.
+
+    Means over tokens do not compare between tokenizers: `auto` takes bytes where there are several.
 
     Over bytes (`forecast.proxies.byte_proxies`) an instance that stands for no bytes is left out.
 
@@ -136,10 +141,31 @@ def _population(db: duckdb.DuckDBPyConnection, over: Over) -> Population:
             "no solution was read by every candidate, so there is nothing to rank by; "
             "`forecast aggregate` lists what could not be read"
         )
-    proxies = {task: _task_proxies(db, task, ids, over) for task in tasks}
+    ways = tokenizations(db, ids)
+    unit: Literal["tokens", "bytes"] = (
+        "bytes" if over == "bytes" or (over == "auto" and ways > 1) else "tokens"
+    )
+    try:
+        proxies = {task: _task_proxies(db, task, ids, unit) for task in tasks}
+    except NoDataError:
+        if over != "auto" or unit == "tokens":
+            raise
+        unit = "tokens"  # with a warning of the ranking, since these means do not compare
+        proxies = {task: _task_proxies(db, task, ids, unit) for task in tasks}
     texts = _generic(db, ids, [task for task in read if task in generic])
     targets, rbridge = _targets(db, names), _rbridge(db, ids)
-    return Population(names, ids, families, parameters, proxies, targets, flops, texts, rbridge)
+    return Population(names, ids, families, parameters, proxies, targets, flops, texts, rbridge, unit, ways)
+
+
+def tokenizations(db: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> int:
+    """How many different lists of token and byte counts, instance by instance, these candidates have."""
+    ((n,),) = db.execute(
+        "SELECT count(DISTINCT cuts) FROM (SELECT candidate_id, "
+        "list([n_tokens, n_bytes] ORDER BY task, expert, instance_id) AS cuts "
+        "FROM instance_proxies WHERE list_contains(?, candidate_id) GROUP BY candidate_id)",
+        [list(ids)],
+    ).fetchall()
+    return int(n)
 
 
 def _generic_tasks(db: duckdb.DuckDBPyConnection) -> set[str]:

@@ -9,6 +9,7 @@ import pytest
 from lakes import config_of, solutions, tell
 
 from forecast.analysis.ranking.feature_table_from_run import cells_of
+from forecast.analysis.ranking.single_proxy import rank_candidates
 from forecast.config.schema import Config, RankingConfig
 from forecast.plan import Plan, make_plan
 from forecast.warehouse.build import build_warehouse
@@ -106,9 +107,13 @@ def test_generic_text_is_a_baseline_pooled_over_its_tokens_and_no_feature(tmp_pa
     np.testing.assert_allclose(found["generic text, bits per byte"], 7 * loss / math.log(2) / 14)
 
 
-def test_proxies_over_bytes_are_ranked_by_on_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alike", [False, True])
+def test_proxies_are_over_bytes_by_default_where_tokenizers_differ(tmp_path: Path, alike: bool) -> None:
     plan = make_plan(config_of(tmp_path, {"t": solutions("1", "2")}, {"a": "fake://1", "b": "fake://2"}))
-    cut = {"a": (1, 2.0), "b": (2, 3.0)}  # bytes and nats of a token; both read 4 bytes
+    cut = {
+        "a": (1, 2.0),
+        "b": (1, 1.5) if alike else (2, 3.0),
+    }  # bytes and nats of a token; 4 bytes in all
     tell(
         plan,
         lambda unit, t: (
@@ -118,9 +123,16 @@ def test_proxies_over_bytes_are_ranked_by_on_request(tmp_path: Path) -> None:
     )
     build_warehouse(plan)
     with open_warehouse(plan.config.output) as db:
-        tokens, by_bytes = load_population(db), load_population(db, "bytes")
-    np.testing.assert_allclose(tokens.proxies["t"].means()[:, 0], [2.0, 3.0])
+        tokens, by_bytes, auto = (load_population(db, over) for over in ("tokens", "bytes", "auto"))
+    assert (auto.over, auto.tokenizations) == (("tokens", 1) if alike else ("bytes", 2))
+    np.testing.assert_allclose(tokens.proxies["t"].means()[:, 0], [2.0, cut["b"][1]])
     np.testing.assert_allclose(by_bytes.proxies["t"].means()[:, 0], [2.0, 1.5])
+    chosen = tokens if alike else by_bytes
+    np.testing.assert_array_equal(auto.proxies["t"].means(), chosen.proxies["t"].means())
+    said = rank_candidates(auto, RankingConfig()).warnings
+    assert any("over bytes, which compare" in text for text in said) == (not alike)
+    loud = rank_candidates(tokens, RankingConfig()).warnings
+    assert any("rank with --over bytes" in text for text in loud) == (not alike)
 
 
 def test_a_missing_column_is_said(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def tokenizer_effect(
         for question in selection.questions
         if question.target is not None
     )
-    return TokenizerEffect(_cuttings(db, stored, population), _tokenizations(db), orders, targets, None)
+    return TokenizerEffect(_cuttings(db, stored, population), population.tokenizations, orders, targets, None)
 
 
 def _z(values: Array) -> Array:
@@ -120,13 +120,3 @@ def _cuttings(
         for name, own in zip(population.candidates, population.identities, strict=True)
         for task in population.proxies
     )
-
-
-def _tokenizations(db: duckdb.DuckDBPyConnection) -> int:
-    """How many different lists of token counts, instance by instance, there are."""
-    ((n,),) = db.execute(
-        "SELECT count(DISTINCT cuts) FROM (SELECT candidate_id, "
-        "list([n_tokens, n_bytes] ORDER BY task, expert, instance_id) AS cuts "
-        "FROM instance_proxies GROUP BY candidate_id)"
-    ).fetchall()
-    return int(n)

@@ -97,7 +97,8 @@ def answer(ranking: Ranking | None, held_out: HeldOutResult | None = None) -> tu
         leads += f", rank {RANKS(first.rank_low, first.rank_high)} of {len(found)} over {_over(found)}"
     if first.p_above_next is not None and len(found) > 1:
         leads += f", above {found[1].candidate} with P = {first.p_above_next:.2f}"
-    why = f"Ordered by {leader.name}: {leader.reason}{_rho_of(ranking)}."
+    over = " over bytes" if ranking is not None and ranking.over == "bytes" else ""
+    why = f"Ordered by {leader.name}{over}: {leader.reason}{_rho_of(ranking)}."
     return (f"{leads}.", why, f"Next: {_next_step(ranking, leader, found)}.")
 
 
@@ -165,7 +166,7 @@ def _run_standings(ranking: Ranking) -> Section:
         ),
     )
     caption = (
-        f"{len(ranking.standings)} candidates by {ranking.leader.name}; {against}"
+        f"{len(ranking.standings)} candidates by {ranking.leader.name} over {ranking.over}; {against}"
         f"rank intervals over {over or 'nothing: see the notes'}; instances read: {read}"
     )
     frame = ranking.frames()["standings"]
@@ -283,6 +284,7 @@ def rank_record(ranking: Ranking, failures: Iterable[dict[str, str]] = ()) -> di
     standings = [asdict(standing) for standing in ranking.standings]
     return {
         "leader": asdict(ranking.leader),
+        "over": ranking.over,
         "standings": standings,
         "interval_reason": ranking.interval_reason,
         "candidates": [{**standing, "forecast_rank": standing["rank"]} for standing in standings],

@@ -127,6 +127,7 @@ class Ranking:
     shown: tuple[str, ...]  # proxies in the table; the first is the leader, where that is a proxy
     reports: tuple[TargetCorrelations, ...]  # the first one is what the order is learned from
     n_instances: dict[str, int]  # by task
+    over: str  # what the proxies are means over: tokens or bytes
     confidence: float
     warnings: tuple[str, ...]
     interval_reason: str | None  # why rank intervals are not over candidates and families
@@ -188,6 +189,7 @@ def rank_candidates(population: Population, settings: RankingConfig) -> Ranking:
         shown=shown,
         reports=tuple(reports),
         n_instances={task: len(proxies.instances) for task, proxies in population.proxies.items()},
+        over=population.over,
         confidence=settings.confidence,
         warnings=tuple(warnings),
         interval_reason=reason,

@@ -41,9 +41,9 @@ def cautions(
         report: what the order of the candidates is learned from.
         leading: the targets of that report.
     """
+    found = _about_tokenizers(population)
     if report is None:
-        return ["no measured scores: candidates stand in the order of plain cross-entropy, unchecked"]
-    found = []
+        return [*found, "no measured scores: candidates stand in the order of plain cross-entropy, unchecked"]
     best = report.best()
     if best is None:
         few = report.n_candidates < MIN_CANDIDATES
@@ -59,6 +59,15 @@ def cautions(
     if twins := _twins(population):
         found.append(f"one model under several names, each counted in n: {'; '.join(twins)}")
     return found
+
+
+def _about_tokenizers(population: Population) -> list[str]:
+    if (ways := population.tokenizations) == 1:
+        return []
+    words = f"the candidates tokenize the texts in {ways} ways"
+    if population.over == "bytes":
+        return [f"{words}: proxies are means over bytes, which compare between tokenizers"]
+    return [f"{words}: means over tokens do not compare between them; rank with --over bytes"]
 
 
 def _about_the_best(report: "TargetCorrelations", best: "Correlation") -> list[str]:

@@ -216,7 +216,10 @@ def test_rho_without_interval() -> None:
 
 def test_without_scores_there_is_a_ranking_alone() -> None:
     text = printed(terminal.render(document("x", ranking_of()), wide=True))
-    assert "6 candidates by cross_entropy__uniform; rank intervals over instances; instances read" in text
+    assert (
+        "6 candidates by cross_entropy__uniform over tokens; rank intervals over instances; instances read"
+        in text
+    )
     assert "proxy family" not in text
     assert "note: no measured scores" in text
 
