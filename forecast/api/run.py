@@ -173,8 +173,8 @@ class Run:
         """The standings, led by what the evidence allows, and every proxy against what is measured.
 
         Args:
-            over: what a proxy's mean is over; auto: bytes where the candidates tokenize the texts in different
-                ways, since means over tokens do not compare between tokenizers, else tokens.
+            over: what a proxy's mean is over; auto: bytes where the candidates tokenize the texts in
+                different ways, since means over tokens do not compare between tokenizers, else tokens.
             held_out: also evaluate scorers on models not seen, which may take minutes with many candidates;
                 False: the leader is chosen among single proxies.
 
@@ -210,7 +210,7 @@ class Run:
         return read_trajectory(self.plan(), candidate, task, instance, expert)
 
     def tokens(self) -> "pl.LazyFrame":
-        """The lake's rows, one a scored token: log-probability and entropy in nats, rank, ties.
+        """The lake's rows, one a scored token: log-probability and entropy in nats, rank, ties, first choice.
 
         Raises:
             NoDataError: nothing is scored yet.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 # Both sides come from the same hidden states, so they differ by the rounding of logits alone.
 HEAD_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-2}
@@ -21,7 +22,7 @@ def head_difference(
     """How far our logits are from the model's at most, relative to the largest.
 
     Once as they are, and once with what the head reads so enlarged that a soft-cap, which leaves small logits
-    alone, shows.
+    alone, shows; not where a family takes the head's weight past the module, where nothing can be enlarged.
 
     Args:
         ids_1L: [1, L] token ids to read.
@@ -29,14 +30,19 @@ def head_difference(
         capped: what we make of these.
     """
     hidden: list[torch.Tensor] = []
-    factor, off = 1.0, []
+    factor, read, off = 1.0, [], []
+
+    def enlarged(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        read.append(len(inputs))
+        return tuple(one * factor for one in inputs)
+
     watch = model.base_model.register_forward_hook(lambda _, __, output: hidden.append(output[0]))
-    enlarge = model.get_output_embeddings().register_forward_pre_hook(
-        lambda _, inputs: (inputs[0] * factor, *inputs[1:])
-    )
+    enlarge = model.get_output_embeddings().register_forward_pre_hook(enlarged)
     try:
         for size in (None, _LARGE_LOGIT):
             if size is not None:
+                if read != [1]:
+                    break
                 largest = product(hidden[-1]).nan_to_num(0, 0, 0).abs().max().item()
                 factor = 2.0 ** round(math.log2(size / max(largest, 1e-3)))  # rounds as before
             hidden.clear()
