@@ -1,14 +1,19 @@
 """Ranks, P(best) and regrets of corpora: what they are made of, and whether they hold."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from analysis.corpora.simulations import calibrated_world, ranking_figures, seeds_world
 
+import forecast
 from forecast.analysis.corpora.corpus_ranking import calibrated_draws, figures_of, pairs_of, places_of
 from forecast.analysis.corpora.seed_noise import seed_draws, variance_prior
+from forecast.inputs.published import datadecide
 
+DATA = Path(__file__).parents[3] / "configs" / "data"
 WORLDS = 60
 
 
@@ -159,3 +164,25 @@ def test_equal_draws_prefer_no_corpus() -> None:
     found = figures_of(draws[0], draws, draws[0], 0.95)
     assert found.low.tolist() == [1, 4, 1, 3] and found.high.tolist() == [2, 4, 2, 3]
     assert found.p_best[[1, 3]].tolist() == [0, 0]
+
+
+def test_rank_intervals_hold_on_published_runs() -> None:
+    """DataDecide up to 150M, targets of 12 of its 25 corpora: the ranks of the other 13 at 1B."""
+    sizes = ["4M", "16M", "60M", "150M"]
+    small = datadecide.convert(str(DATA / "datadecide_olmes10_nll_per_char_final.csv"))
+    small = small.filter(pl.col("size").is_in(sizes))
+    targets = datadecide.convert(str(DATA / "datadecide_target_1b_accuracy.csv")).filter(
+        task=datadecide.MACRO
+    )
+    true_rank = dict(zip(targets["corpus"], targets["value"].rank(descending=True), strict=True))
+    held = []
+    for seed in range(6):
+        known = targets.sample(12, seed=seed)
+        found = forecast.compare_corpora(
+            small, known, scaling_laws=False, permutations=0, bootstraps=200, workers=1
+        )
+        assert found.ranking is not None and found.ranking.over == "corpora"
+        unknown = [p for p in found.ranking.places if p.measured is None]
+        assert len(unknown) == 13
+        held += [p.rank_low <= true_rank[p.corpus] <= p.rank_high for p in unknown]  # type: ignore[operator]
+    assert np.mean(held) >= 0.88
