@@ -49,9 +49,54 @@ def features(
 
 
 def mean_scores(targets: Sequence[Target]) -> tuple[Array, Array]:
-    """Mean of the targets and its standard error, taken as independent: [candidates] each.
+    """Mean of the targets and its standard error, taken as independent: [candidates] each; see `combined`.
 
-    NaN for candidates that lack the score, or the standard error, of one of them.
+    NaN for candidates without a mean, and for errors where that of one of its scores is unknown.
     """
-    values = tied(np.mean([target.values for target in targets], axis=0))
-    return values, np.sqrt(np.sum([target.stderr**2 for target in targets], axis=0)) / len(targets)
+    values = np.stack([target.values for target in targets])
+    known, has = np.isfinite(values), _covered(values)
+    units = np.ones(len(targets)) if complete(values) else _spreads(values)
+    errors = np.stack([target.stderr for target in targets]) / units[:, None]
+    total = np.sqrt(np.where(known, errors**2, 0).sum(axis=0)) / np.maximum(known.sum(axis=0), 1)
+    return combined(values), np.where(has, total, np.nan)
+
+
+def combined(values: Array) -> Array:
+    """One score a candidate from scores [..., T, candidates]: [..., candidates].
+
+    Where every candidate that is measured at all has every task: the mean. Else the scores are z-scored over
+    the candidates that have the task, and a candidate's score is the mean over the tasks that it has; NaN
+    with fewer than half of them.
+    """
+    if complete(values):
+        return tied(values.mean(axis=-2))
+    known = np.isfinite(values)
+    n = np.maximum(known.sum(axis=-1, keepdims=True), 1)
+    filled = np.where(known, values, 0)
+    centred = (
+        np.where(known, filled - filled.sum(axis=-1, keepdims=True) / n, 0) / _spreads(values)[..., None]
+    )
+    means = centred.sum(axis=-2) / np.maximum(known.sum(axis=-2), 1)
+    return tied(np.where(_covered(values), means, np.nan))
+
+
+def complete(values: Array) -> bool:
+    """Whether each candidate of [..., T, candidates] has the scores of all tasks, or of none."""
+    known = np.isfinite(values)
+    return bool((known.all(axis=-2) | ~known.any(axis=-2)).all())
+
+
+def _covered(values: Array) -> NDArray[np.bool_]:
+    """Which candidates have half of the tasks or more."""
+    known = np.isfinite(values)
+    return np.asarray(known.any(axis=-2) & (2 * known.sum(axis=-2) >= values.shape[-2]))
+
+
+def _spreads(values: Array) -> Array:
+    """Standard deviation of each task [..., T] over the candidates that have it; 1 where they are equal."""
+    known = np.isfinite(values)
+    n = np.maximum(known.sum(axis=-1), 1)
+    filled = np.where(known, values, 0)
+    centred = np.where(known, filled - (filled.sum(axis=-1) / n)[..., None], 0)
+    spread = np.sqrt((centred**2).sum(axis=-1) / n)
+    return np.where(spread > 10.0**-_DECIMALS, spread, 1)

@@ -24,7 +24,7 @@ from forecast.config.schema import RankingConfig
 from forecast.errors import NoDataError
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES, Proxy
 from forecast.report.records import frame_of
-from forecast.warehouse.features import features, mean_scores
+from forecast.warehouse.features import combined, complete, features, mean_scores
 from forecast.warehouse.population import Population, Target
 
 if TYPE_CHECKING:
@@ -161,21 +161,13 @@ def rank_candidates(population: Population, settings: RankingConfig) -> Ranking:
     if not population.proxies:
         raise NoDataError("no task has proxies")
     targets, warnings = _usable(population, settings)
+    leading, words = _leading(targets, population)
+    warnings += words
     reports = [_report(population, [target], settings, target.task) for target in targets]
-    leading = targets
-    if len(targets) > 1:
-        mean = _report(population, targets, settings, MEAN_TARGET)
-        widest = max(reports, key=lambda report: report.n_candidates)
-        if mean.n_candidates < MIN_CANDIDATES <= widest.n_candidates:
-            warnings.append(
-                f"{mean.n_candidates} candidates have a score of every measured task, too few for a mean of "
-                f"the tasks: the order is learned from {widest.target}, which the most candidates have"
-            )
-            leading = [targets[reports.index(widest)]]
-            reports.remove(widest)
-            reports.insert(0, widest)
-        else:
-            reports.insert(0, mean)
+    if len(leading) > 1:
+        reports.insert(0, _report(population, leading, settings, MEAN_TARGET))
+    elif leading:
+        reports.sort(key=lambda report: report.target != leading[0].task)
     report = reports[0] if reports else None
     leader = leader_of(report)
     shown = _shown(report, leader)
@@ -214,6 +206,41 @@ def with_held_out(
     return replace(ranking, leader=leader, standings=standings, shown=shown, interval_reason=reason)
 
 
+def _leading(targets: Sequence[Target], population: Population) -> tuple[list[Target], list[str]]:
+    """The tasks that the order is judged by, and which tasks and candidates fell out.
+
+    A task is in the mean if half of the measured candidates or more have its score, a candidate if it has
+    half of these tasks or more; see `features.combined`.
+    """
+    if len(targets) < 2:
+        return list(targets), []
+    known = np.isfinite([target.values for target in targets])
+    counts, n = known.sum(axis=1), int(known.any(axis=0).sum())
+    kept = [target for target, own in zip(targets, counts, strict=True) if 2 * own >= n and own > 0]
+    widest = targets[int(counts.argmax())]
+    if not kept or np.isfinite(mean_scores(kept)[0]).sum() < MIN_CANDIDATES <= counts.max():
+        kept = [widest]
+    names = {target.task for target in kept}
+    words = [
+        f"{target.task} is not among the tasks that the order is judged by: {own} of {n} measured candidates "
+        "have its score"
+        for target, own in zip(targets, counts, strict=True)
+        if target.task not in names
+    ]
+    values = np.stack([target.values for target in kept])
+    if complete(values):
+        return kept, words
+    words.append(
+        "not every candidate has every score: the mean of measured tasks is of z-scores, over the tasks that "
+        f"a candidate has ({', '.join(target.task for target in kept)})"
+    )
+    few = np.isfinite(values).any(axis=0) & ~np.isfinite(combined(values))
+    if few.any():
+        without = ", ".join(population.candidates[c] for c in np.flatnonzero(few))
+        words.append(f"fewer than half of the tasks measured, so without a mean: {without}")
+    return kept, words
+
+
 def _usable(population: Population, settings: RankingConfig) -> tuple[list[Target], list[str]]:
     """Targets that there are proxies for, and what is wrong with the others."""
     targets, warnings = [], []
@@ -228,7 +255,8 @@ def _usable(population: Population, settings: RankingConfig) -> tuple[list[Targe
     for task in settings.targets:
         if task not in measured:
             warnings.append(f"ranking.targets names {task}, of which no candidate has a score")
-    return targets, warnings
+    # Tasks with trajectories of their own first.
+    return sorted(targets, key=lambda target: target.task not in population.proxies), warnings
 
 
 def _report(

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES, spearman
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import PROXIES
-from forecast.warehouse.features import features, tied
+from forecast.warehouse.features import combined, features
 from forecast.warehouse.population import Population, Target
 
 Array = NDArray[np.float64]
 
+_FEWEST = MIN_CANDIDATES + 1  # of three candidates rho has four values: an interval of it is no evidence
 _CHUNK = 50  # resamples at a time: bounds the memory to 50 x candidates x 80 numbers and a few copies
 
 
@@ -45,9 +46,9 @@ def interval(
 
     Returns:
         low, high [80]; NaN where rho is, where too many resamples have no rho for a quantile to be known, and
-        everywhere when `resamplable` is not.
+        everywhere with three candidates or fewer and where `resamplable` is not.
     """
-    if settings.bootstraps == 0 or have.sum() < MIN_CANDIDATES or not resamplable(population, targets, tasks):
+    if settings.bootstraps == 0 or have.sum() < _FEWEST or not resamplable(population, targets, tasks):
         return np.full(len(PROXIES), np.nan), np.full(len(PROXIES), np.nan)
     rng = np.random.default_rng(settings.seed)
     drawn = []
@@ -55,9 +56,7 @@ def interval(
         size = min(_CHUNK, settings.bootstraps - start)
         weights = {task: _resample(rng, len(population.proxies[task].instances), size) for task in tasks}
         resampled = features(population, tasks, weights)[:, have]  # [size, n, 80]
-        scores = tied(np.mean([_redraw(rng, target, size) for target in targets], axis=0))[
-            :, have
-        ]  # [size, n]
+        scores = combined(np.stack([_redraw(rng, target, size) for target in targets], axis=1))[:, have]
         drawn.append(spearman(resampled.transpose(0, 2, 1), scores[:, None, :]))
     return around(rho, np.concatenate(drawn), settings.confidence)
 

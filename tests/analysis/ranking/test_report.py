@@ -73,7 +73,7 @@ def test_frames_hold_every_standing_correlation_and_target() -> None:
         first.rank,
     )
     assert (row[leading], row[f"{leading}_rank"]) == (first.values[leading], first.ranks[leading])
-    assert frames["standings"]["measured"].null_count() == 1
+    assert frames["standings"]["measured"].null_count() == 0, "one of two tasks is half of them"
     assert frames["correlations"].height == 80 * len(ranking.reports)
     assert frames["targets"]["target"].to_list() == [report.target for report in ranking.reports]
     best = ranking.reports[1].best()

@@ -25,8 +25,11 @@ def test_points_of_a_target_and_of_the_mean() -> None:
     np.testing.assert_allclose(proxy_values(population, mean, proxy), both)
     np.testing.assert_array_equal(target_scores(population, own)[0], first.values)
     values, errors = target_scores(population, mean)
-    np.testing.assert_allclose(values, [3, 3.5, 4.5, math.nan])
-    np.testing.assert_allclose(errors, [0.25] * 4)
+    # One score is missing, so the mean is of z-scores: over the first three, and over all four.
+    z, w = np.array([-1, 0, 1]) / np.sqrt(2 / 3), np.array([-0.75, -0.75, 0.25, 1.25]) / np.sqrt(0.6875)
+    np.testing.assert_allclose(values, [*(z + w[:3]) / 2, w[3]])
+    both = np.hypot(0.3 / np.sqrt(2 / 3), 0.4 / np.sqrt(0.6875)) / 2
+    np.testing.assert_allclose(errors, [*[both] * 3, 0.4 / np.sqrt(0.6875)])
 
 
 def test_a_target_that_was_left_out_is_not_in_the_mean() -> None:

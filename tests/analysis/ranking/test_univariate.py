@@ -165,9 +165,30 @@ def test_where_too_few_have_all_scores_the_widest_target_leads() -> None:
     few = measured("few", [0.5, 0.6, *[math.nan] * 6])
     ranking = ranked(few, measured("wide", [math.nan, *UP[1:]]), top1_accuracy__uniform=UP)
     assert [(r.target, r.n_candidates) for r in ranking.reports] == [("wide", 7), ("few", 2)]
-    assert said(ranking, "1 candidates have a score of every measured task")
+    assert said(ranking, "few is not among the tasks that the order is judged by: 2 of 8")
     assert order(ranking) == NAMES[::-1], "the one without a score stands where the proxy puts it"
     assert ranking.standings[-1].measured is None and ranking.standings[-1].measured_rank is None
+
+
+def test_a_task_measured_on_half_of_the_candidates_takes_no_evidence_away() -> None:
+    """Six of six candidates stay, each judged by the tasks that it has."""
+    half = measured("half", [0.1, 0.3, 0.5, 0.7, *[math.nan] * 4])
+    ranking = ranked(measured("t", UP), measured("u", UP + 1), half, top1_accuracy__uniform=UP)
+    mean = ranking.reports[0]
+    assert (mean.target, mean.measured, mean.n_candidates) == (MEAN_TARGET, ("t", "u", "half"), 8)
+    plain = next(c for c in mean.correlations if c.proxy == "top1_accuracy__uniform")
+    assert plain.spearman is not None and plain.spearman > 0.8
+    assert said(ranking, "of z-scores, over the tasks that a candidate has (t, u, half)")
+    sparse = measured("u", [0.1, *[math.nan] * 3, *UP[4:]]), measured("v", [0.1, *[math.nan] * 3, *UP[4:]])
+    ranking = ranked(measured("t", UP), *sparse, top1_accuracy__uniform=UP)
+    assert ranking.reports[0].n_candidates == 5
+    assert said(ranking, "fewer than half of the tasks measured, so without a mean: c01, c02, c03")
+
+
+def test_three_candidates_give_no_interval() -> None:
+    ranking = ranked(measured("t", [1.0, 2.0, 3.0, *[math.nan] * 5]), top1_accuracy__uniform=UP)
+    assert ranking.reports[0].n_candidates == 3
+    assert all(c.ci_low is None for c in ranking.reports[0].correlations)
 
 
 def test_scales_that_do_not_fit_are_said() -> None:
