@@ -28,13 +28,14 @@ class Series:
     Attributes:
         sign: +1 where higher is better, -1 where lower is.
         values: by step.
-        instances: by step, the values of instances by id; steps without any are left out.
+        paired: by two steps, the later first, how many instances both have read and the standard deviation of
+            their differences; pairs without instances are left out.
         errors: by step, standard errors of values without instances.
     """
 
     sign: int
     values: Mapping[int, float]
-    instances: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    paired: Mapping[tuple[int, int], tuple[int, float]] = field(default_factory=dict)
     errors: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -130,14 +131,11 @@ def _freedom(errors: NDArray[np.float64], parts: Sequence[_Difference]) -> float
 
 def _difference(series: Series, step: int, best: int) -> _Difference:
     change = series.values[step] - series.values[best]
-    now, then = series.instances.get(step), series.instances.get(best)
-    if now and then:
-        paired = np.array([now[key] - then[key] for key in now if key in then])
-        paired = paired[np.isfinite(paired)]
-        n = len(paired)
+    if (pair := series.paired.get((step, best))) is not None:
+        n, sd = pair
         if n < 2:
             return _Difference(change, None, instances=n, reason=f"instances in common: {n}, 2 are needed")
-        return _Difference(change, float(paired.std(ddof=1)) / np.sqrt(n), n - 1, n)
+        return _Difference(change, sd / np.sqrt(n), n - 1, n)
     if step in series.errors and best in series.errors:
         return _Difference(change, float(np.hypot(series.errors[step], series.errors[best])))
     return _Difference(change, None, reason="neither instances nor standard errors are known")

@@ -1,7 +1,8 @@
 """A night's comparisons, from the warehouse: every watched checkpoint with the best before it in its run."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -17,8 +18,7 @@ from forecast.warehouse.build import DIRECT_METRIC
 SIGNS: Mapping[str, int] = {proxy.name: proxy.sign for proxy in PROXIES if not proxy.learned}
 _LEARNED = {proxy.name for proxy in PROXIES if proxy.learned}
 
-_Key = tuple[str, int, str, str]  # run, step, task, metric
-_Instances = Mapping[_Key, Mapping[str, float]]
+_Pair = tuple[int, int]  # steps, the later first
 
 
 def sign_of(metric: str) -> int | None:
@@ -33,16 +33,26 @@ def comparisons_of(
 
     Metrics whose direction is unknown are left out.
     """
-    metrics = list(dict.fromkeys(v.metric for v in values if sign_of(v.metric) is not None))
-    instances, errors = _instances(db, watched, metrics), _errors(db, watched)
+    errors = _errors(db, watched)
     found: list[Comparison] = []
-    for run, metric in dict.fromkeys((v.run, v.metric) for v in values if v.metric in metrics):
-        own = [v for v in values if (v.run, v.metric) == (run, metric)]
-        by_task = {task: _series(own, task, instances, errors) for task in dict.fromkeys(v.task for v in own)}
-        made = compare(run, metric, by_task)
-        newest = {one.task: one.step for one in made}
-        found += [one for one in made if one.overall or one.step == newest[one.task]]
+    for run, metric in dict.fromkeys((v.run, v.metric) for v in values):
+        if (sign := sign_of(metric)) is None:
+            continue
+        by_task: dict[str, dict[int, float]] = defaultdict(dict)
+        for v in values:
+            if (v.run, v.metric) == (run, metric):
+                by_task[v.task][v.step] = v.value
+        bare = {task: Series(sign, own, errors=errors[run, task, metric]) for task, own in by_task.items()}
+        pairs = {(c.step, c.best_step) for c in _kept(compare(run, metric, bare)) if c.best_step is not None}
+        paired = _paired(db, metric, pairs, [w for w in watched if w.checkpoint.run == run])
+        known = {task: replace(own, paired=paired[task]) for task, own in bare.items()}
+        found += _kept(compare(run, metric, known))
     return tuple(found)
+
+
+def _kept(compared: Sequence[Comparison]) -> list[Comparison]:
+    newest = {one.task: one.step for one in compared}
+    return [one for one in compared if one.overall or one.step == newest[one.task]]
 
 
 def best_so_far(
@@ -68,42 +78,51 @@ def _best(run: str, state: State, comparisons: Sequence[Comparison], metrics: Se
     return BestSoFar(run, metric, best.task, name, best.step, best.value, scored.since, rows[metric][-1])
 
 
-def _series(own: Sequence[Value], task: str, instances: _Instances, errors: Mapping[_Key, float]) -> Series:
-    mine = [v for v in own if v.task == task]
-    keys: dict[int, _Key] = {v.step: (v.run, v.step, task, v.metric) for v in mine}
-    return Series(
-        sign_of(mine[0].metric) or 1,
-        {v.step: v.value for v in mine},
-        {step: instances[key] for step, key in keys.items() if key in instances},
-        {step: errors[key] for step, key in keys.items() if key in errors},
-    )
+def _paired(
+    db: duckdb.DuckDBPyConnection, metric: str, pairs: Iterable[_Pair], watched: Sequence[Watched]
+) -> Mapping[str, dict[_Pair, tuple[int, float]]]:
+    """By task and two steps: instances in common, and the standard deviation of their differences.
 
-
-def _instances(
-    db: duckdb.DuckDBPyConnection, watched: Sequence[Watched], metrics: Sequence[str]
-) -> _Instances:
-    """Values of instances, the mean over their experts."""
-    found: dict[_Key, dict[str, float]] = defaultdict(dict)
-    sources = {m: (f'avg("{m}" ORDER BY expert)', "instance_proxies") for m in metrics if m in SIGNS}
-    sources[DIRECT_METRIC] = ("any_value(correct)", "choice_results")
-    checkpoints = {one.settings.name: one.checkpoint for one in watched}
-    for metric, (value, table) in sources.items():
-        query = (
-            f"SELECT candidate, task, instance_id, {value} FROM {table} JOIN candidates USING (candidate_id) "
-            "WHERE list_contains($names, candidate) GROUP BY ALL ORDER BY ALL"
-        )
-        for name, task, instance, number in db.execute(query, {"names": list(checkpoints)}).fetchall():
-            checkpoint = checkpoints[name]
-            if number is not None and np.isfinite(number):
-                found[checkpoint.run, checkpoint.step, task, metric][instance] = float(number)
+    An instance's value is the mean over its experts.
+    """
+    if metric in SIGNS:
+        value, table = f'avg("{metric}" ORDER BY expert)', "instance_proxies"
+    elif metric == DIRECT_METRIC:
+        value, table = "any_value(correct)", "choice_results"
+    else:
+        return defaultdict(dict)
+    steps = {one.settings.name: one.checkpoint.step for one in watched}
+    names = {step: name for name, step in steps.items()}
+    ordered = sorted(pairs)
+    rows = db.execute(
+        "WITH pair AS (SELECT unnest($now) AS now, unnest($before) AS before), value AS ("
+        f"  SELECT candidate, task, instance_id, {value} AS value FROM {table}"
+        "  JOIN candidates USING (candidate_id) WHERE list_contains($names, candidate) GROUP BY ALL"
+        ") "
+        "SELECT a.task, now, before, count(*), stddev_samp(a.value - b.value ORDER BY a.instance_id) "
+        "FROM pair JOIN value AS a ON a.candidate = now JOIN value AS b ON b.candidate = before "
+        "AND a.task = b.task AND a.instance_id = b.instance_id "
+        "WHERE isfinite(a.value) AND isfinite(b.value) GROUP BY ALL",
+        {
+            "now": [names[now] for now, _ in ordered],
+            "before": [names[before] for _, before in ordered],
+            "names": list(steps),
+        },
+    ).fetchall()
+    found: dict[str, dict[_Pair, tuple[int, float]]] = defaultdict(dict)
+    for task, now, before, n, sd in rows:
+        found[task][steps[now], steps[before]] = n, sd or 0.0
     return found
 
 
-def _errors(db: duckdb.DuckDBPyConnection, watched: Sequence[Watched]) -> Mapping[_Key, float]:
+def _errors(
+    db: duckdb.DuckDBPyConnection, watched: Sequence[Watched]
+) -> Mapping[tuple[str, str, str], dict[int, float]]:
+    """Standard errors of measured scores, by run, task and metric."""
     checkpoints = {one.settings.name: one.checkpoint for one in watched}
     rows = db.execute("SELECT candidate, task, metric, stderr FROM measured").fetchall()
-    return {
-        (checkpoints[name].run, checkpoints[name].step, task, metric): float(error)
-        for name, task, metric, error in rows
-        if name in checkpoints and error is not None and np.isfinite(error)
-    }
+    found: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+    for name, task, metric, error in rows:
+        if name in checkpoints and error is not None and np.isfinite(error):
+            found[checkpoints[name].run, task, metric][checkpoints[name].step] = float(error)
+    return found

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from house import QUESTIONS, House
 from training_runs import stub_checkpoint, truncate, written
@@ -482,3 +483,22 @@ def test_extrapolate_ends_at_the_final_step_of_a_watched_run_and_knows_chance(ho
     ended = house.config.nightly.model_copy(update={"watch": (watch.model_copy(update={"final_step": 500}),)})
     usual = forecast_checkpoints(Run(house.config.model_copy(update={"nightly": ended}))).options.horizons
     assert usual == (2.0, 4.0, 8.0, 18.0), "training has ended"
+
+
+def test_the_noise_of_a_change_is_of_the_paired_instances_in_the_warehouse(house: House) -> None:
+    nats = {100: [1.0, 2.0, 3.0, 4.0], 200: [1.1, 2.3, 3.1, 4.5]}
+
+    def says(unit: Unit, text: Any) -> list[dict[str, float]]:
+        if unit.shard.kind == "trajectories":
+            return [{"logprob": -nats[unit.candidate.settings.step or 0][int(text.prompt[1:])]}] * 3
+        return House._says(house, unit, text)
+
+    house._says = says  # type: ignore[method-assign]
+    house.arrive(100, 200)
+    found = {(c.metric, c.step): c for c in house.spend("2026-03-01").night.comparisons}
+    loss = found["cross_entropy__uniform", 200]
+    half = 3.182446 * np.std([0.1, 0.3, 0.1, 0.5], ddof=1) / 2  # t at 3 degrees of freedom
+    assert (loss.change, loss.instances, loss.verdict) == (pytest.approx(0.25), 4, "no different")
+    assert (loss.low, loss.high) == pytest.approx((0.25 - half, 0.25 + half), abs=1e-5)
+    quiz = found["accuracy_per_character", 200]
+    assert quiz.instances == QUESTIONS and quiz.low is not None
