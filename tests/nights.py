@@ -94,11 +94,15 @@ def ranking() -> dict[str, Any]:
             "measured_stderr": None if measured is None else 0.034567,
             "measured_rank": None if measured is None else rank,
             "forecast_rank": rank,
+            "rank_low": 1.0,
+            "rank_high": 2.0,
+            "p_above_next": 0.75 if rank == 1 else None,
             "values": {"rank__uniform": 40.49 * rank, "cross_entropy__uniform": 1.919 + rank},
             "ranks": {"rank__uniform": rank, "cross_entropy__uniform": rank},
         }
 
     return {
+        "leader": {"proxy": "rank__uniform", "scorer": None, "reason": "beats its null", "null_p": 0.01},
         "candidates": [standing(1.0, "olmo @ 3000", 0.405), standing(2.0, "another", None)],
         "proxies_shown": ["rank__uniform", "cross_entropy__uniform"],
         "targets": [

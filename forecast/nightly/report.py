@@ -15,7 +15,7 @@ from forecast.nightly.records import Alert, Comparison, Night, night_bytes
 from forecast.proxies.token_proxies import PROXIES
 from forecast.report import html, markdown
 from forecast.report.document import Column, Document, Paragraph, Part, Section, Table, Warning
-from forecast.report.format import INTEGER, NUMBER, step_text
+from forecast.report.format import INTEGER, NUMBER, interval, step_text
 from forecast.report.records import frame_with
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ MARKDOWN, PAGE, RECORD = "report.md", "report.html", "night.json"
 _PROXIES = {proxy.name: proxy for proxy in PROXIES}
 _MOST_ROWS = 100  # of a table
 _MOST_RANKED = 20
+_RANKS = interval(0)
 
 _RUN, _TASK, _STEP = Column("run", "run"), Column("task", "task"), Column("step", "step", INTEGER)
 _CANDIDATE, _SOURCE, _ERROR = (
@@ -210,7 +211,8 @@ def frames(night: Night, last: Night | None) -> dict[str, "pl.DataFrame"]:
         "scores": frame_with([row for row in newest if row[2] not in _PROXIES], values),
         "standings": frame_with(
             [_standing(s, ranking["proxies_shown"]) for s in ranking["candidates"]],
-            f"forecast_rank:f candidate:s {' '.join(f'{name}:f' for name in ranking['proxies_shown'])} "
+            "forecast_rank:f rank_low:f rank_high:f p_above_next:f candidate:s "
+            f"{' '.join(f'{name}:f' for name in ranking['proxies_shown'])} "
             "measured:f measured_stderr:f measured_rank:f",
         ),
         "targets": frame_with(
@@ -316,6 +318,8 @@ def _ranking(night: Night, standings: "pl.DataFrame") -> list[Part]:
     shown: list[str] = night.ranking["proxies_shown"]
     columns = (
         Column("forecast_rank", "rank", NUMBER),
+        Column("rank_low", "interval", _RANKS, "Of the rank.", also=("rank_high",)),
+        Column("p_above_next", "P(above next)", NUMBER),
         _CANDIDATE,
         *(Column(name, name, NUMBER) for name in shown),
         Column("measured", "measured", NUMBER),
@@ -324,7 +328,8 @@ def _ranking(night: Night, standings: "pl.DataFrame") -> list[Part]:
     )
     cut = standings.height > _MOST_RANKED
     caption = [f"the first {_MOST_RANKED} of {standings.height} candidates"] if cut else []
-    caption += [f"by {shown[0]}"] if shown else []
+    leader = night.ranking["leader"]
+    caption.append(f"by {leader['proxy'] or leader['scorer']}: {leader['reason']}")
     parts.append(Table(standings.head(_MOST_RANKED), columns, ", ".join(caption)))
     return parts
 
@@ -332,7 +337,8 @@ def _ranking(night: Night, standings: "pl.DataFrame") -> list[Part]:
 def _standing(standing: dict[str, Any], proxies: Sequence[str]) -> tuple[Any, ...]:
     values = (standing["values"][name] for name in proxies)
     measured = (standing[name] for name in ("measured", "measured_stderr", "measured_rank"))
-    return (standing["forecast_rank"], standing["candidate"], *values, *measured)
+    rank = (standing[name] for name in ("forecast_rank", "rank_low", "rank_high", "p_above_next"))
+    return (*rank, standing["candidate"], *values, *measured)
 
 
 def _target(target: dict[str, Any]) -> tuple[Any, ...]:

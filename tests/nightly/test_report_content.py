@@ -146,6 +146,9 @@ def test_checkpoints_of_one_run_stand_along_their_steps_and_are_not_ranked() -> 
 def test_the_ranking() -> None:
     assert rows("standings", full_night())[0] == {
         "forecast_rank": 1.0,
+        "rank_low": 1.0,
+        "rank_high": 2.0,
+        "p_above_next": 0.75,
         "candidate": "olmo @ 3000",
         "rank__uniform": 40.49,
         "cross_entropy__uniform": 2.919,
@@ -158,6 +161,8 @@ def test_the_ranking() -> None:
     assert isinstance(standings, Table) and isinstance(targets, Table)
     assert [column.label for column in standings.columns] == [
         "rank",
+        "interval",
+        "P(above next)",
         "candidate",
         "rank__uniform",
         "cross_entropy__uniform",
@@ -165,8 +170,18 @@ def test_the_ranking() -> None:
         "± se",
         "measured rank",
     ]
-    assert standings.cells()[0] == ["1", "olmo @ 3000", "40.49", "2.919", "0.405", "0.03457", "1"]
-    assert standings.cells()[1][4:] == [MISSING] * 3
+    assert standings.cells()[0] == [
+        "1",
+        "[1, 2]",
+        "0.75",
+        "olmo @ 3000",
+        "40.49",
+        "2.919",
+        "0.405",
+        "0.03457",
+        "1",
+    ]
+    assert standings.cells()[1][6:] == [MISSING] * 3
     assert targets.cells() == [["mean of measured tasks", "3", "0.81", "rank__uniform", "0.98", "0.25"]]
 
 
@@ -175,7 +190,7 @@ def test_a_long_ranking_and_long_tables_say_that_they_are_cut() -> None:
     many["candidates"] = [{**many["candidates"][0], "forecast_rank": float(i)} for i in range(31)]
     table = section("Ranking", night(0, ranking=many)).parts[1]
     assert isinstance(table, Table) and table.frame.height == 20
-    assert table.caption == "the first 20 of 31 candidates, by rank__uniform"
+    assert table.caption == "the first 20 of 31 candidates, by rank__uniform: beats its null"
     failed = tuple({"candidate": str(i), "error": "x"} for i in range(1234))
     assert len(rows("failed", night(0, failed=failed))) == 1234
     table, text = section("Also failed", night(0, failed=failed)).parts
