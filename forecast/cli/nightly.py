@@ -178,6 +178,7 @@ def _print_prepared(prepared: "Prepared", as_json: bool) -> None:
 
 
 def _print_result(result: "NightResult") -> None:
+    from forecast.nightly.alert_rules import first_line
     from forecast.nightly.answer import answers
 
     night = result.night
@@ -189,7 +190,7 @@ def _print_result(result: "NightResult") -> None:
         _say(f"  waits: {waiting.checkpoint.name}: {waiting.reason}")
     for broken in night.broken:
         known = "broken" if broken.since == night.date else f"known as broken since {broken.since}"
-        _say(f"  {known}: {broken.checkpoint.name}: {broken.error}")
+        _say(f"  {known}: {broken.checkpoint.name}: {first_line(broken.error)}")
     for run in night.runs:
         if run.problem is not None:
             _say(f"  run {run.run}: {run.problem}")

@@ -103,16 +103,18 @@ def _unmatched(watch: WatchConfig, names: Sequence[str]) -> Unmatched | None:
     if not others:
         return None
     others.sort(key=lambda name: [int(x) if x.isdigit() else x for x in re.split(r"([0-9]{1,18})", name)])
+    steps = [step for name in others if (step := _step_in(watch, name)) is not None]
+    if watch.every is not None and steps and max(steps) < watch.every:
+        return None  # the first multiple is still to come
     shown = tuple(name.encode(errors="backslashreplace").decode() for name in others[:_MOST_NAMES])
-    left_out = watch.every is not None and any(_has_step(watch, name) for name in others)
-    return Unmatched(shown, len(others), watch.pattern, watch.every if left_out else None)
+    return Unmatched(shown, len(others), watch.pattern, watch.every if steps else None)
 
 
-def _has_step(watch: WatchConfig, name: str) -> bool:
+def _step_in(watch: WatchConfig, name: str) -> int | None:
     try:
-        return watch.step_in(name) is not None
+        return watch.step_in(name)
     except ValueError:  # int() refuses thousands of digits
-        return False
+        return None
 
 
 def candidate_of_checkpoint(watch: WatchConfig, checkpoint: Checkpoint, stamp: str) -> CandidateConfig:

@@ -69,8 +69,9 @@ def test_where_nothing_matches_it_is_said_what_lies_there(root: str) -> None:
     assert unmatched is not None and unmatched.every is None
     assert unmatched.names == ("checkpoint-20", "checkpoint-40", "checkpoint-100"), "by number"
     assert (unmatched.count, unmatched.patterns) == (3, ("step_{step}",))
-    by_step = look(watch(root, every=1000)).unmatched
-    assert by_step is not None and by_step.every == 1000
+    by_step = look(watch(root, every=30)).unmatched
+    assert by_step is not None and by_step.every == 30
+    assert look(watch(root, every=1000)).unmatched is None, "its first multiple is to come"
     put(root, "checkpoint-1000", MARKER)
     assert look(watch(root, every=1000)).unmatched is None
 
