@@ -193,6 +193,9 @@ def _answer(result: CorporaResult, task: str) -> list[str]:
         "" if last.cost_fraction is None else f", {_FRACTION(last.cost_fraction)} of a target run's compute"
     )
     runs = f"{last.n_seeds} runs" if (last.n_seeds or 1) > 1 else "1 run"
+    selected = ""
+    if best.n_rows > 1 and best.null.mean is not None:
+        selected = f"; the best of {best.n_rows} rows by chance: {best.null.mean:.2f}"
     targets = {
         place.corpus: result.directions[ranking.unit].sign * place.measured
         for place in ranking.places
@@ -203,8 +206,8 @@ def _answer(result: CorporaResult, task: str) -> list[str]:
         f"Choose {first.corpus} for {task}: {chances(ranking)}; ranked by {ranking.basis}{cost}."
         if certain
         else f"No certain choice for {task}: {answer(ranking)}",
-        f"How sure: decision accuracy {last.decision_accuracy:.3f}{known} (at chance: 0.5); expected "
-        f"regret {_SMALL(first.expected_regret)} in {ranking.unit}, of a corpus taken at random "
+        f"How sure: decision accuracy {last.decision_accuracy:.3f}{known} (at chance: 0.5{selected}); "
+        f"expected regret {_SMALL(first.expected_regret)} in {ranking.unit}, of a corpus taken at random "
         f"{_SMALL(at_random)}. The best of the known targets is {best_known}'s.",
         f"Next: train {runs} at {ranking.size} for every further corpus, and take the one ranked first"
         f"{_cheaper(result, task, last)}."

@@ -169,3 +169,9 @@ def test_charts_and_all_rows_are_only_in_the_page(result: CorporaResult) -> None
     assert "All rows" not in shown and "What is counted as compute" not in shown
     page = html.render(made)
     assert page.count("<svg") == 3 and "All rows" in page and "What is counted as compute" in page
+
+
+def test_answer_says_what_the_best_of_as_many_rows_reaches_by_chance(result: CorporaResult) -> None:
+    best, _ = result.best["macro"]
+    assert best.null.mean is not None
+    assert f"the best of {best.n_rows} rows by chance: {best.null.mean:.2f}" in answer(result)
