@@ -224,7 +224,7 @@ class VllmEngine:
         most = (theirs >= chosen - near).sum(1).numpy()
         broken = bool((theirs.isnan() | theirs.isposinf()).any())  # `score` says where
         wrong_rank = not bool(((least <= own.rank) & (own.rank + own.ties <= most)).all())
-        first = theirs.gather(1, torch.from_numpy(own.top1_id)[:, None].long().clamp(min=0))
+        first = theirs.gather(1, torch.tensor(own.top1_id).long()[:, None].clamp(min=0))
         wrong_first = not bool((first[:, 0] >= theirs.amax(1) - near).all())
         if not broken and (not off <= near or wrong_rank or wrong_first):
             counts = " and in rank" * wrong_rank + " and in the first choice" * wrong_first

@@ -31,6 +31,7 @@ from forecast.plan import Failure, Plan, Unit
 from forecast.scoring import TOKEN_ROW, ScoredUnit
 from forecast.storage.records import Count, UnixTime, checked, parsed_json
 
+_BEFORE_TOP1 = [name for name in TOKEN_ROW if name != "top1_id"]  # columns until statistics version 2
 _READERS = 16  # threads that wait for an object store
 
 
@@ -152,6 +153,7 @@ def read_rows(files: Iterable[tuple[str, int]]) -> pa.Table:
 
     Raises:
         DamagedUnit: a file is damaged, has another number of rows or holds impossible values.
+        InputError: a file was written by an earlier version.
     """
     listed = list(files)
     with ThreadPoolExecutor(_READERS) as pool:
@@ -178,6 +180,11 @@ def _read_rows(path: str, n_rows: int) -> tuple[pa.Table, Receipt]:
         table = file.read(use_threads=False).replace_schema_metadata(None)
         table.validate(full=True)  # polars takes text for UTF-8 unseen
         names = table.column_names  # polars panics where these are no text
+        if names == _BEFORE_TOP1:
+            raise InputError(
+                f"{path} was written by an earlier version of forecast; run `forecast score` and "
+                "`forecast aggregate` again"
+            )
         if names != list(TOKEN_ROW) or pl.DataFrame(table.slice(0, 0)).schema != TOKEN_ROW:
             raise ValueError(f"its columns are {', '.join(names)}")
         if table.num_rows != n_rows:
@@ -230,6 +237,8 @@ def _parquet(path: str) -> Iterator[pq.ParquetFile]:
 def _damage_named(path: str) -> Iterator[None]:
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # every kind of damage has its own exception
         raise DamagedUnit(
             f"{path} cannot be read: {error}; if it is damaged, delete it and run `forecast score` again",

@@ -13,7 +13,7 @@ import pytest
 from lakes import config_of, fill, solutions, tell
 
 from forecast.errors import InputError
-from forecast.lake.files import Receipt, read_receipts, read_rows, unscored_failures
+from forecast.lake.files import DamagedUnit, Receipt, read_receipts, read_rows, unscored_failures
 from forecast.plan import Plan, Unit, make_plan
 from forecast.scoring import TOKEN_ROW
 
@@ -251,3 +251,12 @@ def test_a_first_choice_that_contradicts_the_rank_is_an_error(plan: Plan, rank: 
     tell(plan, lambda *_: [{"token_id": 7, "top1_id": wrong, **rank}])
     with pytest.raises(InputError, match="impossible values"):
         rows_of(plan, plan.units[0])
+
+
+def test_rows_of_an_earlier_version_are_named_as_such_and_not_as_damaged(plan: Plan) -> None:
+    fill(plan)
+    unit = plan.units[0]
+    rewrite(plan, unit, rows_of(plan, unit).drop("top1_id"))
+    with pytest.raises(InputError, match="by an earlier version of forecast; run") as error:
+        rows_of(plan, unit)
+    assert not isinstance(error.value, DamagedUnit)
