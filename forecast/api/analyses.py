@@ -39,7 +39,7 @@ def rank_table(
     protocol: Names = (),
     scorer: Names = (),
     seed: int = 0,
-    permutations: int = 200,
+    permutations: int = 100,
     bootstraps: int = 1000,
     confidence: float = 0.95,
     workers: int | None = None,

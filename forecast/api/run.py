@@ -299,7 +299,7 @@ class RunRanking:
         protocol: Names = (),
         scorer: Names = (),
         seed: int | None = None,
-        permutations: int = 200,
+        permutations: int = 100,
         bootstraps: int = 1000,
         confidence: float | None = None,
         workers: int | None = None,

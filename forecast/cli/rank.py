@@ -67,7 +67,7 @@ Scorers = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Of folds and resampling. Default: 0.")]
 Permutations = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="For the null of each scorer. Default: 200.")
+    int | None, typer.Option(metavar="N", min=0, help="For the null of each scorer. Default: 100.")
 ]
 Bootstraps = Annotated[int | None, typer.Option(metavar="N", min=0, help="For intervals. Default: 1000.")]
 Workers = Annotated[

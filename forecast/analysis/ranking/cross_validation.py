@@ -5,7 +5,8 @@ means nothing. So the predictions of all folds are put together for each task, e
 saw neither it nor the task. Folds choose different features and scales, so each fold's predictions are first
 centred and scaled by those that the same fit makes for all candidates of the task (features alone, no score
 of the task). What this leaves of differences between folds pulls the rho down a little, in the permutations
-as in the figure itself.
+as in the figure itself. Where candidates are dealt to folds several times, every deal has its own panels, and
+the figure is the mean over all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,7 @@ class FoldPredictions:
     reason: str | None  # why there is no figure, or none of some fold
     redrawn: Array | None = None  # [D, K, C], predictions under D drawings of the tasks' instances
     takes_features: bool = True  # else permuting the candidates changes nothing, and there is no null
+    n_repeats: int = 1  # times that the candidates were dealt to folds; panels come repeat by repeat
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -120,6 +122,7 @@ def run_protocols(
                 tuple(kept),
                 reason,
                 takes_features=takes_features(scorer),
+                n_repeats=max(1, protocol.n_repeats),
             )
         )
     return outcomes
@@ -215,9 +218,9 @@ def _predicted_again(outcome: FoldPredictions, protocol: Protocol, design: Desig
 
 
 def _panel_tasks(protocol: Protocol, n_tasks: int) -> Ints:
-    """The task of each panel: every task once where folds are pooled, else those of fold after fold."""
+    """The task of each panel: all tasks of each repeat where folds are pooled, else fold after fold."""
     if protocol.pooled:
-        return np.arange(n_tasks)
+        return np.tile(np.arange(n_tasks), max(1, protocol.n_repeats))
     return np.array([t for fold in protocol.folds for t in fold.tasks], int)
 
 
@@ -229,8 +232,9 @@ def _enter(panels: Array, values: Array, protocol: Protocol, f: int) -> None:
         start = sum(len(before.tasks) for before in protocol.folds[:f])
         panels[:, start : start + len(fold.tasks)] = own
         return
+    n_tasks = values.shape[1]
     for place, t in enumerate(fold.tasks):
-        panels[:, t, fold.test] = _in_units(own[:, place])[:, fold.test]
+        panels[:, fold.repeat * n_tasks + t, fold.test] = _in_units(own[:, place])[:, fold.test]
 
 
 def _in_units(values: Array) -> Array:

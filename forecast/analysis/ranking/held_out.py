@@ -26,7 +26,14 @@ from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
 from forecast.analysis.ranking.scorers.registry import SCORERS, make_scorer, versions
 from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
 from forecast.analysis.ranking.scorers.univariate import Univariate
-from forecast.analysis.ranking.splits import KNOWN_TASKS, PROTOCOLS, UNSEEN, Protocol, make_protocol
+from forecast.analysis.ranking.splits import (
+    FOLD_REPEATS,
+    KNOWN_TASKS,
+    PROTOCOLS,
+    UNSEEN,
+    Protocol,
+    make_protocol,
+)
 from forecast.analysis.ranking.warnings import table_cautions
 from forecast.analysis.stats.rank_correlation import MIN_CANDIDATES
 from forecast.errors import ConfigError, FitError, did_you_mean
@@ -45,10 +52,11 @@ class RankOptions:
 
     scorers: tuple[str, ...] = SCORERS
     protocols: tuple[str, ...] = PROTOCOLS
-    permutations: int = 200
+    permutations: int = 100
     bootstraps: int = 1000
     confidence: float = 0.95
     seed: int = 0
+    fold_repeats: int = FOLD_REPEATS  # where chance deals candidates and tasks to folds
 
 
 @dataclass(frozen=True)
@@ -122,14 +130,16 @@ def evaluate_held_out(
             raise ConfigError(f"unknown protocol {name!r}; {did_you_mean(name, PROTOCOLS)}")
     scorers = [make_scorer(name) for name in dict.fromkeys((*options.scorers, OWN_MEAN))]
     baselines: list[Scorer] = list(FROM_SCORES)
-    design, left_out = design_of(imported.table)
-    available = _counts(imported.table, design)
-    table, design, dropped = _evaluable(imported.table, design)
+    _, left_out = design_of(imported.table)
+    table = in_content_order(imported.table)
+    design, _ = design_of(table)
+    available = _counts(table, design)
+    table, design, dropped = _evaluable(table, design)
     words = [*imported.warnings, *left_out, *dropped]
     usable_scores = np.where(design.usable, table.scores, np.nan)
     scores = permuted_scores(table.scores, design.usable, table.families, options.permutations, options.seed)
     protocols = [
-        make_protocol(name, table.families, np.isfinite(usable_scores), options.seed)
+        make_protocol(name, table.families, np.isfinite(usable_scores), options.seed, options.fold_repeats)
         for name in options.protocols
     ]
     jobs: list[Job] = [
@@ -176,10 +186,30 @@ def evaluate_held_out(
 
 
 def _places(table: CellTable, design: Design) -> tuple[NDArray[np.int64], ...]:
-    """Where the design's tasks and features are in the table's values."""
+    """Where the design's tasks, candidates and features are in the table's values."""
     tasks = [table.tasks.index(task) for task in design.tasks]
+    candidates = [table.candidates.index(name) for name in design.candidates]
     features = [table.features.index(name) for name in design.features]
-    return np.ix_(tasks, range(len(table.candidates)), features)
+    return np.ix_(tasks, candidates, features)
+
+
+def in_content_order(table: CellTable) -> CellTable:
+    """The table with its candidates sorted by their features, then scores: names decide nothing.
+
+    Folds, permutations and resamples go by places, so that renamed candidates give the same figures.
+    """
+    by_candidate = np.concatenate([table.values, table.scores[:, :, None]], axis=2).transpose(1, 0, 2)
+    keys = by_candidate.reshape(len(table.candidates), -1)
+    order = np.lexsort(keys.T[::-1]) if keys.size else np.arange(len(keys))
+    covariates = table.covariate_values
+    return replace(
+        table,
+        candidates=tuple(table.candidates[c] for c in order),
+        families=tuple(table.families[c] for c in order),
+        values=table.values[:, order],
+        scores=table.scores[:, order],
+        covariate_values=None if covariates is None else covariates[:, order],
+    )
 
 
 def _counts(table: CellTable, design: Design) -> Counts:

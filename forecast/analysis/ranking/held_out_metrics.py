@@ -29,6 +29,7 @@ from forecast.analysis.stats.family_bootstrap import (
     make_resamples,
     spread_of,
 )
+from forecast.analysis.stats.family_permutations import family_codes
 from forecast.analysis.stats.figures import number
 
 Array = NDArray[np.float64]
@@ -42,7 +43,7 @@ class ScorerRow:
 
     scorer: str
     protocol: str
-    spearman: float | None  # mean over held-out tasks (and folds)
+    spearman: float | None  # mean over held-out tasks (and folds, and repeats)
     ci_low: float | None
     ci_high: float | None
     null: Null
@@ -52,7 +53,10 @@ class ScorerRow:
     n_candidates: int  # compared; without a rho: those with scores
     n_families: int
     n_tasks: int
-    n_folds: int
+    n_folds: int  # of all repeats
+    n_repeats: int  # times that candidates were dealt to folds
+    repeat_low: float | None  # lowest and highest rho of one repeat; None with one
+    repeat_high: float | None
     n_panels: int  # rhos that the mean is over
     n_undefined: int  # panels without a rho, left out of the mean
     smallest_detectable_rho: float | None  # on one task, with a power of 0.8
@@ -96,7 +100,7 @@ class Judge:
     ) -> None:
         self._available = available
         self._table, self._confidence, self._bootstraps, self._seed = table, confidence, bootstraps, seed
-        self._families = np.unique(np.array(table.families, dtype=str), return_inverse=True)[1]
+        self._families = family_codes(table.families)
 
     def row(self, outcome: FoldPredictions, n_folds: int) -> ScorerRow:
         """All figures of one outcome."""
@@ -126,6 +130,7 @@ class Judge:
             reason = "predictions are equal for all candidates on every held-out task"
         if not outcome.takes_features and math.isfinite(figure):
             reason = reason or _NO_NULL
+        repeated = _by_repeat(rhos, outcome.n_repeats)
         covariates = self._table.covariate_values
         counts = self._available
         if math.isfinite(figure):
@@ -148,6 +153,9 @@ class Judge:
             n_families=counts.families,
             n_tasks=counts.tasks,
             n_folds=n_folds,
+            n_repeats=outcome.n_repeats,
+            repeat_low=number(min(repeated)) if repeated else None,
+            repeat_high=number(max(repeated)) if repeated else None,
             n_panels=int(defined.sum()),
             n_undefined=int((~defined).sum()) if math.isfinite(figure) else 0,
             smallest_detectable_rho=number(smallest_detectable_rho(counts.candidates, self._confidence)),
@@ -216,6 +224,15 @@ class Judge:
             number(p),
             n,
         )
+
+
+def _by_repeat(rhos: Array, n_repeats: int) -> list[float]:
+    """Mean rho of each repeat from those of the panels; none where there is one repeat."""
+    if n_repeats < 2:
+        return []
+    return [
+        float(own[np.isfinite(own)].mean()) for own in np.split(rhos, n_repeats) if np.isfinite(own).any()
+    ]
 
 
 def _rho(x: Array, y: Array) -> float:

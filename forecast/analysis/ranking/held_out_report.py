@@ -80,6 +80,14 @@ def _held_out(result: HeldOutResult) -> Section:
         Column("n_families", "families", INTEGER, wide_only=True),
         Column("n_tasks", "tasks", INTEGER, wide_only=True),
         Column("n_rhos", "rhos", INTEGER, "Rhos that the mean is over.", wide_only=True),
+        Column(
+            "repeat_low",
+            "over deals",
+            _RHO_INTERVAL,
+            "Lowest and highest rho of one deal to folds; rho is the mean over deals.",
+            wide_only=True,
+            also=("repeat_high",),
+        ),
         *(
             Column(name, name.replace("_", " ", 1), _RHO, "Partial Spearman's rho, given this covariate.")
             for name in given
@@ -97,6 +105,12 @@ def _held_out(result: HeldOutResult) -> Section:
             "Spearman's rho between forecasts and measured scores on held-out tasks. Null and p: the same "
             "pipeline on scores shuffled over candidates, alike on all tasks. Under leave-2-tasks-out a "
             "scorer may recognise the candidates; the null shows how large a rho that alone explains."
+            + (
+                f" Where chance deals candidates and tasks to folds, rho is the mean over {repeats} deals, "
+                "in the null too."
+                if (repeats := max(row.n_repeats for row in result.rows)) > 1
+                else ""
+            )
         )
     ]
 

@@ -20,6 +20,7 @@ from scipy import stats
 
 from forecast.analysis.stats.correlations import average_ranks
 from forecast.analysis.stats.family_bootstrap import MIN_FAMILIES
+from forecast.analysis.stats.family_permutations import family_codes
 from forecast.analysis.stats.figures import number
 from forecast.analysis.stats.rank_correlation import ranks
 from forecast.analysis.stats.rank_intervals import p_above_next, rank_intervals
@@ -92,9 +93,10 @@ def order_of(
     low = high = above = np.full(len(order), np.nan)
     if reason is None:
         slope, error = map(float, _fit(forecast[both], standing[both]))
-        names = np.unique(np.array(families, dtype=str), return_inverse=True)[1]
         over = OVER_CANDIDATES
-        drawn = _draws(forecast, standing, both, names, draws, seed)[:, order]  # [draws, places]
+        drawn = _draws(forecast, standing, both, family_codes(families), draws, seed)[
+            :, order
+        ]  # [draws, places]
         placed = len(order) + 1 - average_ranks(drawn)
         tail = (1 - confidence) / 2
         low, high = np.quantile(placed, [tail, 1 - tail], axis=0, method="closest_observation")

@@ -20,6 +20,12 @@ Ints = NDArray[np.int64]
 _ALL_ORDERS = 8  # candidates of which every order may be taken
 
 
+def family_codes(families: Sequence[Hashable]) -> Ints:
+    """A number [n] for the family of each candidate, by first appearance: names have no influence."""
+    codes: dict[Hashable, int] = {}
+    return np.array([codes.setdefault(family, len(codes)) for family in families], int)
+
+
 def family_orders(families: Sequence[Hashable], permutations: int, seed: int) -> Ints:
     """Orders of n candidates, [B, n]: place i gets the value of candidate `orders[b, i]`.
 

@@ -217,3 +217,46 @@ def test_a_covariate_has_a_row_and_takes_away_what_it_explains() -> None:
     assert scorer.spearman is not None and scorer.spearman > 0.7
     partial = scorer.partial["parameters"]
     assert partial is not None and abs(partial) < 0.45
+
+
+def test_renamed_and_reordered_candidates_have_the_same_figures() -> None:
+    table = world("ability", 1, 12, 4, 6, family=2)
+    order = np.random.default_rng(1).permutation(12)
+    renamed = replace(
+        table,
+        candidates=tuple(f"x{i:02d}" for i in range(12)),
+        families=tuple(table.families[c][::-1] + "z" for c in order),
+        values=table.values[:, order],
+        scores=table.scores[:, order],
+    )
+    before, after = (report(t, scorers=("univariate",), protocols=PROTOCOLS) for t in (table, renamed))
+    assert [(r.spearman, r.ci_low, r.null) for r in after.rows] == [
+        (r.spearman, r.ci_low, r.null) for r in before.rows
+    ]
+
+
+def test_mean_over_deals_varies_less_with_the_seed_and_lies_within_them() -> None:
+    table = world("ability", 1, 12, 4, 6)
+
+    def rows(repeats: int) -> list[ScorerRow]:
+        return [
+            row(
+                report(
+                    table,
+                    seed=seed,
+                    fold_repeats=repeats,
+                    permutations=0,
+                    bootstraps=2,
+                    protocols=HONEST,
+                    scorers=("univariate",),
+                ),
+                "univariate",
+                LEAVE_MODELS_OUT,
+            )
+            for seed in range(12)
+        ]
+
+    once, thrice = rows(1), rows(3)
+    assert np.std([r.spearman for r in thrice]) < 0.8 * np.std([r.spearman for r in once])
+    assert all(r.repeat_low is None for r in once)
+    assert all(r.repeat_low <= r.spearman <= r.repeat_high and r.n_repeats == 3 for r in thrice)  # type: ignore[operator]

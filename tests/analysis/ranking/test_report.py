@@ -257,6 +257,7 @@ def test_held_out_tables_are_the_result(held_out: HeldOutResult) -> None:
         "n_families",
         "n_tasks",
         "n_rhos",
+        "repeat_low",
         "smallest_detectable_rho",
     ]
     protocols = list(dict.fromkeys(scorers.frame["protocol"]))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from forecast.analysis.ranking.splits import (
+    KNOWN_TASKS,
     LEAVE_2_TASKS_OUT,
     LEAVE_FAMILIES_OUT,
     LEAVE_MODELS_OUT,
@@ -56,6 +57,24 @@ def test_seeds_deal_differently_and_repeat() -> None:
         return [fold.test.tobytes() for fold in made.folds]
 
     assert tests(0) == tests(0) != tests(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_tasks", "size", "repeats"),
+    [
+        (LEAVE_MODELS_OUT, 3, 1, 3),  # 17 candidates in 6 groups
+        (LEAVE_FAMILIES_OUT, 3, 3, 1),  # a group for each of 6 families, a task at a time
+        (LEAVE_FAMILIES_OUT, 5, 3, 3),  # tasks in pairs
+        (KNOWN_TASKS, 5, 3, 1),  # all tasks together
+    ],
+)
+def test_folds_are_repeated_where_chance_deals_them(name: str, n_tasks: int, size: int, repeats: int) -> None:
+    protocol = make_protocol(name, families(17, size), np.ones((n_tasks, 17), bool), 1, repeats=3)
+    assert protocol.n_repeats == repeats
+    held = np.zeros((repeats, n_tasks, 17), int)
+    for fold in protocol.folds:
+        held[fold.repeat][np.ix_(fold.tasks, fold.test)] += 1
+    assert (held == 1).all()
 
 
 def test_groups_are_dealt_evenly_by_those_that_count() -> None:
