@@ -9,7 +9,15 @@ from forecast.report.format import figure, step_text
 def answers(night: Night) -> tuple[str, ...]:
     """One sentence for each watched run, in their order."""
     best = {one.run: one for one in night.best_so_far}
-    return tuple(_answer(run, best.get(run.run)) for run in night.runs)
+    return tuple(_answer(run, best.get(run.run)) + _newer(run, night) for run in night.runs)
+
+
+def _newer(run: WatchedRun, night: Night) -> str:
+    """What is newer than the newest that was scored, and has no numbers."""
+    newest = run.steps[-1] if run.steps else -1
+    steps = [b.checkpoint.step for b in night.broken if b.checkpoint.run == run.run]
+    broken = [step_text(step) for step in steps if step > newest]
+    return f" Newer, but broken: step {', '.join(broken)}." if broken else ""
 
 
 def _answer(run: WatchedRun, best: BestSoFar | None) -> str:

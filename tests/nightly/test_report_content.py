@@ -3,10 +3,22 @@
 from dataclasses import replace
 from typing import Any
 
-from nights import ALERT, DAYS, FINAL, before, best_by, compared, full_night, night, ranking, series
+from nights import (
+    ALERT,
+    DAYS,
+    FINAL,
+    before,
+    best_by,
+    checkpoint,
+    compared,
+    full_night,
+    night,
+    ranking,
+    series,
+)
 
 from forecast.nightly.answer import answers
-from forecast.nightly.records import Night, Value, WatchedRun
+from forecast.nightly.records import Broken, Night, Value, WatchedRun
 from forecast.nightly.report import document, frames
 from forecast.report.document import Chart, Paragraph, Section, Table, Warning
 from forecast.report.format import MISSING
@@ -121,6 +133,12 @@ def test_a_checkpoint_that_gained_on_a_spike_alone_is_worse_than_the_best_so_far
         replace(spike, runs=(WatchedRun("olmo", (1000, 2000, 3000, 4000), None, DAYS[0], None),))
     )
     assert "4,000 (5.71), is worse than" in answer and "step 2,000 (4.36" in answer
+
+
+def test_the_answer_names_broken_checkpoints_that_are_newer_than_the_newest_scored() -> None:
+    broken = (Broken(checkpoint(2500), "x", DAYS[0]), Broken(checkpoint(4000), "x", DAYS[0]))
+    first, second = answers(replace(full_night(), broken=broken))
+    assert "4,000" in first and "2,500" not in first and "4,000" not in second
 
 
 def test_the_first_checkpoint_has_no_change_and_no_zero() -> None:

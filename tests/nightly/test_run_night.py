@@ -349,7 +349,7 @@ def test_a_forecast_that_falls_is_an_alert(house: House) -> None:
         "write_report",
         *(
             pytest.param(stage, marks=pytest.mark.slow)
-            for stage in ("score", "aggregate", "save_state", "deliver", "last save")
+            for stage in ("score", "aggregate", "save_state", "write_index", "deliver", "last save")
         ),
     ],
 )
