@@ -93,6 +93,26 @@ def test_intervals_hold_where_instances_are_normal() -> None:
         assert 0.93 < held / 1000 < 0.97
 
 
+@pytest.mark.parametrize("checkpoints", [5, 20])
+def test_on_a_plateau_the_luckiest_before_makes_the_newest_worse_no_more_often_than_nominal(
+    checkpoints: int,
+) -> None:
+    rng = np.random.default_rng(2)
+    worse = better = 0
+    for _ in range(400):
+        texts = rng.normal(size=(checkpoints, 32))
+        means = texts.mean(axis=1)
+        sd = {
+            (now + 1, then + 1): (32, float((texts[now] - texts[then]).std(ddof=1)))
+            for now in range(checkpoints)
+            for then in range(now)
+        }
+        newest = compare("r", "m", {"t": Series(-1, dict(enumerate(means.tolist(), 1)), sd)})[-1]
+        worse += newest.verdict == "worse"
+        better += newest.verdict == "better"
+    assert worse <= 0.045 * 400 and better <= 0.02 * 400
+
+
 def test_a_setback_as_large_as_usual_is_no_spike() -> None:
     calm = along(2.0, 1.9, 1.8, 1.7, 1.9)
     assert [is_spike(calm, i, -1, 0.05) for i in range(5)] == [False] * 4 + [True]
