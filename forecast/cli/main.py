@@ -127,7 +127,7 @@ def run(
         print_json({"score": scored, "rank": ranked.as_record()})
     else:
         report = ranked.report()
-        out.print(render(report) if all_ else Short(report))
+        out.print(render(report, wide=True) if all_ else Short(report))
         print_failures(ranked.failed)  # those of scoring among them
         out.print(f"\nresults: {loaded.config.output}", soft_wrap=True)
         if "FORECAST_JOB" not in os.environ:  # a job's files are not for those who read its log

@@ -9,13 +9,14 @@ import numpy as np
 
 from forecast.analysis.checkpoints.forecast import forecast_checkpoints
 from forecast.analysis.checkpoints.forecast_run import COMBINED_KEY, CheckpointsOptions, RunForecast
-from forecast.analysis.checkpoints.runs_from_run import chance_levels, run_name, runs_of
+from forecast.analysis.checkpoints.runs_from_run import chance_levels, runs_of
 from forecast.analysis.checkpoints.training_runs import Run, Runs
 from forecast.config.nightly import NightlyConfig, NightlyForecast, ProxyFell, Spike, WatchConfig
 from forecast.errors import ForecastError
 from forecast.nightly.checkpoint_candidates import Watched
 from forecast.nightly.records import ALL_TASKS, EndForecast, Value
 from forecast.plan import Failure
+from forecast.warehouse.run_name import run_name
 
 NotForecast = dict[str, str]  # run, task, error
 

@@ -88,7 +88,7 @@ def emit(
     if as_json:
         print_json(record())
     else:
-        out.print(render(document()) if everything else Short(document()))
+        out.print(render(document(), wide=True) if everything else Short(document()))
         print_failures(failed)
     if html is not None:
         err.print(f"report: {html}", soft_wrap=True)

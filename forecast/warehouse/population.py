@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from forecast.errors import NoDataError, shortened
 from forecast.proxies.byte_proxies import BITS_PER_BYTE, byte_name
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY, PROXIES
+from forecast.warehouse.run_name import RUN_COLUMNS, run_name
 
 Array = NDArray[np.float64]
 # What a proxy's mean is over; auto: bytes where the candidates tokenize the texts in different ways.
@@ -95,6 +96,14 @@ class Population:
     rbridge: Mapping[str, Array] = field(default_factory=dict)  # by task [C]; nats, NaN where there is none
     over: Literal["tokens", "bytes"] = "tokens"  # what the proxies are means over
     tokenizations: int = 1  # ways in which the candidates tokenize the texts
+    steps: tuple[int | None, ...] = ()  # of checkpoints of training runs; (): not known of any candidate
+    runs: tuple[str | None, ...] = ()  # whose checkpoints they are
+
+    @property
+    def one_run(self) -> str | None:
+        """The training run whose checkpoints all candidates are; None where they are not."""
+        runs = set(self.runs)
+        return next(iter(runs)) if len(runs) == 1 and len(self.candidates) > 1 else None
 
     def tasks_for(self, target: str, configured: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         """Tasks whose proxies forecast a target: as configured, else the task of that name, else all."""
@@ -129,10 +138,15 @@ def _population(db: duckdb.DuckDBPyConnection, over: Over) -> Population:
     rows = db.execute(
         "SELECT candidate, candidate_id, family, parameters, "
         "6.0 * coalesce(active_parameters, parameters - coalesce(input_embedding, 0)) "
-        "* nullif(training_tokens, 0) FROM candidates "
+        f"* nullif(training_tokens, 0), step, {', '.join(RUN_COLUMNS)} FROM candidates "
         "WHERE status = 'complete' ORDER BY place"
     ).fetchall()
-    names, ids, families, parameters, flops = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    names, ids, families, parameters, flops, steps, *of_run = (
+        zip(*rows, strict=True) if rows else ((),) * (6 + len(RUN_COLUMNS))
+    )
+    runs = tuple(
+        None if step is None else run_name(parts) for step, *parts in zip(steps, *of_run, strict=True)
+    )
     read = [t for (t,) in db.execute("SELECT DISTINCT task FROM instance_proxies ORDER BY task").fetchall()]
     generic = _generic_tasks(db)
     tasks = [task for task in read if task not in generic]
@@ -154,7 +168,9 @@ def _population(db: duckdb.DuckDBPyConnection, over: Over) -> Population:
         proxies = {task: _task_proxies(db, task, ids, unit) for task in tasks}
     texts = _generic(db, ids, [task for task in read if task in generic])
     targets, rbridge = _targets(db, names), _rbridge(db, ids)
-    return Population(names, ids, families, parameters, proxies, targets, flops, texts, rbridge, unit, ways)
+    return Population(
+        names, ids, families, parameters, proxies, targets, flops, texts, rbridge, unit, ways, steps, runs
+    )
 
 
 def tokenizations(db: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> int:

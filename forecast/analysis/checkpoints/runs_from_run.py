@@ -1,13 +1,13 @@
 """Training runs from the warehouse: candidates with a `step` are checkpoints of a training run."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 import duckdb
 
 from forecast.analysis.checkpoints.training_runs import RunRow, Runs, build_runs
 from forecast.errors import ConfigError, InputError, NoDataError, did_you_mean
 from forecast.warehouse.build import DIRECT_METRIC
+from forecast.warehouse.run_name import RUN_COLUMNS, run_name
 
 _CHECKPOINTS = "candidates WHERE status = 'complete' AND step IS NOT NULL"
 
@@ -29,7 +29,7 @@ def runs_of(
         ConfigError: a metric that is not measured.
     """
     rows = db.execute(
-        "SELECT candidate, step, training_tokens, family, corpus, seed, quantize_bits, drop_layers "
+        f"SELECT candidate, step, training_tokens, {', '.join(RUN_COLUMNS)} "
         f"FROM {_CHECKPOINTS} ORDER BY place"
     ).fetchall()
     if not rows:
@@ -91,11 +91,3 @@ def chance_levels(db: duckdb.DuckDBPyConnection, target: str) -> dict[str, float
             ") SEMI JOIN choice_results USING (task, instance_id) GROUP BY task ORDER BY task"
         ).fetchall()
     )
-
-
-def run_name(parts: Sequence[object]) -> str:
-    """The run of a checkpoint with this family, corpus, seed, bits of rounding and layers dropped."""
-    family, *rest = parts
-    words = ("corpus {}", "seed {}", "{}-bit", "without layers {}")
-    known = [word.format(value) for word, value in zip(words, rest, strict=True) if value is not None]
-    return ", ".join([str(family or "run"), *known])

@@ -93,6 +93,13 @@ def answer(ranking: Ranking | None, held_out: HeldOutResult | None = None) -> tu
         return ("No ranking can be evaluated.", "Next: see the notes for what is missing.")
     first = found[0]
     leads = f"{first.candidate} leads"
+    if ranking is not None and ranking.run is not None:
+        newest = ranking.standings[-1]
+        found = sorted(ranking.standings, key=lambda standing: standing.rank)
+        first = found[0]
+        leads = f"{first.candidate} is the best checkpoint of {ranking.run} so far"
+        if newest is not first:
+            leads += f" (the newest, {newest.candidate}, is number {newest.rank:g})"
     if first.rank_low is not None and first.rank_high is not None:
         leads += f", rank {RANKS(first.rank_low, first.rank_high)} of {len(found)} over {_over(found)}"
     if first.p_above_next is not None and len(found) > 1:
@@ -138,6 +145,7 @@ def _run_standings(ranking: Ranking) -> Section:
     confidence = f"{100 * ranking.confidence:g}%"
     over = _over(ranking.standings)
     columns = (
+        *([Column("step", "step", INTEGER)] if ranking.run else []),
         Column("rank", "rank", NUMBER, "By the leader; 1 is best."),
         Column(
             "rank_low",
@@ -165,8 +173,9 @@ def _run_standings(ranking: Ranking) -> Section:
             for name in ranking.shown
         ),
     )
+    what = f"checkpoints of {ranking.run} along the steps" if ranking.run else "candidates"
     caption = (
-        f"{len(ranking.standings)} candidates by {ranking.leader.name} over {ranking.over}; {against}"
+        f"{len(ranking.standings)} {what} by {ranking.leader.name} over {ranking.over}; {against}"
         f"rank intervals over {over or 'nothing: see the notes'}; instances read: {read}"
     )
     frame = ranking.frames()["standings"]

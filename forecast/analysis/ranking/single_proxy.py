@@ -123,10 +123,11 @@ class Ranking:
     """The result of `forecast rank`."""
 
     leader: Leader
-    standings: tuple[Standing, ...]  # in the leader's order
+    standings: tuple[Standing, ...]  # in the leader's order, or along the steps of `run`
     shown: tuple[str, ...]  # proxies in the table; the first is the leader, where that is a proxy
     reports: tuple[TargetCorrelations, ...]  # the first one is what the order is learned from
     n_instances: dict[str, int]  # by task
+    run: str | None  # the training run whose checkpoints all candidates are; they stand along its steps
     over: str  # what the proxies are means over: tokens or bytes
     confidence: float
     warnings: tuple[str, ...]
@@ -181,6 +182,7 @@ def rank_candidates(population: Population, settings: RankingConfig) -> Ranking:
         shown=shown,
         reports=tuple(reports),
         n_instances={task: len(proxies.instances) for task, proxies in population.proxies.items()},
+        run=population.one_run,
         over=population.over,
         confidence=settings.confidence,
         warnings=tuple(warnings),

@@ -36,6 +36,7 @@ class Standing:
     candidate: str
     family: str | None
     parameters: int | None
+    step: int | None  # of a checkpoint of a training run
     rank: float  # by the leader, 1 is best, ties share
     rank_low: float | None
     rank_high: float | None
@@ -59,7 +60,7 @@ def standings_of(
     turned: frozenset[str],
     order: Order | None,
 ) -> tuple[tuple[Standing, ...], str | None]:
-    """Best first, and why intervals are not over candidates and families.
+    """Best first, or along the steps of one run; and why intervals are not over candidates and families.
 
     Args:
         report: what the evidence is about; None where nothing is measured.
@@ -95,6 +96,7 @@ def standings_of(
             candidate=name,
             family=population.families[i],
             parameters=population.parameters[i],
+            step=population.steps[i] if population.steps else None,
             rank=place.rank if place else float(len(places) + 1),
             rank_low=low,
             rank_high=high,
@@ -107,7 +109,8 @@ def standings_of(
             values={proxy: float(means[i, _PLACES[proxy]]) for proxy in shown},
             ranks={proxy: float(own_ranks[proxy][i]) for proxy in shown},
         )
-        found.append((position, name, standing))
+        along = standing.step if population.one_run is not None else None
+        found.append((position if along is None else along, name, standing))
     return tuple(standing for *_, standing in sorted(found, key=lambda row: row[:2])), order.reason
 
 

@@ -9,6 +9,7 @@ from populations import PLACE, SIGNS, measured, noise, population_of, task_of
 from forecast.analysis.ranking.feature_table_from_run import cells_of
 from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions, evaluate_held_out
 from forecast.analysis.ranking.leader import DEFAULT_PROXY, held_out_leader
+from forecast.analysis.ranking.report import answer
 from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates, with_held_out
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
@@ -118,3 +119,15 @@ def test_two_names_of_one_model_stand_at_one_place() -> None:
     assert ranking.leader.scorer == "univariate" and len(ranking.standings) == 12
     by_name = {s.candidate: s for s in ranking.standings}
     assert by_name["c00"].rank == by_name["c11"].rank and by_name["c00"].value == by_name["c11"].value
+
+
+def test_checkpoints_of_one_run_stand_along_the_steps_with_the_best_so_far() -> None:
+    bare = replace(world(0, 0.0), targets=())
+    steps = tuple(100 * (12 - i) for i in range(12))
+    ranking = rank_candidates(replace(bare, steps=steps, runs=("mine",) * 12), SETTINGS)
+    assert [s.step for s in ranking.standings] == sorted(steps) and ranking.run == "mine"
+    best = min(ranking.standings, key=lambda s: s.rank)
+    assert answer(ranking)[0].startswith(f"{best.candidate} is the best checkpoint of mine so far")
+    mixed = rank_candidates(replace(bare, steps=steps, runs=("mine",) * 6 + ("other",) * 6), SETTINGS)
+    assert mixed.run is None and [s.rank for s in mixed.standings] == sorted(s.rank for s in mixed.standings)
+    assert {s.step for s in mixed.standings} == set(steps)
