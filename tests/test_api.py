@@ -5,6 +5,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +19,7 @@ from worlds import csv_of, world
 import forecast
 from forecast.analysis.ranking.feature_table import design_of
 from forecast.analysis.ranking.feature_table_from_file import read_table
-from forecast.analysis.ranking.scorers.registry import save
+from forecast.analysis.ranking.scorers.registry import SCORERS, save
 from forecast.api import RunRanking
 from forecast.api.arguments import RANGES
 from forecast.cli.main import app
@@ -166,6 +167,42 @@ def test_held_out_of_a_run_reports_its_progress(run: forecast.Run) -> None:
         run.rank().held_out(protocol="leave-model-out")
 
 
+def test_second_ranking_computes_nothing_and_is_equal(
+    run: forecast.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = run.rank(held_out=False)
+    before = first.held_out(**QUICK)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("forecast.analysis.ranking.single_proxy.rank_candidates", refuse)
+    monkeypatch.setattr("forecast.analysis.ranking.held_out.evaluate_held_out", refuse)
+    again = run.rank(held_out=False)
+    assert again.ranking == first.ranking
+    after = again.held_out(**QUICK)
+    assert before is not None and after is not None and before.fitted is not None
+    assert replace(after, fitted=None) == replace(before, fitted=None)
+    save(before.fitted, tmp_path / "before.json")
+    assert after.fitted is not None
+    save(after.fitted, tmp_path / "after.json")
+    assert (tmp_path / "after.json").read_bytes() == (tmp_path / "before.json").read_bytes()
+    with pytest.raises(AssertionError, match="computed again"):
+        run.rank("bytes", held_out=False)
+    with pytest.raises(AssertionError, match="computed again"):
+        again.held_out(**{**QUICK, "permutations": 8})
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_kept_scorers_score_as_before(run: forecast.Run, scorer: str) -> None:
+    options = {**QUICK, "scorer": scorer, "protocol": "leave-models-out", "permutations": 0}
+    fresh, kept = (run.rank(held_out=False).held_out(**options) for _ in range(2))
+    assert fresh is not None and kept is not None
+    if fresh.fitted is not None and kept.fitted is not None:
+        assert kept.fitted.as_record() == fresh.fitted.as_record()
+    assert (fresh.fitted is None) == (kept.fitted is None)
+
+
 def test_a_trajectory_is_the_one_that_the_command_shows(run: forecast.Run, config: Path) -> None:
     code, out, err = run_forecast("show", config, "--candidate", "m2", "--json")
     assert code == 0, err
@@ -214,7 +251,7 @@ def options_of(command: str) -> dict[str, object]:
 def test_arguments_and_defaults_are_those_of_the_command(
     command: str, function: Callable[..., object]
 ) -> None:
-    beside = {"self", "run", "source", "on_progress", "on_event", "show", "watch"}
+    beside = {"self", "run", "source", "on_progress", "on_note", "on_event", "show", "watch"}
     if command == "rank":
         beside.add("confidence")  # a run's is in its configuration
     own = {n: p.default for n, p in inspect.signature(function).parameters.items() if n not in beside}

@@ -1,7 +1,7 @@
 """A configuration and what has been computed for it: score, aggregate, rank, read."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     from forecast.plan import Failure, Plan
     from forecast.report.document import Document
     from forecast.warehouse.population import Population
+
+KEPT = "kept"  # folder of the output: results of rankings, safe to delete
 
 
 def load(path: str | Path) -> "Run":
@@ -169,12 +171,14 @@ class Run:
         *,
         held_out: bool = True,
         on_progress: OnProgress | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> "RunRanking":
         """The standings, led by what the evidence allows, and every proxy against what is measured.
 
         Args:
             over: what a proxy's mean is over; auto: bytes where the candidates tokenize the texts in
                 different ways, since means over tokens do not compare between tokenizers, else tokens.
+            on_note: told of kept results that cannot be used.
             held_out: also evaluate scorers on models not seen, which may take minutes with many candidates;
                 False: the leader is chosen among single proxies.
 
@@ -182,15 +186,27 @@ class Run:
             ConfigError: `over` is something else.
             NoDataError: nothing has been aggregated yet, or there is nothing to rank by.
         """
-        from forecast.analysis.ranking.single_proxy import rank_candidates
+        from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
+        from forecast.storage import join
+        from forecast.storage.kept import kept_or_computed
         from forecast.warehouse.population import load_population
 
         one_of("--over", over, ("auto", "tokens", "bytes"))
         with self.warehouse() as db:
             population = load_population(db, over)
-        ranking = rank_candidates(population, self.config.ranking)
+        settings = self.config.ranking
+        ranking = kept_or_computed(
+            join(self.config.output, KEPT),
+            "ranking",
+            Ranking,
+            (population, settings),
+            lambda: rank_candidates(population, settings),
+            on_note or ignore,
+        )
         ranked = RunRanking(self.config, self.source, population, ranking, self.failed)
-        return ranked.led_by(ranked.held_out(on_progress=on_progress)) if held_out else ranked
+        return (
+            ranked.led_by(ranked.held_out(on_progress=on_progress, on_note=on_note)) if held_out else ranked
+        )
 
     def show(
         self,
@@ -304,6 +320,7 @@ class RunRanking:
         confidence: float | None = None,
         workers: int | None = None,
         on_progress: OnProgress | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> "HeldOutResult | None":
         """Scorers under held-out evaluation, with their nulls; None where nothing is measured. Takes a while.
 
@@ -314,12 +331,15 @@ class RunRanking:
             permutations: for the null of each scorer.
             bootstraps: for intervals.
             workers: processes; None: one for each core.
+            on_note: told of a kept result that cannot be used.
 
         Raises:
             ConfigError: a number out of range, an unknown scorer, protocol or feature.
         """
         from forecast.analysis.ranking.feature_table_from_run import cells_of
-        from forecast.analysis.ranking.held_out import evaluate_held_out
+        from forecast.analysis.ranking.held_out import HeldOutResult, evaluate_held_out
+        from forecast.storage import join
+        from forecast.storage.kept import kept_or_computed
 
         check_ranges(workers=workers)
         if not self.ranking.reports:
@@ -333,13 +353,25 @@ class RunRanking:
             settings.confidence if confidence is None else confidence,
             settings.seed if seed is None else seed,
         )
-        cells = cells_of(self.population, settings, None if features is None else names(features))
-        return evaluate_held_out(
-            cells.imported,
-            options,
-            redraw=cells.redraw,
-            workers=workers or cores(),
-            on_cost=on_progress or ignore,
+        own = None if features is None else names(features)
+
+        def evaluated() -> HeldOutResult:
+            cells = cells_of(self.population, settings, own)
+            return evaluate_held_out(
+                cells.imported,
+                options,
+                redraw=cells.redraw,
+                workers=workers or cores(),
+                on_cost=on_progress or ignore,
+            )
+
+        return kept_or_computed(
+            join(self.config.output, KEPT),
+            "held-out",
+            HeldOutResult,
+            (self.population, settings, own, options),
+            evaluated,
+            on_note or ignore,
         )
 
     def as_record(self) -> dict[str, Any]:

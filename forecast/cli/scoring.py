@@ -43,11 +43,15 @@ def ranking_of(
 ) -> api.RunRanking:
     """As `Run.rank`, with progress; `options` are those of `RunRanking.held_out`."""
     with err.status("ranking"):
-        ranked = run.rank(over, held_out=False)
+        ranked = run.rank(over, held_out=False, on_note=_note)
     if not held_out:
         return ranked
     with WorkProgress(err, "scorers and their nulls") as progress:
-        return ranked.led_by(ranked.held_out(on_progress=progress.advance, **options))
+        return ranked.led_by(ranked.held_out(on_progress=progress.advance, on_note=_note, **options))
+
+
+def _note(words: str) -> None:
+    err.print("note: " + words, style="yellow", soft_wrap=True)
 
 
 def print_event(event: Event) -> None:
@@ -60,7 +64,7 @@ def print_event(event: Event) -> None:
     elif kind == "failed":
         err.print(event["error"], style="red")
     elif kind == "note":
-        err.print("note: " + event["note"], style="yellow", soft_wrap=True)
+        _note(event["note"])
     elif kind == "trouble":
         err.print(event["error"], style="yellow", soft_wrap=True)
     elif _log_is_json():

@@ -43,6 +43,12 @@ def checked(kind: type[T], value: Any, extra: Literal["forbid", "allow"] = "forb
         raise ValueError(f"{where or kind.__name__}: {first['msg']}") from None
 
 
+def plain(kind: type[T], value: T) -> Any:
+    """What `checked` reads again: mappings, sequences and plain values."""
+    hashable: Any = kind
+    return _adapter(hashable).dump_python(value)
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
 
 from forecast.analysis.ranking.cross_validation import (
     FoldPredictions,
@@ -23,7 +24,7 @@ from forecast.analysis.ranking.permutation_null import BestOfMany, Null, best_of
 from forecast.analysis.ranking.rank_uncertainty import Order, Place, mean_of_tasks, order_of
 from forecast.analysis.ranking.scorers.base import Fitted, Scorer
 from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
-from forecast.analysis.ranking.scorers.registry import SCORERS, make_scorer, versions
+from forecast.analysis.ranking.scorers.registry import SCORERS, fitted_of, make_scorer, record_of, versions
 from forecast.analysis.ranking.scorers.score_baselines import FROM_SCORES
 from forecast.analysis.ranking.scorers.univariate import Univariate
 from forecast.analysis.ranking.splits import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from forecast.report.document import Document
 
 Array = NDArray[np.float64]
+KeptFitted = Annotated[Fitted, PlainValidator(fitted_of), PlainSerializer(record_of)]
 _DRAWINGS = 100  # of instances; drawings of families take them in turn
 
 
@@ -73,7 +75,7 @@ class HeldOutResult:
     n_tasks: int
     n_features: int
     options: RankOptions
-    fitted: Fitted | None  # the scorer with the highest held-out rho, fitted to all cells
+    fitted: KeptFitted | None  # the scorer with the highest held-out rho, fitted to all cells
     warnings: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
 

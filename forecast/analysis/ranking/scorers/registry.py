@@ -40,8 +40,27 @@ def make_scorer(name: str) -> Scorer:
 
 def save(fitted: Fitted, path: str | Path) -> None:
     """Write what was learned as JSON, with the feature list and the versions it was learned with."""
-    record = {"format": FORMAT, **fitted.as_record(), "versions": versions()}
+    record = {**record_of(fitted), "versions": versions()}
     Path(path).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def record_of(fitted: Fitted) -> dict[str, Any]:
+    """What was learned, for JSON."""
+    return {"format": FORMAT, **fitted.as_record()}
+
+
+def fitted_of(record: dict[str, Any]) -> Fitted:
+    """What `record_of` gave.
+
+    Raises:
+        ValueError: of another format, or damaged.
+    """
+    if record.get("format") != FORMAT:
+        raise ValueError(f"format {record.get('format')!r}, expected {FORMAT}")
+    try:
+        return _fitted(record)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"damaged ({error!r})") from error
 
 
 def versions() -> dict[str, str]:
