@@ -72,6 +72,7 @@ def test_held_out_figures_decide_where_they_exist() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_held_out_leader_is_the_default_in_95_of_100_worlds_without_a_signal() -> None:
     leaders = [ranked(world(seed, 0.0), ("univariate", "ranksvm-linear"))[0].leader for seed in range(100)]
     assert sum(leader.proxy == DEFAULT_PROXY for leader in leaders) >= 92
