@@ -19,8 +19,7 @@ from forecast.errors import ConfigError, InterruptedRun
 from forecast.inputs.models.resolve import resolve_candidate
 from forecast.nightly.discovery import candidate_of_checkpoint, look
 from forecast.nightly.run_night import prepare
-from forecast.plan import make_plan
-from forecast.warehouse.build import imported_scores
+from forecast.plan import imported_scores, make_plan
 
 NOT_UTF8 = os.fsdecode(b"\xff\xfe")
 
@@ -147,7 +146,8 @@ def test_any_error_of_a_reader_is_a_failure_with_its_file(
     )
     plan = make_plan(config, lambda s, c: fail() if s.name == "bad" else resolve_candidate(s, c))
     assert [c.name for c in plan.candidates] == ["good"] and {u.shard.task for u in plan.units} == {"t", "c"}
-    (failure,) = plan.failures
+    failure, no_scores = plan.failures  # the file of scores is not there
+    assert no_scores.subject == "measured_scores"
     assert failure.error.startswith("candidate 'bad': fake://1 cannot be read: " + type(error).__name__)
 
     for reader, task in (("load_trajectories", "t"), ("load_choices", "c")):
@@ -155,12 +155,12 @@ def test_any_error_of_a_reader_is_a_failure_with_its_file(
             patch.setattr(f"forecast.plan.{reader}", fail)
             plan = make_plan(config)
         assert {u.shard.task for u in plan.units} == {"t", "c"} - {task}
-        (failure,) = plan.failures
+        failure, _ = plan.failures
         assert (failure.subject, failure.name) == ("task", task) and str(tmp_path) in failure.error
 
-    monkeypatch.setattr("forecast.warehouse.build.load_scores", fail)
-    scores, (failure,) = imported_scores(config)
-    assert scores == [] and failure.subject == "measured_scores" and str(tmp_path) in failure.error
+    monkeypatch.setattr("forecast.plan.load_scores", fail)
+    scores, (failure,), _ = imported_scores(config)
+    assert scores == () and failure.subject == "measured_scores" and str(tmp_path) in failure.error
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, InterruptedRun])
