@@ -10,7 +10,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from forecast.report.document import Document
+from forecast.report.document import Document, Warning
 from forecast.safe_text import clean, printable, without_secrets
 
 _BEYOND_BASIC = re.compile("[\U00010000-\U0010ffff]")
@@ -75,6 +75,7 @@ def _template() -> "jinja2.Template":
         loader=jinja2.PackageLoader("forecast.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"clean": clean, "printable": printable}
+    environment.tests["warning"] = lambda part: isinstance(part, Warning)
     environment.globals["svg"] = svg
     return environment.get_template("document.html")
 
