@@ -290,11 +290,23 @@ def pull(
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     at = "--address http://HEAD:8265"
-    app.command(epilog=f"Example: forecast submit configs/demo.yaml {at} --output s3://bucket/demo")(submit)
-    app.command(epilog=f"Examples: forecast jobs {at} --json; forecast jobs forecast-demo-1a2b {at}")(jobs)
-    app.command(epilog=f"Example: forecast logs forecast-demo-1a2b {at} --follow")(logs)
-    app.command(epilog=f"Example: forecast stop forecast-demo-1a2b {at}")(stop)
-    app.command(epilog=f"Example: forecast pull configs/demo.yaml {at}")(pull)
+    app.command(
+        rich_help_panel="Jobs on a cluster",
+        epilog=f"Example: forecast submit configs/demo.yaml {at} --output s3://bucket/demo",
+    )(submit)
+    app.command(
+        rich_help_panel="Jobs on a cluster",
+        epilog=f"Examples: forecast jobs {at} --json; forecast jobs forecast-demo-1a2b {at}",
+    )(jobs)
+    app.command(
+        rich_help_panel="Jobs on a cluster", epilog=f"Example: forecast logs forecast-demo-1a2b {at} --follow"
+    )(logs)
+    app.command(
+        rich_help_panel="Jobs on a cluster", epilog=f"Example: forecast stop forecast-demo-1a2b {at}"
+    )(stop)
+    app.command(rich_help_panel="Jobs on a cluster", epilog=f"Example: forecast pull configs/demo.yaml {at}")(
+        pull
+    )
 
 
 def _head(address: str) -> "Head":

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+# Groups of commands in --help.
+RUN, ANSWER, LOOK = "Run", "Answers", "A closer look"
+
 app = typer.Typer(
     cls=PlainNumbers,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Forecast how language models will score downstream, from one reading of expert solutions.",
     epilog="Start with: forecast run configs/demo.yaml",
@@ -107,7 +109,7 @@ def main() -> None:
         sys.exit(1)
 
 
-@app.command(epilog="Example: forecast run configs/demo.yaml")
+@app.command(rich_help_panel=RUN, epilog="Example: forecast run configs/demo.yaml")
 def run(
     config: ConfigPath,
     json_: Json = False,
@@ -135,7 +137,7 @@ def run(
     leave(bool(ranked.failed))
 
 
-@app.command(epilog="Example: forecast score configs/demo.yaml --json")
+@app.command(rich_help_panel=RUN, epilog="Example: forecast score configs/demo.yaml --json")
 def score(
     config: ConfigPath,
     json_: Json = False,
@@ -152,7 +154,7 @@ def score(
     _answer(record, f"{counts} in {record['lake']}", json_)
 
 
-@app.command(epilog="Example: forecast aggregate configs/demo.yaml")
+@app.command(rich_help_panel=RUN, epilog="Example: forecast aggregate configs/demo.yaml")
 def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) -> None:
     """Compute the 80 proxies and the measured scores from the lake, and publish the warehouse."""
     loaded = api.load(config)
@@ -165,11 +167,17 @@ def aggregate(config: ConfigPath, json_: Json = False, dry_run: DryRun = False) 
     _answer(record, f"warehouse: {record['warehouse']}", json_)
 
 
-app.command(epilog="Examples: forecast rank configs/demo.yaml --json; forecast rank --table T.csv")(rank)
-app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
+app.command(
+    rich_help_panel=ANSWER,
+    epilog="Examples: forecast rank configs/demo.yaml --json; forecast rank --table T.csv",
+)(rank)
+app.command(rich_help_panel=LOOK, epilog=diagnose.EPILOG)(diagnose.diagnose)
 
 
-@app.command(epilog="Example: forecast show configs/demo.yaml --candidate SmolLM2-135M --task gsm8k --table")
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="Example: forecast show configs/demo.yaml --candidate SmolLM2-135M --task gsm8k --table",
+)
 def show(
     config: ConfigPath,
     candidate: Annotated[str | None, typer.Option(help="Default: the first.")] = None,
@@ -190,10 +198,10 @@ def show(
         out.print(trajectory_view(found, table))
 
 
-app.command(epilog=parity.EPILOG)(parity.parity)
+app.command(rich_help_panel=LOOK, epilog=parity.EPILOG)(parity.parity)
 
 
-@app.command(name="app", epilog="Example: forecast app configs/demo.yaml --port 8501")
+@app.command(name="app", rich_help_panel=LOOK, epilog="Example: forecast app configs/demo.yaml --port 8501")
 def app_(
     config: ConfigPath,
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 8501,
@@ -236,10 +244,10 @@ def app_(
         raise typer.Exit(0) from None
 
 
-app.command(epilog=corpora.EPILOG)(corpora.corpora)
-app.command(epilog=checkpoints.EPILOG)(checkpoints.extrapolate)
-app.command(epilog=convert.EPILOG)(convert.convert)
-app.command(epilog=nightly.EPILOG)(nightly.nightly)
+app.command(rich_help_panel=ANSWER, epilog=corpora.EPILOG)(corpora.corpora)
+app.command(rich_help_panel=ANSWER, epilog=checkpoints.EPILOG)(checkpoints.extrapolate)
+app.command(rich_help_panel=ANSWER, epilog=convert.EPILOG)(convert.convert)
+app.command(rich_help_panel=RUN, epilog=nightly.EPILOG)(nightly.nightly)
 jobs.register(app)
 
 
