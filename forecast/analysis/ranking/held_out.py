@@ -166,7 +166,7 @@ def evaluate_held_out(
     judge = Judge(table, available, options.confidence, options.bootstraps, options.seed)
     rows = tuple(judge.row(outcome, _folds(protocols, outcome)) for outcome in outcomes)
     comparisons = judge.comparisons(outcomes)
-    leader = held_out_leader(rows, options.scorers)
+    leader = held_out_leader(rows, comparisons, options.scorers)
     order, fitted = _order(table, design, usable_scores, outcomes, rows, options, leader)
     best = best_of_many(design, scores)
     report = HeldOutResult(

@@ -4,7 +4,7 @@ The best of 80 proxies, or of several scorers, always looks good on the scores t
 order is led by
 
 1. the scorer that does best for models not seen, where its rho beats its own permutation null (p corrected
-   for the number of scorers), its interval excludes 0, and the default does not do as well;
+   for the number of scorers), its interval excludes 0, and it is better than the default beyond noise;
 2. where nothing could be held out, the best of the 80 proxies, if it beats the best of 80 under shuffled
    scores and the default does not agree as well;
 3. else the default: cross-entropy on the solutions, selected on nothing.
@@ -18,10 +18,11 @@ from forecast.analysis.ranking.splits import UNSEEN
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
 
 if TYPE_CHECKING:
-    from forecast.analysis.ranking.held_out_metrics import ScorerRow
+    from forecast.analysis.ranking.held_out_metrics import Comparison, ScorerRow
     from forecast.analysis.ranking.single_proxy import TargetCorrelations
 
 ALPHA = 0.05
+_SURE = 0.9  # probability with which a scorer must be better than the default
 DEFAULT_PROXY = PLAIN_CROSS_ENTROPY
 DEFAULT_BASELINE = "baseline: plain cross-entropy"  # the same, as a row of the held-out evaluation
 
@@ -65,11 +66,14 @@ def leader_of(report: "TargetCorrelations | None") -> Leader:
     )
 
 
-def held_out_leader(rows: "Sequence[ScorerRow]", scorers: Sequence[str]) -> Leader | None:
+def held_out_leader(
+    rows: "Sequence[ScorerRow]", comparisons: "Sequence[Comparison]", scorers: Sequence[str]
+) -> Leader | None:
     """From held-out figures; None where no scorer has one for models not seen.
 
     Args:
         rows: of all protocols; the default is among them where the table has it.
+        comparisons: of every two of them.
         scorers: those that may lead.
     """
     for protocol in UNSEEN:
@@ -77,19 +81,38 @@ def held_out_leader(rows: "Sequence[ScorerRow]", scorers: Sequence[str]) -> Lead
         tried = [row for row in own if row.scorer in scorers]
         if tried:
             default = next((row for row in own if row.scorer == DEFAULT_BASELINE), None)
-            return _judged(tried, default)
+            best = max(tried, key=lambda row: row.spearman or -2.0)
+            against = (best.scorer, DEFAULT_BASELINE)
+            pair = next((c for c in comparisons if c.protocol == protocol and _pair(c) == against), None)
+            return _judged(best, len(tried), default, pair)
     return None
 
 
-def _judged(tried: "list[ScorerRow]", default: "ScorerRow | None") -> Leader:
-    best = max(tried, key=lambda row: row.spearman or -2.0)
+def _pair(comparison: "Comparison") -> tuple[str, str]:
+    return comparison.first, comparison.second
+
+
+def _better(pair: "Comparison | None") -> bool:
+    """Whether the first is better beyond noise: by resampled families, where too few by Williams."""
+    if pair is None or pair.difference <= 0:
+        return False
+    if pair.probability is not None:
+        return pair.probability >= _SURE
+    return pair.williams_p is not None and pair.williams_p / 2 <= 1 - _SURE
+
+
+def _judged(
+    best: "ScorerRow", n_tried: int, default: "ScorerRow | None", against_default: "Comparison | None"
+) -> Leader:
     rho, own = best.spearman or 0.0, None if default is None else default.spearman
-    p = None if best.null.p is None else min(1.0, best.null.p * len(tried))
-    several = f", corrected for {len(tried)} scorers" if len(tried) > 1 else ""
+    p = None if best.null.p is None else min(1.0, best.null.p * n_tried)
+    several = f", corrected for {n_tried} scorers" if n_tried > 1 else ""
     if p is not None and p <= ALPHA and not (best.ci_low is not None and best.ci_low <= 0):
-        if own is None or round(rho, 2) > round(own, 2):
+        if own is None or _better(against_default):
             return Leader(None, best.scorer, f"rho {rho:+.2f} for models not seen (p = {p:.2g}{several})", p)
-        words = f"rho {own:+.2f} for models not seen; no scorer does better ({best.scorer} {rho:+.2f})"
+        words = (
+            f"rho {own:+.2f} for models not seen; no scorer is better beyond noise ({best.scorer} {rho:+.2f})"
+        )
         return Leader(DEFAULT_PROXY, None, words, None if default is None else default.null.p)
     why = "no permutation null was computed" if p is None else f"p = {p:.2g}{several}"
     words = f"no scorer is shown to work for models not seen (best: {best.scorer} {rho:+.2f}, {why})"

@@ -84,7 +84,7 @@ def test_p_of_one_of_several_scorers_is_corrected() -> None:
         (r for r in held_out.rows if r.scorer in ("univariate", "ranksvm-linear") and r.spearman is not None),
         key=lambda r: r.spearman or 0.0,
     )
-    leader = held_out_leader(held_out.rows, ("univariate", "ranksvm-linear"))
+    leader = held_out_leader(held_out.rows, held_out.comparisons, ("univariate", "ranksvm-linear"))
     assert leader is not None and best.null.p is not None
     assert leader.null_p == pytest.approx(2 * best.null.p)
 
