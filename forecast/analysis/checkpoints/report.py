@@ -40,10 +40,16 @@ _ERRORS = (
     Column("rmse", "RMSE", _ACCURACY, "Over all checkpoints up to the horizon, mean over tasks."),
     Column("error_at_horizon", "|error| at horizon", _ACCURACY, "Mean over tasks of |predicted - actual|."),
     Column(
-        "covered",
-        "in the interval",
+        "covered_at_horizon",
+        "in the interval at horizon",
         PERCENT,
-        "Share of checkpoints after the window that are inside.",
+        "Share of tasks whose checkpoint at the horizon is inside.",
+    ),
+    Column(
+        "covered",
+        "up to it",
+        PERCENT,
+        "Share of all checkpoints after the window and up to the horizon that are inside.",
     ),
     Column("skill", "skill", _SKILL, _SKILL_HELP),
     Column("skill_low", "interval of skill", _SKILL_INTERVAL, also=("skill_high",)),
@@ -166,7 +172,7 @@ def _answers(result: CheckpointsResult) -> list[Paragraph]:
 def _errors(run: str, rows: Sequence[SummaryRow]) -> Section:
     frame = frame_of(rows, SummaryRow)
     horizons = sorted({row.horizon for row in rows})
-    far = ("error_at_horizon", "covered", "skill", "skill_low", "skill_high")
+    far = ("error_at_horizon", "covered_at_horizon", "covered", "skill", "skill_low", "skill_high")
     by_method = frame.group_by("method", "kind", maintain_order=True).agg(
         *(_at(horizon, "rmse", f"rmse_{i}") for i, horizon in enumerate(horizons)),
         *(_at(horizons[-1], name, name) for name in far),

@@ -35,6 +35,7 @@ class ForecastRow:
     error: float | None = None  # predicted minus actual
     rmse: float | None = None  # over all checkpoints after the window and up to this horizon
     covered: float | None = None  # share of the same checkpoints inside the interval
+    covered_at_horizon: float | None = None  # whether `actual` lies inside: 1 or 0
     n_checkpoints: int = 0  # over which `rmse` and `covered` are taken
     validation_rmse: float | None = None  # at rolling origins inside the window
     signal: bool = False  # False: too little of it; the task is left out of macro and summary
@@ -125,11 +126,14 @@ def _row(
         return row
     then, lower, upper = own.interval(key, upto.t)
     inside = (lower <= upto.value) & (upto.value <= upper)
+    _, low_then, high_then = own.interval(key, later.t[nearest : nearest + 1])
+    known = bool(np.isfinite(lower).all())
     return replace(
         row,
         error=at - actual,
         rmse=float(np.sqrt(np.mean((then - upto.value) ** 2))),
-        covered=float(np.mean(inside)) if np.isfinite(lower).all() else None,
+        covered=float(np.mean(inside)) if known else None,
+        covered_at_horizon=float(low_then[0] <= actual <= high_then[0]) if known else None,
     )
 
 

@@ -26,7 +26,8 @@ class SummaryRow:
     n: int  # tasks (over all runs: pairs of run and task) on which every method has an error
     rmse: float  # mean over tasks of the RMSE
     error_at_horizon: float  # mean over tasks of |predicted - actual|
-    covered: float | None  # share of checkpoints after the window inside their intervals
+    covered: float | None  # share of all checkpoints after the window, up to the horizon, inside
+    covered_at_horizon: float | None  # share of tasks whose checkpoint at the horizon is inside
     skill: float | None  # 1 - rmse / rmse of the best baseline; the baseline is selected post hoc
     skill_low: float | None
     skill_high: float | None
@@ -65,13 +66,14 @@ def _rows_of(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[
         if not cells:
             continue
         table = [[by_cell[(*cell, m.name)] for cell in cells] for m in methods]
-        rmse, error, covered = (  # [methods, cells]
+        rmse, error, covered, at_end = (  # [methods, cells]
             np.array([[getattr(r, name) for r in own] for own in table], float)
-            for name in ("rmse", "error", "covered")
+            for name in ("rmse", "error", "covered", "covered_at_horizon")
         )
         baselines = [i for i, m in enumerate(methods) if m.kind == "baseline"]
         skill, low, high, best = _skills(rmse, baselines, confidence)
-        means = (rmse.mean(axis=1), np.abs(error).mean(axis=1), mean_known(covered, axis=1))
+        means = (rmse.mean(axis=1), np.abs(error).mean(axis=1))
+        shares = (mean_known(covered, axis=1), mean_known(at_end, axis=1))
         for i, m in enumerate(methods):
             found.append(
                 SummaryRow(
@@ -82,7 +84,8 @@ def _rows_of(name: str, rows: Sequence[ForecastRow], confidence: float) -> list[
                     len(cells),
                     float(means[0][i]),
                     float(means[1][i]),
-                    number(means[2][i]),
+                    number(shares[0][i]),
+                    number(shares[1][i]),
                     number(skill[i]),
                     number(low[i]),
                     number(high[i]),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from analysis.checkpoints.signal_simulations import autoregression, even_in_log, passing
 from analysis.checkpoints.simulated import Cell, World, cells, run_of
 
 from forecast.analysis.checkpoints.conformal import Errors, scales_of
@@ -21,6 +22,7 @@ from forecast.analysis.checkpoints.methods import Key
 from forecast.analysis.checkpoints.noise import no_signal, noise, smooth
 from forecast.analysis.checkpoints.results import ForecastRow, rows_of
 from forecast.analysis.checkpoints.run_decisions import decide
+from forecast.analysis.checkpoints.summary import summarise
 
 OPTIONS = CheckpointsOptions(
     "accuracy", ("bits_per_byte",), 10_000, "cross_entropy", horizons=(2.0, 4.0, 8.0)
@@ -220,6 +222,37 @@ def test_noise_is_estimated_from_neighbours_and_separated_from_signal() -> None:
     assert no_signal(Points(few, 0.5 + 0.005 * np.array([1, -1] * 5)), chance=0.25) is None
     smoothed = smooth(Points(u, y + 0.02 * rng.standard_normal(200))).y
     assert np.sqrt(np.mean((smoothed - y)[20:] ** 2)) < 0.01
+
+
+@pytest.mark.parametrize("n", [14, 30])
+@pytest.mark.parametrize("chance", [None, 0.25])
+def test_correlated_noise_is_no_signal_and_a_clear_rise_is(n: int, chance: float | None) -> None:
+    """Autocorrelation 0.8; other seeds, spacings and sizes than those of the critical values."""
+    assert passing(n, 0.8, 150, 11, chance=chance) <= 0.04
+    u = even_in_log(n)
+    rng = np.random.default_rng(3)
+    risen = [
+        no_signal(Points(u, 0.25 + 0.2 * u**0.3 + 0.003 * autoregression(rng, 0.5, n)), chance) is None
+        for _ in range(50)
+    ]
+    assert np.mean(risen) > 0.9
+
+
+def test_coverage_is_reported_at_the_horizon_and_up_to_it() -> None:
+    _, rows = forecast(cells(3, World(n_tasks=3)))
+    compared = [row for row in rows if row.method == "combined" and row.signal and row.covered is not None]
+    assert compared
+    for row in compared:
+        assert row.lower is not None and row.actual is not None and row.upper is not None
+        if row.actual_step == row.step:
+            assert row.covered_at_horizon == float(row.lower <= row.actual <= row.upper)
+        assert row.covered_at_horizon in (0.0, 1.0)
+    tasks = [row for row in compared if row.task != MACRO and row.horizon == 8.0]
+    (line,) = (
+        line for line in summarise(rows, [MACRO], 0.9) if (line.method, line.horizon) == ("combined", 8.0)
+    )
+    assert line.covered_at_horizon == pytest.approx(np.mean([row.covered_at_horizon for row in tasks]))
+    assert line.covered == pytest.approx(np.mean([row.covered for row in tasks]))
 
 
 def test_unknown_break_is_suspected_and_known_one_limits_the_fit() -> None:
