@@ -131,7 +131,9 @@ def _instance_frames(result: "DiagnoseResult") -> dict[str, pl.DataFrame]:
     for i in result.instances_needed:
         repeat = next(([p.repeat, p.n] for p in reversed(i.points) if p.repeat is not None), [None, None])
         wanted = [needed.instances for needed in i.needed]
-        rows.append([i.target, i.proxy, i.n, i.n_candidates, i.rho, i.half_width, *wanted, *repeat, i.reason])
+        unknown = "; ".join(f"±{w.half_width}: {w.reason}" for w in i.needed if w.reason is not None)
+        reason = i.reason or unknown or None
+        rows.append([i.target, i.proxy, i.n, i.n_candidates, i.rho, i.half_width, *wanted, *repeat, reason])
         points += [[i.target, i.proxy, p.n, p.rho, p.low, p.high, p.sd, p.repeat] for p in i.points]
     needed = " ".join(f"needed_{needed.half_width}:i" for needed in result.instances_needed[0].needed)
     return {

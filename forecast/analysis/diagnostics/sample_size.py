@@ -5,9 +5,10 @@ orders of two draws that share nothing (how well a second sample of n would repe
 
 A draw without replacement varies less than a fresh sample of n would, by the factor sqrt(1 - n / N). With
 that taken out, the standard deviation of rho is fitted by c / sqrt(n), the law of a mean, to the draws with
-N / 4 <= n <= N / 2 (smaller ones follow it less: ranks jump), and `z c / sqrt(n)` is the half-width that n
-instances give. Simulated in tests/analysis/diagnostics/test_sample_size.py. It knows the noise of the
-trajectories alone, not that of the measured scores nor of the choice of candidates.
+N / 4 <= n <= N / 2, and `z c / sqrt(n)` is the half-width that n instances give. Smaller draws follow that
+law less (ranks jump: it told 6 where 12 were needed), so no number below N / 4 is given. Simulated in
+tests/analysis/diagnostics/test_sample_size.py. It knows the noise of the trajectories alone, not that of
+the measured scores nor of the choice of candidates.
 """
 
 import math
@@ -49,6 +50,7 @@ class Needed:
 
     half_width: float
     instances: int | None
+    reason: str | None = None  # why it is not known
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,7 @@ def instances_needed(
         c = math.exp(float(np.mean([math.log(p.sd * math.sqrt(p.n)) for p in usable if p.sd])))
         z = float(stats.norm.ppf(0.5 + selection.confidence / 2))
         half_width = z * c / math.sqrt(size)
-        counts = ((w, math.ceil((z * c / w) ** 2)) for w in _WANTED)
-        needed = tuple(Needed(width, n if n <= _MOST else None) for width, n in counts)
+        needed = tuple(_needed(width, math.ceil((z * c / width) ** 2), size) for width in _WANTED)
     return InstancesNeeded(
         proxy=proxy,
         target=question.target,
@@ -118,6 +119,16 @@ def instances_needed(
         needed=needed,
         reason=reason,
     )
+
+
+def _needed(half_width: float, n: int, size: int) -> Needed:
+    if n > _MOST:
+        return Needed(half_width, None, f"more than {_MOST:,} instances")
+    if 4 * n < size:
+        return Needed(
+            half_width, None, f"at most {math.ceil(size / 4)} instances, a quarter of those there are"
+        )
+    return Needed(half_width, n)
 
 
 def _grid(size: int) -> list[int]:

@@ -73,8 +73,20 @@ def test_half_width_matches_fresh_samples(noise: float) -> None:
     assert np.median(widths) / 2 == pytest.approx(z * fresh[320], rel=0.35)
     for claim in claims:
         for needed_for in claim.needed:
-            share = claim.half_width / needed_for.half_width
-            assert needed_for.instances == math.ceil(80 * share**2 - 1e-9)
+            told = math.ceil(80 * (claim.half_width / needed_for.half_width) ** 2 - 1e-9)
+            assert needed_for.instances == (told if 4 * told >= 80 else None)
+
+
+def test_no_number_of_instances_is_told_below_a_quarter_of_those_drawn_from() -> None:
+    """Little noise: c / sqrt(n) of draws of 25 to 50 would go on to a handful, where ranks jump."""
+    ability = np.linspace(-1, 1, 12)
+    quality = ability[:, None] + 0.5 * np.random.default_rng(0).normal(size=(12, 100))
+    found = needed(population_of({"t": proxies_of(quality)}), question(ability))
+    assert found.half_width is not None
+    wide = found.needed[0]
+    assert (wide.half_width, wide.instances) == (0.1, None)
+    assert wide.reason is not None and "at most 25" in wide.reason
+    assert all(n.reason is None or n.instances is None for n in found.needed)
 
 
 def test_same_seed_gives_the_same_result() -> None:
