@@ -71,10 +71,10 @@ def no_signal(points: Points, chance: float | None = None) -> str | None:
 
     From 12 checkpoints on the noise may be correlated between neighbours: in simulation 0 to 1.5 % of tasks
     of pure noise pass up to an autocorrelation of 0.8 (3 % where independent noise is added and chance is
-    known; at 0.9 up to 7 %). With fewer, it is taken as independent (99 %, two-sided, Student's t with n - 2
-    degrees of freedom). There 1 to 4 % of independent noise passes; at an autocorrelation of 0.5, 4 to 16 % (6
-    to 23 % with chance known), at 0.8, 10 to 38 % (15 to 52 %), most with 11 checkpoints. Allowing for 0.8
-    there asks for 12 standard errors, and sees no signal in 12 of 20 tasks of OLMo-2 7B that do rise.
+    known; at 0.9 up to 7 %). With fewer, it is taken as independent (99 %, two-sided, Student's t with n -
+    2 degrees of freedom). There 1 to 4 % of independent noise passes; at an autocorrelation of 0.5, 4 to 16
+    % (6 to 23 % with chance known), at 0.8, 10 to 38 % (15 to 52 %), most with 11 checkpoints. Allowing for
+    0.8 there asks for 12 standard errors, and sees no signal in 12 of 20 tasks of OLMo-2 7B that do rise.
     """
     n = len(points.u)
     if n < LEAST:
