@@ -13,6 +13,7 @@ from forecast.config.schema import Config
 from forecast.errors import NoDataError
 from forecast.plan import Failure
 from forecast.storage.errors import StorageError
+from forecast.storage.kept import kept_or_computed
 from forecast.warehouse.connect import open_warehouse, read_failures, serving_identity
 from forecast.warehouse.population import Population, load_population
 
@@ -102,7 +103,16 @@ def _read(output: str, identity: str) -> RunView:
         left_out = _left_out(db)
         try:
             population = load_population(db, "auto")
-            ranked, problem = Ranked(population, rank_candidates(population, settings)), None
+            ranking = kept_or_computed(
+                output,
+                "ranking",
+                Ranking,
+                (population, settings),
+                lambda: rank_candidates(population, settings),
+                _log.warning,
+                keep=False,  # the app writes nothing to an output
+            )
+            ranked, problem = Ranked(population, ranking), None
         except NoDataError as error:
             ranked, problem = None, str(error)
     return RunView(name, built_at, window, left_out, ranked, problem)

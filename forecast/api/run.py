@@ -24,8 +24,6 @@ if TYPE_CHECKING:  # half a second to import; every function imports what it nee
     from forecast.report.document import Document
     from forecast.warehouse.population import Population
 
-KEPT = "kept"  # folder of the output: results of rankings, safe to delete
-
 
 def load(path: str | Path) -> "Run":
     """The run that a configuration file describes; nothing is computed yet.
@@ -187,7 +185,6 @@ class Run:
             NoDataError: nothing has been aggregated yet, or there is nothing to rank by.
         """
         from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
-        from forecast.storage import join
         from forecast.storage.kept import kept_or_computed
         from forecast.warehouse.population import load_population
 
@@ -196,7 +193,7 @@ class Run:
             population = load_population(db, over)
         settings = self.config.ranking
         ranking = kept_or_computed(
-            join(self.config.output, KEPT),
+            self.config.output,
             "ranking",
             Ranking,
             (population, settings),
@@ -338,7 +335,6 @@ class RunRanking:
         """
         from forecast.analysis.ranking.feature_table_from_run import cells_of
         from forecast.analysis.ranking.held_out import HeldOutResult, evaluate_held_out
-        from forecast.storage import join
         from forecast.storage.kept import kept_or_computed
 
         check_ranges(workers=workers)
@@ -366,7 +362,7 @@ class RunRanking:
             )
 
         return kept_or_computed(
-            join(self.config.output, KEPT),
+            self.config.output,
             "held-out",
             HeldOutResult,
             (self.population, settings, own, options),

@@ -26,6 +26,7 @@ from forecast.storage.records import checked, parsed_json, plain
 
 T = TypeVar("T")
 
+FOLDER = "kept"
 _MOST_FILES = 32  # of a folder; the newest stay
 _MOST_BYTES = 1 << 26  # of a file
 _NAME = re.compile(r"[a-z-]+-[0-9a-f]{32}\.json")
@@ -33,25 +34,27 @@ _COMPUTED_WITH = ("numpy", "scipy", "scikit-learn", "polars", "duckdb")
 
 
 def kept_or_computed(
-    folder: str,
+    output: str,
     name: str,
     kind: type[T],
     inputs: Sequence[Any],
     compute: Callable[[], T],
     note: Callable[[str], None],
+    keep: bool = True,
 ) -> T:
     """A kept result, else a computed one, which is kept then.
 
     Args:
-        folder: where results are kept; in an object store nothing is.
+        output: folder whose `kept` holds results; in an object store nothing is kept.
         name: of the analysis, small letters and hyphens.
         kind: a dataclass that JSON can hold.
         inputs: all that the result follows from, see `content_key`.
         note: told in a sentence of a file that is not used.
+        keep: whether to write what is computed; False for those who only read the output.
     """
-    if is_remote(folder):
+    if is_remote(output):
         return compute()
-    path = Path(folder) / f"{name}-{content_key(*inputs)}.json"
+    path = Path(output) / FOLDER / f"{name}-{content_key(*inputs)}.json"
     try:
         data = _read(path)
         if data is not None:
@@ -60,7 +63,8 @@ def kept_or_computed(
         reason = str(error).splitlines()[0]
         note(f"{path} is not a kept result ({reason}); it is ignored, the result is computed again")
     result = compute()
-    _keep(path, to_json(plain(kind, result), inf_nan_mode="constants"))
+    if keep:
+        _keep(path, to_json(plain(kind, result), inf_nan_mode="constants"))
     return result
 
 

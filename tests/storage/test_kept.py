@@ -30,7 +30,7 @@ class Desk:
             self.computed += 1
             return FOUND
 
-        return kept_or_computed(str(self.folder), "found", Found, inputs, compute, self.notes.append)
+        return kept_or_computed(str(self.folder.parent), "found", Found, inputs, compute, self.notes.append)
 
 
 def test_second_request_with_equal_inputs_reads_the_first_result(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_value_without_content_has_no_key() -> None:
     ],
 )
 def test_damaged_or_foreign_file_is_noted_and_computed_again(tmp_path: Path, data: bytes) -> None:
-    desk = Desk(tmp_path)
+    desk = Desk(tmp_path / "kept")
     desk.get(1)
-    (file,) = tmp_path.iterdir()
+    (file,) = desk.folder.iterdir()
     file.write_bytes(data)
     assert desk.get(1) == FOUND and desk.computed == 2 and len(desk.notes) == 1
     assert desk.get(1) == FOUND and desk.computed == 2, "the file is whole again"
@@ -119,13 +119,22 @@ def test_linked_folder_is_neither_read_nor_written(tmp_path: Path) -> None:
 
 
 def test_oldest_results_are_swept_and_other_files_stay(tmp_path: Path) -> None:
-    (tmp_path / "notes.json").write_text("mine")
-    desk = Desk(tmp_path)
+    desk = Desk(tmp_path / "kept")
+    desk.folder.mkdir()
+    (desk.folder / "notes.json").write_text("mine")
     for i in range(40):
         desk.get(i)
-    assert len(list(tmp_path.iterdir())) == 33 and (tmp_path / "notes.json").read_text() == "mine"
+    assert len(list(desk.folder.iterdir())) == 33 and (desk.folder / "notes.json").read_text() == "mine"
 
 
 def test_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert Desk(tmp_path / "file" / "kept").get(1) == FOUND
+
+
+def test_reader_that_must_not_write_uses_what_is_kept_and_keeps_nothing(tmp_path: Path) -> None:
+    def get() -> Found:
+        return kept_or_computed(str(tmp_path), "found", Found, (1,), lambda: FOUND, print, keep=False)
+
+    assert get() == FOUND and not list(tmp_path.iterdir())
+    assert Desk(tmp_path / "kept").get(1) == get()
