@@ -20,7 +20,13 @@ from forecast.analysis.ranking.feature_table import CellTable, Design, design_of
 from forecast.analysis.ranking.feature_table_from_file import Imported
 from forecast.analysis.ranking.held_out_metrics import Comparison, Counts, Judge, ScorerRow
 from forecast.analysis.ranking.leader import DEFAULT_BASELINE, Leader, held_out_leader
-from forecast.analysis.ranking.permutation_null import BestOfMany, Null, best_of_many, permuted_scores
+from forecast.analysis.ranking.permutation_null import (
+    BestOfMany,
+    Null,
+    best_of_many,
+    null_of,
+    permuted_scores,
+)
 from forecast.analysis.ranking.rank_uncertainty import Order, Place, mean_of_tasks, order_of
 from forecast.analysis.ranking.scorers.base import Fitted, Scorer
 from forecast.analysis.ranking.scorers.mean_score import OWN_MEAN
@@ -166,7 +172,7 @@ def evaluate_held_out(
     judge = Judge(table, available, options.confidence, options.bootstraps, options.seed)
     rows = tuple(judge.row(outcome, _folds(protocols, outcome)) for outcome in outcomes)
     comparisons = judge.comparisons(outcomes)
-    leader = held_out_leader(rows, comparisons, options.scorers)
+    leader = held_out_leader(rows, comparisons, options.scorers, _best_p(outcomes, options))
     order, fitted = _order(table, design, usable_scores, outcomes, rows, options, leader)
     best = best_of_many(design, scores)
     report = HeldOutResult(
@@ -257,6 +263,21 @@ def _covariate_design(table: CellTable, name: str) -> Design:
     return Design(
         table.candidates, table.families, table.tasks, (name,), np.where(there[:, :, None], z, 0), there
     )
+
+
+def _best_p(outcomes: Sequence[FoldPredictions], options: RankOptions) -> dict[str, float | None]:
+    """By protocol, p of the best scorer's rho against the best rho of them all under each permutation."""
+    found = {}
+    for protocol in UNSEEN:
+        figures = [
+            np.where(np.isfinite(outcome.figures), outcome.figures, -2.0)
+            for outcome in outcomes
+            if outcome.protocol == protocol
+            and outcome.scorer in options.scorers
+            and np.isfinite(outcome.figures[0])
+        ]
+        found[protocol] = null_of(np.max(figures, axis=0)).p if figures else None
+    return found
 
 
 def _folds(protocols: Sequence[Protocol], outcome: FoldPredictions) -> int:

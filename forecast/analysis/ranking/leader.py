@@ -3,14 +3,14 @@
 The best of 80 proxies, or of several scorers, always looks good on the scores that it was selected on. So the
 order is led by
 
-1. the scorer that does best for models not seen, where its rho beats its own permutation null (p corrected
-   for the number of scorers), its interval excludes 0, and it is better than the default beyond noise;
+1. the scorer that does best for models not seen, where its rho beats its permutation null (of the best scorer
+   under each permutation), its interval excludes 0, and it is better than the default beyond noise;
 2. where nothing could be held out, the best of the 80 proxies, if it beats the best of 80 under shuffled
    scores and the default does not agree as well;
 3. else the default: cross-entropy on the solutions, selected on nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class Leader:
     proxy: str | None
     scorer: str | None
     reason: str
-    null_p: float | None  # of the permutation null; corrected where one of several scorers was chosen
+    null_p: float | None  # of the permutation null, of the best of many where one was chosen
 
     @property
     def name(self) -> str:
@@ -67,7 +67,10 @@ def leader_of(report: "TargetCorrelations | None") -> Leader:
 
 
 def held_out_leader(
-    rows: "Sequence[ScorerRow]", comparisons: "Sequence[Comparison]", scorers: Sequence[str]
+    rows: "Sequence[ScorerRow]",
+    comparisons: "Sequence[Comparison]",
+    scorers: Sequence[str],
+    best_p: Mapping[str, float | None],
 ) -> Leader | None:
     """From held-out figures; None where no scorer has one for models not seen.
 
@@ -75,6 +78,7 @@ def held_out_leader(
         rows: of all protocols; the default is among them where the table has it.
         comparisons: of every two of them.
         scorers: those that may lead.
+        best_p: by protocol, p of the best of these scorers against the best under each permutation.
     """
     for protocol in UNSEEN:
         own = [row for row in rows if row.protocol == protocol and row.spearman is not None]
@@ -84,7 +88,7 @@ def held_out_leader(
             best = max(tried, key=lambda row: row.spearman or -2.0)
             against = (best.scorer, DEFAULT_BASELINE)
             pair = next((c for c in comparisons if c.protocol == protocol and _pair(c) == against), None)
-            return _judged(best, len(tried), default, pair)
+            return _judged(best, best_p.get(protocol), default, pair)
     return None
 
 
@@ -102,20 +106,18 @@ def _better(pair: "Comparison | None") -> bool:
 
 
 def _judged(
-    best: "ScorerRow", n_tried: int, default: "ScorerRow | None", against_default: "Comparison | None"
+    best: "ScorerRow", p: float | None, default: "ScorerRow | None", against_default: "Comparison | None"
 ) -> Leader:
-    rho, own = best.spearman or 0.0, None if default is None else default.spearman
-    p = None if best.null.p is None else min(1.0, best.null.p * n_tried)
-    several = f", corrected for {n_tried} scorers" if n_tried > 1 else ""
-    if p is not None and p <= ALPHA and not (best.ci_low is not None and best.ci_low <= 0):
-        if own is None or _better(against_default):
-            return Leader(None, best.scorer, f"rho {rho:+.2f} for models not seen (p = {p:.2g}{several})", p)
-        words = (
-            f"rho {own:+.2f} for models not seen; no scorer is better beyond noise ({best.scorer} {rho:+.2f})"
-        )
-        return Leader(DEFAULT_PROXY, None, words, None if default is None else default.null.p)
-    why = "no permutation null was computed" if p is None else f"p = {p:.2g}{several}"
-    words = f"no scorer is shown to work for models not seen (best: {best.scorer} {rho:+.2f}, {why})"
+    rho = best.spearman or 0.0
+    chance = "no permutation null was computed" if p is None else f"p = {p:.2g} for the best scorer"
+    works = p is not None and p <= ALPHA and not (best.ci_low is not None and best.ci_low <= 0)
+    if works and (default is None or _better(against_default)):
+        return Leader(None, best.scorer, f"rho {rho:+.2f} for models not seen ({chance})", p)
+    nothing = f"nothing is shown to work for models not seen ({best.scorer}: {rho:+.2f}, {chance})"
     if default is None:
-        return Leader(None, best.scorer, f"unverified: {words}", p)
-    return Leader(DEFAULT_PROXY, None, words, p)
+        return Leader(None, best.scorer, f"unverified: {nothing}", p)
+    own, own_p = default.spearman or 0.0, default.null.p
+    if own_p is None or own_p > ALPHA or own <= 0:
+        return Leader(DEFAULT_PROXY, None, f"the default, since {nothing}", own_p)
+    words = f"rho {own:+.2f} for models not seen (p = {own_p:.2g}); no scorer is better beyond noise"
+    return Leader(DEFAULT_PROXY, None, f"{words} ({best.scorer}: {rho:+.2f})", own_p)
