@@ -8,12 +8,13 @@ import duckdb
 import streamlit as st
 from pydantic import ValidationError
 
-from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
-from forecast.config.schema import Config
+from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions
+from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates, with_held_out
+from forecast.config.schema import Config, RankingConfig
 from forecast.errors import NoDataError
 from forecast.plan import Failure
 from forecast.storage.errors import StorageError
-from forecast.storage.kept import kept_or_computed
+from forecast.storage.kept import kept
 from forecast.warehouse.connect import open_warehouse, read_failures, serving_identity
 from forecast.warehouse.population import Population, load_population
 
@@ -103,19 +104,24 @@ def _read(output: str, identity: str) -> RunView:
         left_out = _left_out(db)
         try:
             population = load_population(db, "auto")
-            ranking = kept_or_computed(
-                output,
-                "ranking",
-                Ranking,
-                (population, settings),
-                lambda: rank_candidates(population, settings),
-                _log.warning,
-                keep=False,  # the app writes nothing to an output
-            )
-            ranked, problem = Ranked(population, ranking), None
+            ranking = kept(output, "ranking", Ranking, (population, settings), _log.warning)
+            ranking = ranking or rank_candidates(population, settings)
+            held_out = _kept_held_out(output, population, settings)
+            ranked = Ranked(population, with_held_out(ranking, population, settings, held_out))
+            problem = None
         except NoDataError as error:
             ranked, problem = None, str(error)
     return RunView(name, built_at, window, left_out, ranked, problem)
+
+
+def _kept_held_out(output: str, population: Population, settings: RankingConfig) -> HeldOutResult | None:
+    """What `forecast run` and `forecast rank` found last, so that the app names the same leader.
+
+    None where none of them has run since the warehouse was built: minutes of work, not for a visitor.
+    """
+    options = RankOptions(confidence=settings.confidence, seed=settings.seed)
+    inputs = (population, settings, None, options)
+    return kept(output, "held-out", HeldOutResult, inputs, _log.warning)
 
 
 def _left_out(db: duckdb.DuckDBPyConnection) -> tuple[LeftOut, ...]:

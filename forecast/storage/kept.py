@@ -40,7 +40,6 @@ def kept_or_computed(
     inputs: Sequence[Any],
     compute: Callable[[], T],
     note: Callable[[str], None],
-    keep: bool = True,
 ) -> T:
     """A kept result, else a computed one, which is kept then.
 
@@ -50,22 +49,33 @@ def kept_or_computed(
         kind: a dataclass that JSON can hold.
         inputs: all that the result follows from, see `content_key`.
         note: told in a sentence of a file that is not used.
-        keep: whether to write what is computed; False for those who only read the output.
     """
+    found = kept(output, name, kind, inputs, note)
+    if found is None:
+        found = compute()
+        if not is_remote(output):
+            _keep(_path(output, name, inputs), to_json(plain(kind, found), inf_nan_mode="constants"))
+    return found
+
+
+def kept(
+    output: str, name: str, kind: type[T], inputs: Sequence[Any], note: Callable[[str], None]
+) -> T | None:
+    """A kept result, for those who only read an output; None where there is none."""
     if is_remote(output):
-        return compute()
-    path = Path(output) / FOLDER / f"{name}-{content_key(*inputs)}.json"
+        return None
+    path = _path(output, name, inputs)
     try:
         data = _read(path)
-        if data is not None:
-            return checked(kind, parsed_json(data))
+        return None if data is None else checked(kind, parsed_json(data))
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         note(f"{path} is not a kept result ({reason}); it is ignored, the result is computed again")
-    result = compute()
-    if keep:
-        _keep(path, to_json(plain(kind, result), inf_nan_mode="constants"))
-    return result
+        return None
+
+
+def _path(output: str, name: str, inputs: Sequence[Any]) -> Path:
+    return Path(output) / FOLDER / f"{name}-{content_key(*inputs)}.json"
 
 
 def _read(path: Path) -> bytes | None:

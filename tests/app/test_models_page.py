@@ -13,7 +13,9 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 import app
+import forecast
 from app.text import plain
+from forecast.analysis.ranking.report import answer
 from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates
 from forecast.config.loader import load_config
 from forecast.engines import load_engine
@@ -104,6 +106,14 @@ def words(page: AppTest) -> str:
 def change_warehouse(folder: Path, sql: str) -> None:
     with duckdb.connect(str(folder / "out" / "warehouse.duckdb")) as db:
         db.execute(sql)
+
+
+def test_the_leader_is_that_of_the_run_s_held_out_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = forecast.load(make_run(tmp_path)).rank()
+    assert ranked.evaluated is not None and ranked.leader == ranked.evaluated.leader
+    assert plain(" ".join(answer(ranked.ranking))) in words(open_page(tmp_path, monkeypatch))
 
 
 def test_table_and_figures_are_the_library_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from forecast.config.schema import RankingConfig
-from forecast.storage.kept import content_key, kept_or_computed
+from forecast.storage.kept import content_key, kept, kept_or_computed
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def test_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
 
 
 def test_reader_that_must_not_write_uses_what_is_kept_and_keeps_nothing(tmp_path: Path) -> None:
-    def get() -> Found:
-        return kept_or_computed(str(tmp_path), "found", Found, (1,), lambda: FOUND, print, keep=False)
+    def get() -> Found | None:
+        return kept(str(tmp_path), "found", Found, (1,), print)
 
-    assert get() == FOUND and not list(tmp_path.iterdir())
+    assert get() is None and not list(tmp_path.iterdir())
     assert Desk(tmp_path / "kept").get(1) == get()
