@@ -143,12 +143,18 @@ class Run:
         save_failures(plan, failures)
         return score_record(plan, failures)
 
-    def aggregate(self) -> "list[Failure]":
-        """Compute the proxies from the lake and publish the warehouse; returns all that failed so far."""
+    def aggregate(self, unless_current: bool = False) -> "list[Failure]":
+        """Compute the proxies from the lake and publish the warehouse; returns all that failed so far.
+
+        Args:
+            unless_current: leave the warehouse as it is where nothing that it follows from has changed.
+        """
         from forecast.runs.records import load_failures
         from forecast.warehouse.build import build_warehouse
+        from forecast.warehouse.current import build_unless_current
 
-        return build_warehouse(self.plan(), load_failures(self.plan()))
+        build = build_unless_current if unless_current else build_warehouse
+        return build(self.plan(), load_failures(self.plan()))
 
     @contextmanager
     def warehouse(self) -> "Iterator[duckdb.DuckDBPyConnection]":

@@ -123,7 +123,7 @@ def run(
     if dry_run:
         _print_plan(loaded, json_)
     scored = score_run(loaded, address, retry)
-    aggregate_run(loaded)
+    aggregate_run(loaded, unless_current=True)
     ranked = ranking_of(loaded)
     if json_:
         print_json({"score": scored, "rank": ranked.as_record()})

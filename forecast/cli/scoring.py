@@ -32,10 +32,10 @@ def checked_plan(run: api.Run) -> "tuple[Plan, list[Failure]]":
         return plan, run.refused()
 
 
-def aggregate_run(run: api.Run) -> "list[Failure]":
+def aggregate_run(run: api.Run, unless_current: bool = False) -> "list[Failure]":
     """As `Run.aggregate`, with a spinner."""
     with err.status("computing the proxies"):
-        return run.aggregate()
+        return run.aggregate(unless_current)
 
 
 def ranking_of(

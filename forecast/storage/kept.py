@@ -53,9 +53,14 @@ def kept_or_computed(
     found = kept(output, name, kind, inputs, note)
     if found is None:
         found = compute()
-        if not is_remote(output):
-            _keep(_path(output, name, inputs), to_json(plain(kind, found), inf_nan_mode="constants"))
+        keep(output, name, kind, inputs, found)
     return found
+
+
+def keep(output: str, name: str, kind: type[T], inputs: Sequence[Any], result: T) -> None:
+    """Keep a result; see `kept_or_computed`."""
+    if not is_remote(output):
+        _keep(_path(output, name, inputs), to_json(plain(kind, result), inf_nan_mode="constants"))
 
 
 def kept(
