@@ -129,11 +129,11 @@ def run(
         print_json({"score": scored, "rank": ranked.as_record()})
     else:
         report = ranked.report()
-        out.print(render(report, wide=True) if all_ else Short(report))
-        print_failures(ranked.failed)  # those of scoring among them
-        out.print(f"\nresults: {loaded.config.output}", soft_wrap=True)
+        out.print(f"results: {loaded.config.output}", soft_wrap=True)
         if "FORECAST_JOB" not in os.environ:  # a job's files are not for those who read its log
             out.print(f"open the app: {_own_name()} app {config}", soft_wrap=True)
+        out.print(render(report, wide=True) if all_ else Short(report))
+        print_failures(ranked.failed)  # those of scoring among them
     leave(bool(ranked.failed))
 
 

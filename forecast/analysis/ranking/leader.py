@@ -35,6 +35,7 @@ class Leader:
     scorer: str | None
     reason: str
     null_p: float | None  # of the permutation null, of the best of many where one was chosen
+    held_out: bool = False  # whether reason and p are about models not seen
 
     @property
     def name(self) -> str:
@@ -112,12 +113,12 @@ def _judged(
     chance = "no permutation null was computed" if p is None else f"p = {p:.2g} for the best scorer"
     works = p is not None and p <= ALPHA and not (best.ci_low is not None and best.ci_low <= 0)
     if works and (default is None or _better(against_default)):
-        return Leader(None, best.scorer, f"rho {rho:+.2f} for models not seen ({chance})", p)
+        return Leader(None, best.scorer, f"rho {rho:+.2f} for models not seen ({chance})", p, held_out=True)
     nothing = f"nothing is shown to work for models not seen ({best.scorer}: {rho:+.2f}, {chance})"
     if default is None:
-        return Leader(None, best.scorer, f"unverified: {nothing}", p)
+        return Leader(None, best.scorer, f"unverified: {nothing}", p, held_out=True)
     own, own_p = default.spearman or 0.0, default.null.p
     if own_p is None or own_p > ALPHA or own <= 0:
-        return Leader(DEFAULT_PROXY, None, f"the default, since {nothing}", own_p)
+        return Leader(DEFAULT_PROXY, None, f"the default, since {nothing}", own_p, held_out=True)
     words = f"rho {own:+.2f} for models not seen (p = {own_p:.2g}); no scorer is better beyond noise"
-    return Leader(DEFAULT_PROXY, None, f"{words} ({best.scorer}: {rho:+.2f})", own_p)
+    return Leader(DEFAULT_PROXY, None, f"{words} ({best.scorer}: {rho:+.2f})", own_p, held_out=True)

@@ -124,7 +124,7 @@ def _next_step(ranking: Ranking | None, leader: Leader, found: "Sequence[Standin
 
 def _rho_of(ranking: Ranking | None) -> str:
     """How far the leading proxy agrees with what is measured."""
-    if ranking is None or not ranking.reports or ranking.leader.proxy is None:
+    if ranking is None or not ranking.reports or ranking.leader.proxy is None or ranking.leader.held_out:
         return ""
     report = ranking.reports[0]
     c = next(c for c in report.correlations if c.proxy == ranking.leader.proxy)
@@ -164,7 +164,7 @@ def _run_standings(ranking: Ranking) -> Section:
         *(
             Column(
                 name,
-                name.replace("__", "\n× ") + "\n(rank)",
+                name.replace("__", "\n× ") + " (rank)",
                 _VALUE_AND_RANK,
                 "Mean over tasks, and the rank by it.",
                 wide_only=name != ranking.leader.proxy,

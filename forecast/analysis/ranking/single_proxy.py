@@ -198,7 +198,7 @@ def with_held_out(
     if held_out is None or leader is None:
         return ranking
     if leader.scorer is not None and (leader.null_p is None or leader.null_p > ALPHA):
-        leader = Leader(DEFAULT_PROXY, None, leader.reason, leader.null_p)
+        leader = replace(leader, proxy=DEFAULT_PROXY, scorer=None)
     report = ranking.reports[0]
     shown = _shown(report, leader)
     leading = [target for target in population.targets if target.task in report.measured]
