@@ -95,7 +95,7 @@ def test_effects_and_verdict() -> None:
         row[6],
     ]
     assert row[6].endswith("+0.500 → +0.750"), "the proxy whose rho changes most"
-    assert text.index("beyond the tolerance") < text.index("Token statistics") < text.index("note: take care")
+    assert text.index("Token statistics") < text.index("note: take care") < text.index("beyond the tolerance")
     assert "beyond the tolerance of 2 nats: a logprob differs by 2.5 ([b]m[/b], t/i:smile: #4" in text
     assert "None" not in text and "nan" not in text
 
