@@ -7,10 +7,11 @@ Names come from users and may hold square brackets: they reach rich as `Text`, s
 string as markup.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -91,7 +92,7 @@ def _drawn(
             justify="right" if right else "left",
             no_wrap=right,
             overflow="fold",
-            min_width=None if right else _longest_word(rows, k),
+            min_width=None if right else max(_longest_word(rows, k), _longest(column.label.split())),
         )
     group = next((k for k, column in enumerate(columns) if column.name == table.group_by), None)
     for row, (starts, bold) in zip(rows, table.marks(), strict=False):  # rows may be fewer
@@ -103,8 +104,12 @@ def _drawn(
 
 
 def _longest_word(rows: list[list[str]], k: int) -> int:
-    words = [word for row in rows for word in row[k].split()]
-    return min(_LONGEST_WORD, max(map(len, words), default=0))
+    return min(_LONGEST_WORD, _longest(word for row in rows for word in row[k].split()))
+
+
+def _longest(texts: Iterable[str]) -> int:
+    """Places on the screen; some letters take two."""
+    return max(map(cell_len, texts), default=0)
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,8 @@ def _least_width(columns: Sequence[Column], rows: list[list[str]]) -> int:
     """What the table needs with no number and no word of a text cut."""
     width = 1
     for k, column in enumerate(columns):
-        head = max(map(len, column.label.split()), default=0)
-        cells = max((len(row[k]) for row in rows), default=0) if column.format.right else 0
+        head = _longest(column.label.split("\n") if column.format.right else column.label.split())
+        cells = _longest(row[k] for row in rows) if column.format.right else 0
         width += 3 + max(head, cells, _longest_word(rows, k))
     return width
 

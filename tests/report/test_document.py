@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from forecast.report import html, markdown, terminal
@@ -114,6 +115,16 @@ def test_columns_without_room_are_left_out_and_named_never_cut(width: int) -> No
     assert "candidate-3-with-a-long-name" in text and "…" not in text
     assert all(len(line.rstrip()) <= width for line in lines)
     assert ("no room for:" in text) == (width < 160)
+
+
+def test_wide_letters_and_long_headings_are_counted_as_they_are_seen() -> None:
+    frame = pl.DataFrame({"rank": [1], "a": ["模型" * 7], "b": ["模型" * 7], "c": [0.5]})
+    columns = (Column("rank", "rank"), Column("a", "candidates"), Column("b", "b"), Column("c", "c"))
+    found = Document("t", "", (Section("", (Paragraph("x"),)), Section("T", (Table(frame, columns),))))
+    for width in (40, 60, 100):
+        lines = short(found, width)
+        assert all(cell_len(line.rstrip()) <= width for line in lines)
+        assert "candidates" in "\n".join(lines)
 
 
 def test_html_escapes_and_explains() -> None:

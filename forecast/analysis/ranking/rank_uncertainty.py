@@ -88,7 +88,7 @@ def order_of(
     known = np.isfinite(forecast)
     order = np.array(sorted(np.flatnonzero(known), key=lambda c: (-forecast[c], candidates[c])), int)
     both = np.isfinite(standing) & known
-    reason, over = _why_not(both, families, draws, unseen), None
+    reason, over = _why_not(standing, both, families, draws, unseen), None
     slope = error = None
     low = high = above = np.full(len(order), np.nan)
     if reason is None:
@@ -135,13 +135,17 @@ def normal_standings(scores: Array) -> Array:
     return np.asarray(stats.norm.ppf((found - 0.5) / np.maximum(n, 1)))
 
 
-def _why_not(both: NDArray[np.bool_], families: tuple[str, ...], draws: int, unseen: bool) -> str | None:
+def _why_not(
+    standing: Array, both: NDArray[np.bool_], families: tuple[str, ...], draws: int, unseen: bool
+) -> str | None:
     n_families = len({families[c] for c in np.flatnonzero(both)})
     if both.sum() < MIN_MEASURED or n_families < MIN_FAMILIES:
         return (
             f"that takes {MIN_MEASURED} measured candidates of {MIN_FAMILIES} families, there are "
             f"{both.sum()} of {n_families}"
         )
+    if np.ptp(standing[both]) == 0:
+        return "all measured candidates stand alike"
     if not unseen:
         return "that takes forecasts of candidates that the fit has not seen"
     return "no bootstraps" if draws < 2 else None

@@ -48,6 +48,12 @@ _RHO_AND_INTERVAL = Format(
 )
 
 
+_MEASURED = (
+    Column("measured", "measured ± se", plus_minus(3), also=("measured_stderr",)),
+    Column("measured_rank", "measured rank", NUMBER),
+)
+
+
 def document(source: str, ranking: Ranking | None = None, held_out: HeldOutResult | None = None) -> Document:
     """The standings, then what they rest on: single proxies, scorers under held-out evaluation.
 
@@ -159,8 +165,7 @@ def _run_standings(ranking: Ranking) -> Section:
         Column("parameters", "params", COUNT, wide_only=True),
         Column("p_above_next", "P(above next)", _SHARE, "Probability of standing above the next one."),
         *([Column("value", "forecast", NUMBER, "By the leading scorer.")] if ranking.leader.scorer else []),
-        Column("measured", "measured ± se", plus_minus(3), also=("measured_stderr",)),
-        Column("measured_rank", "measured rank", NUMBER),
+        *(_MEASURED if any(standing.measured is not None for standing in ranking.standings) else ()),
         *(
             Column(
                 name,

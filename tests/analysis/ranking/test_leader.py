@@ -133,3 +133,10 @@ def test_checkpoints_of_one_run_stand_along_the_steps_with_the_best_so_far() -> 
     mixed = rank_candidates(replace(bare, steps=steps, runs=("mine",) * 6 + ("other",) * 6), SETTINGS)
     assert mixed.run is None and [s.rank for s in mixed.standings] == sorted(s.rank for s in mixed.standings)
     assert {s.step for s in mixed.standings} == set(steps)
+
+
+def test_equal_scores_are_no_evidence_for_a_rank() -> None:
+    equal = replace(world(0, 0.0), targets=(measured("exam", [0.5] * 12),))
+    ranking = rank_candidates(equal, SETTINGS)
+    assert {s.interval_over for s in ranking.standings} == {"instances"}
+    assert ranking.interval_reason is not None and "stand alike" in ranking.interval_reason
