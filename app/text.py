@@ -50,9 +50,18 @@ def interval(correlation: Correlation) -> str | None:
     return f"[{correlation.ci_low:+.2f}, {correlation.ci_high:+.2f}]"
 
 
+_NOT_EVALUATED = (
+    "this leader was chosen among single proxies; `forecast run CONFIG` evaluates scorers on models "
+    "not seen, if there are enough, and may name another"
+)
+
+
 def lead(ranking: Ranking) -> str:
-    """Markdown: the answer of the report."""
-    return plain(" ".join(answer(ranking)))
+    """Markdown: the answer of the report, and what is missing where nothing was kept of models not seen."""
+    said = plain(" ".join(answer(ranking)))
+    if ranking.reports and not ranking.leader.held_out:
+        return f"{said} {message(_NOT_EVALUATED)}"
+    return said
 
 
 def counted(report: TargetCorrelations) -> str:

@@ -76,7 +76,7 @@ def _about_the_best(report: "TargetCorrelations", best: "Correlation") -> list[s
         mean, p = report.best_null_mean, report.best_p
         chance = f" (best of 80 under shuffled scores: {mean:.2f} on average, p = {p:.3f})"
     found = [
-        f"{best.proxy} leads 80 proxies that were compared on the scores shown here: its rho of "
+        f"{best.proxy} agrees best of 80 proxies, on the scores that they were compared on: its rho of "
         f"{best.spearman:+.2f} is optimistically biased{chance}"
     ]
     worst = min((c for c in report.correlations if c.spearman is not None), key=lambda c: c.agreement)

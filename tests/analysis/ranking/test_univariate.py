@@ -64,7 +64,7 @@ def test_the_proxy_that_agrees_best_orders_the_candidates(lead: str) -> None:
     assert ranking.standings[0].values[lead] == pytest.approx(7.0 * SIGNS[PLACE[lead]]), (
         "as it is, not turned"
     )
-    assert said(ranking, f"{lead} leads 80 proxies") and said(ranking, "optimistically biased")
+    assert said(ranking, f"{lead} agrees best of 80 proxies") and said(ranking, "optimistically biased")
     assert said(ranking, "best of 80 under shuffled scores") and said(ranking, "n = 8")
 
 
