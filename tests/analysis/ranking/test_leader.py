@@ -11,6 +11,7 @@ from forecast.analysis.ranking.held_out import HeldOutResult, RankOptions, evalu
 from forecast.analysis.ranking.leader import DEFAULT_PROXY, held_out_leader
 from forecast.analysis.ranking.report import answer
 from forecast.analysis.ranking.single_proxy import Ranking, rank_candidates, with_held_out
+from forecast.analysis.stats.rank_correlation import ranks
 from forecast.config.schema import RankingConfig
 from forecast.proxies.token_proxies import PLAIN_CROSS_ENTROPY
 from forecast.warehouse.population import Population
@@ -140,3 +141,31 @@ def test_equal_scores_are_no_evidence_for_a_rank() -> None:
     ranking = rank_candidates(equal, SETTINGS)
     assert {s.interval_over for s in ranking.standings} == {"instances"}
     assert ranking.interval_reason is not None and "stand alike" in ranking.interval_reason
+
+
+@pytest.mark.parametrize(("families", "over"), [(1, "instances"), (6, "candidates and families")])
+@pytest.mark.parametrize("signal", [0.0, 0.5, 0.9])
+def test_intervals_hold_their_rate_with_one_family_and_with_six(
+    families: int, over: str, signal: float
+) -> None:
+    """Over instances the rank by endless instances, over candidates that by the measured scores."""
+    held = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        ability = rng.normal(size=12)
+        values = noise(rng, 12, 20)
+        place = PLACE[DEFAULT_PROXY]
+        values[:, :, place] = SIGNS[place] * (ability[:, None] + 0.5 * rng.normal(size=(12, 20)))
+        scores = signal * ability + np.sqrt(1 - signal**2) * rng.normal(size=(3, 12))
+        targets = [measured(f"exam {k}", own) for k, own in enumerate(scores)]
+        found = replace(
+            population_of({"t": task_of({"x": values})}, *targets),
+            families=tuple(f"f{i % families}" for i in range(12)),
+        )
+        ranking = rank_candidates(found, RankingConfig(bootstraps=200, permutations=0))
+        by_ability = {name: r for name, r in zip(found.candidates, ranks(ability), strict=True)}
+        for standing in ranking.standings:
+            assert standing.interval_over == over and standing.rank_low is not None
+            true = by_ability[standing.candidate] if families == 1 else standing.measured_rank
+            held.append(standing.rank_low <= (true or 0.0) <= (standing.rank_high or 0.0))
+    assert np.mean(held) >= 0.94
