@@ -163,7 +163,7 @@ def test_intervals_hold_their_rate_with_one_family_and_with_six(
             families=tuple(f"f{i % families}" for i in range(12)),
         )
         ranking = rank_candidates(found, RankingConfig(bootstraps=200, permutations=0))
-        by_ability = {name: r for name, r in zip(found.candidates, ranks(ability), strict=True)}
+        by_ability = dict(zip(found.candidates, ranks(ability), strict=True))
         for standing in ranking.standings:
             assert standing.interval_over == over and standing.rank_low is not None
             true = by_ability[standing.candidate] if families == 1 else standing.measured_rank
