@@ -76,7 +76,7 @@ def test_chat_template_is_refused_within_limits(folder: Path, kind: str) -> None
     with pytest.raises(CandidateError, match=message) as caught:
         encoded(folder, "chat")
     assert "candidate 'tiny'" in str(caught.value) and "prompt_form: raw" in str(caught.value)
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 150
 
 
 def changed(**parts: Any) -> Callable[[dict[str, Any]], None]:
