@@ -77,7 +77,7 @@ def test_from_scoring_to_exit_code(config: Path, tmp_path: Path) -> None:
 
     sound = ("parity", config, "--trajectories", "4", "--candidate", "weak", "--candidate", "strong")
     page = tmp_path / "parity.html"
-    code, out, err = run_forecast(*sound, "--tolerance", "0", "--html", page)
+    code, out, err = run_forecast(*sound, "--tolerance", "0", "--html", page, "--all")
     assert code == 0, err
     assert page.read_text().count("<table>") == 4
     assert "units" not in err, "everything is scored already"

@@ -96,6 +96,10 @@ class Run:
         """The end of what the last driver said beside its answer."""
         return self._stream(str(self.drivers), "err").read_text(errors="replace")[-2000:].strip()
 
+    def printed(self) -> str:
+        """What the last driver printed: JSON, once it has ended."""
+        return self._stream(str(self.drivers), "out").read_text(errors="replace")
+
     def events(self) -> list[dict[str, Any]]:
         """What the supervisors said, all drivers' together."""
         return [json.loads(line) for line in self.events_file.read_text().splitlines()]
@@ -338,7 +342,7 @@ class Disturbed:
         words = self.run.last_words()
         print(f"  a driver ended by itself with {code}: {words[-600:]}", flush=True)
         assert self.reissued["ended by itself"] < 20 + len(self.faults), "the run does not get on"
-        self._delete_what_is_called_damaged(words)
+        self._delete_what_is_called_damaged(words + self.run.printed())
         self._issue_again("ended by itself")
 
     def _new_machine_for_a_lost_one(self) -> None:

@@ -53,10 +53,9 @@ def document(result: ParityResult) -> Document:
     answer: list[Part] = [Paragraph(f"Parity of {result.name}: {sides}")]
     if result.tolerance is not None:
         answer.append(_verdict(result, result.tolerance, frames["statistics"]))
-    sections = [Section("", tuple(answer))]
     if result.effects is not None:
-        orders = [order for order in result.effects.orders if len(order.standings) > 1]
-        sections.append(Section("Order of the candidates", tuple(map(_order, orders))))
+        answer += [_order(order) for order in result.effects.orders if len(order.standings) > 1]
+    sections = [Section("", tuple(answer))]
     sections.append(_tokens(result, frames))
     if result.effects is not None:
         sections.append(_proxies(result, frames))
