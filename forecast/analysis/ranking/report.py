@@ -48,6 +48,7 @@ _RHO_AND_INTERVAL = Format(
 )
 
 
+_ABOVE_NEXT = Column("p_above_next", "P(above next)", _SHARE, "Probability of standing above the next one.")
 _MEASURED = (
     Column("measured", "measured ± se", plus_minus(3), also=("measured_stderr",)),
     Column("measured_rank", "measured rank", NUMBER),
@@ -151,7 +152,7 @@ def _run_standings(ranking: Ranking) -> Section:
     confidence = f"{100 * ranking.confidence:g}%"
     over = _over(ranking.standings)
     columns = (
-        *([Column("step", "step", INTEGER)] if ranking.run else []),
+        *([Column("step", "step", INTEGER)] if any(s.step is not None for s in ranking.standings) else []),
         Column("rank", "rank", NUMBER, "By the leader; 1 is best."),
         Column(
             "rank_low",
@@ -163,7 +164,7 @@ def _run_standings(ranking: Ranking) -> Section:
         Column("candidate", "candidate"),
         Column("family", "family", wide_only=True),
         Column("parameters", "params", COUNT, wide_only=True),
-        Column("p_above_next", "P(above next)", _SHARE, "Probability of standing above the next one."),
+        *([] if ranking.run else [_ABOVE_NEXT]),  # along the steps the next row is not the next in rank
         *([Column("value", "forecast", NUMBER, "By the leading scorer.")] if ranking.leader.scorer else []),
         *(_MEASURED if any(standing.measured is not None for standing in ranking.standings) else ()),
         *(
